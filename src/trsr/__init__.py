@@ -1,0 +1,1 @@
+"""Text-rich sequential recommendation with language models."""

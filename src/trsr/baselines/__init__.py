@@ -1,0 +1,1 @@
+"""Systems without a language model, the floor of every table."""

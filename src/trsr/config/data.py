@@ -1,0 +1,169 @@
+"""Where the data comes from, and which users, targets and negatives are made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trsr.config.section import Section
+
+
+class DemoData(Section):
+    """A generated shop whose users have a long-term taste and a short-term intent."""
+
+    format: Literal["demo"] = "demo"
+    """Generated data; needs no files."""
+    users: int = Field(2000, ge=10)
+    """Users to generate."""
+    items: int = Field(800, ge=60)
+    """Items to generate."""
+    seed: int = 0
+    """Seed of the generator, apart from the run's seed: the shop stays the same when a run is repeated."""
+    planted: bool = True
+    """False shuffles every history's items among users: the same texts without any taste to find."""
+
+
+class MindData(Section):
+    """MIND (Microsoft News): `news.tsv` and `behaviors.tsv`, without header."""
+
+    format: Literal["mind"]
+    """The format's name."""
+    path: Path
+    """Folder that holds `news.tsv` and `behaviors.tsv`."""
+
+
+class AmazonM2Data(Section):
+    """Amazon-M2 (KDD Cup 2023): `products_*.csv` and `sessions_*.csv`."""
+
+    format: Literal["amazon_m2"]
+    """The format's name."""
+    path: Path
+    """Folder that holds the product and session files."""
+    locale: str = "UK"
+    """Sessions and products of this locale only."""
+
+
+class AmazonReviewsData(Section):
+    """Amazon Reviews 2023: reviews and item metadata as JSON lines, gzipped or not."""
+
+    format: Literal["amazon_reviews"]
+    """The format's name."""
+    reviews: Path
+    """The reviews file (`Category.jsonl` or `.jsonl.gz`)."""
+    meta: Path
+    """The metadata file (`meta_Category.jsonl` or `.jsonl.gz`)."""
+    min_rating: float = Field(0.0, ge=0, le=5)
+    """Reviews below this rating are not interactions."""
+
+
+class Amazon5CoreData(Section):
+    """Amazon Reviews 2018 as rolling 5-core rows: `*.csv` rows with histories, and `items.json`."""
+
+    format: Literal["amazon_5core"]
+    """The format's name."""
+    path: Path
+    """Folder that holds `items.json` and the row files."""
+    files: tuple[str, ...] = ("train.csv", "valid.csv", "test.csv")
+    """Row files from oldest to newest; those that are absent are skipped and said so. One user's rows are
+    stitched into one history."""
+
+
+class MicroLensData(Section):
+    """MicroLens: `pairs.tsv` (user, tab, item ids by space) and `titles.csv` (item, title)."""
+
+    format: Literal["microlens"]
+    """The format's name."""
+    path: Path
+    """Folder that holds `pairs.tsv` and `titles.csv`."""
+
+
+class TableData(Section):
+    """Own tables (CSV, TSV, JSONL or Parquet), with the names of their columns."""
+
+    format: Literal["tables"]
+    """The format's name."""
+    items: Path
+    """Table of items, one row an item."""
+    item_id: str = "item_id"
+    """Column of the item table that holds the id."""
+    text_fields: dict[str, str] = Field(default_factory=dict)
+    """Name to show -> column of the item table. Empty: every column but the id, under its own name."""
+    events: Path | None = None
+    """Table of events, one row an interaction. Give this or `histories`."""
+    histories: Path | None = None
+    """Table of histories, one row a user, with a list of item ids, oldest first."""
+    user_column: str = "user_id"
+    """Column that holds the user's id."""
+    item_column: str = "item_id"
+    """Column of the event table that holds the item's id."""
+    time_column: str | None = "time"
+    """Column of the event table that holds the time (number, or ISO 8601); null: rows are in time order."""
+    history_column: str = "item_ids"
+    """Column of the history table that holds the list (a real list, a JSON list, or ids by space or comma)."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TableData:
+        if (self.events is None) == (self.histories is None):
+            message = "give exactly one of `events` and `histories`"
+            raise ValueError(message)
+        return self
+
+
+DataSource = Annotated[
+    DemoData | MindData | AmazonM2Data | AmazonReviewsData | Amazon5CoreData | MicroLensData | TableData,
+    Field(discriminator="format"),
+]
+
+
+class ItemText(Section):
+    """How an item becomes one line of text."""
+
+    fields: tuple[str, ...] = ()
+    """Fields to show, in this order. Empty: all of the data set's fields in its own order."""
+    max_tokens: int = Field(64, ge=4)
+    """Cap of an item's line in every prompt, in tokens of the model that reads it."""
+
+
+class HistoryWindow(Section):
+    """Which users take part, by the length of their history with the target."""
+
+    min: int = Field(11, ge=2)
+    """Users with fewer interactions are left out, and counted."""
+    max: int = Field(26, ge=2)
+    """Longer histories keep their newest `max` interactions, and are counted."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HistoryWindow:
+        if self.max < self.min:
+            message = f"max must be at least min ({self.min}), got {self.max}"
+            raise ValueError(message)
+        return self
+
+
+class SplitRule(Section):
+    """How users are divided into train, valid and test."""
+
+    by: Literal["hash", "time"] = "hash"
+    """`hash`: by a seeded hash of the user id. `time`: by the time of the target, oldest are for training."""
+    valid: float = Field(0.1, gt=0, lt=1)
+    """Share of users for validation."""
+    test: float = Field(0.1, gt=0, lt=1)
+    """Share of users for the test; the rest trains."""
+
+    @model_validator(mode="after")
+    def _leaves_some_to_train(self) -> SplitRule:
+        if self.valid + self.test >= 1:
+            message = f"valid + test must be below 1, got {self.valid + self.test:g}"
+            raise ValueError(message)
+        return self
+
+
+class CandidateRule(Section):
+    """Which items are ranked against the target."""
+
+    negatives: int = Field(20, ge=1)
+    """Negatives a user; never the target nor anything in the history."""
+    sampler: Literal["uniform", "popularity"] = "uniform"
+    """`uniform` over the catalogue (the paper's), or `popularity`: in proportion to training count + 1."""

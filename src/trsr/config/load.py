@@ -1,0 +1,214 @@
+"""The whole configuration, and how it is read from a file, a preset and overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow, ItemText, SplitRule
+from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
+from trsr.config.section import Section
+from trsr.config.summary import Prompting, Summarization
+from trsr.errors import ConfigError
+
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "paper": {
+        "history": {"min": 11, "max": 26},
+        "candidates": {"negatives": 20, "sampler": "uniform"},
+        "summary": {"block_size": 5, "sampling": {"max_new_tokens": 150}},
+        "prompt": {"recent_items": 5, "max_tokens": 2048},
+        "model": {"kind": "huggingface", "path": "meta-llama/Llama-2-7b-hf"},
+        "training": {
+            "method": "lora",
+            "lora": {"rank": 8, "alpha": 16, "dropout": 0.05},
+            "negatives": 1,
+            "epochs": 5,
+            "learning_rate": 1e-4,
+            "betas": [0.9, 0.95],
+            "weight_decay": 5e-4,
+            "batch_size": 8,
+            "accumulation": 8,
+        },
+    },
+}
+"""Named starting points; a file's own values go over them."""
+
+
+class Config(Section):
+    """Everything that decides what a run does."""
+
+    name: str = "run"
+    """Name of the run, shown in the report."""
+    preset: Literal["paper"] | None = None
+    """Named starting values; the file's own values go over them."""
+    seed: int = 0
+    """Seed of split, negatives, training and bootstrap."""
+    out: Path = Path("runs/run")
+    """The run folder."""
+    data: DataSource = DemoData()
+    """Where the data comes from."""
+    items: ItemText = ItemText()
+    """How an item becomes one line of text."""
+    history: HistoryWindow = HistoryWindow()
+    """Which users take part."""
+    split: SplitRule = SplitRule()
+    """How users are divided."""
+    candidates: CandidateRule = CandidateRule()
+    """Which items are ranked against the target."""
+    summary: Summarization = Summarization()
+    """How a history becomes a preference summary."""
+    prompt: Prompting = Prompting()
+    """How prompts are worded and how long they may be."""
+    model: RankingModel = CompactModel()
+    """The model that answers yes or no."""
+    training: Training = Field(Training(), validate_default=True)
+    """How it is fine-tuned."""
+    evaluation: Evaluation = Evaluation()
+    """What is measured."""
+
+
+def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration: defaults, then the preset, then the file, then the overrides.
+
+    Parameters
+    ----------
+    path
+        YAML file; None for the defaults alone. Relative data paths in the file are
+        relative to the file's folder.
+    overrides
+        Dotted key to value, as `parse_overrides` gives them.
+
+    Raises
+    ------
+    ConfigError
+        With every wrong setting at once: its place, its rule and the value got.
+    """
+    values = {} if path is None else _read_yaml(Path(path))
+    if path is not None:
+        _anchor_paths(values, Path(path).parent)
+    for key, value in (overrides or {}).items():
+        _put(values, key, value)
+    preset = values.get("preset")
+    if preset is not None:
+        if preset not in PRESETS:
+            message = f"preset must be one of {', '.join(PRESETS)}, got {preset!r}"
+            raise ConfigError(message)
+        values = _merge(PRESETS[preset], values)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+
+
+def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """Read ``key.sub=value`` settings of the command line; values are YAML.
+
+    Raises
+    ------
+    ConfigError
+        When a setting has no ``=`` or its value is not YAML.
+
+    Examples
+    --------
+    >>> parse_overrides(["summary.paradigm=none", "evaluation.ks=[3, 5]"])
+    {'summary.paradigm': 'none', 'evaluation.ks': [3, 5]}
+    """
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            message = f"--set must be key=value, got {setting!r}; for example --set summary.paradigm=none"
+            raise ConfigError(message)
+        try:
+            parsed[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            message = f"--set {key.strip()}: value is not YAML ({error})"
+            raise ConfigError(message) from error
+    return parsed
+
+
+def dump(config: Config) -> str:
+    """Write the resolved configuration as YAML that `load` reads back to an equal one.
+
+    Examples
+    --------
+    >>> "paradigm: recurrent" in dump(Config())
+    True
+    """
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        message = f"{path}: no such file; see examples/ for configurations to start from"
+        raise ConfigError(message) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        message = f"{path}: not a readable YAML file: {error}"
+        raise ConfigError(message) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        message = f"{path}: must hold settings as `key: value`, got a {type(values).__name__}"
+        raise ConfigError(message)
+    return values
+
+
+_PATH_KEYS: Final = (
+    ("data", "path"), ("data", "reviews"), ("data", "meta"), ("data", "items"), ("data", "events"),
+    ("data", "histories"), ("prompt", "templates"),
+)  # fmt: skip
+
+
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    """Make the file's relative input paths relative to the file; `out` stays relative to the caller."""
+    for section, key in _PATH_KEYS:
+        inside = values.get(section)
+        if isinstance(inside, dict) and isinstance(inside.get(key), str):
+            inside[key] = str(folder / inside[key])
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        inside = values.setdefault(parent, {})
+        if not isinstance(inside, dict):
+            message = f"--set {key}: {parent} holds a value, not settings"
+            raise ConfigError(message)
+        values = inside
+    values[last] = value
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        beneath = merged.get(key)
+        if isinstance(beneath, Mapping) and isinstance(value, Mapping) and _same_kind(beneath, value):
+            merged[key] = _merge(beneath, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    """Say whether both are settings of one kind; another kind's settings replace the preset's as a whole."""
+    return all(above.get(key, below.get(key)) == below.get(key) for key in ("kind", "format"))
+
+
+def _explain(error: ValidationError, path: Path | str | None) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{place}: no such setting")
+        elif problem["type"] == "missing":
+            lines.append(f"{place}: is required")
+        else:
+            lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
+    head = f"{path or 'configuration'}: {len(lines)} setting{'s' if len(lines) > 1 else ''} to mend"
+    return "\n  ".join([head, *lines])

@@ -1,0 +1,107 @@
+"""The ranking model, its training and its evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trsr.config.section import Section
+
+
+class CompactModel(Section):
+    """The built-in language model: a small Qwen-architecture model, trained from scratch on the catalogue."""
+
+    kind: Literal["compact"] = "compact"
+    """The model's name."""
+    vocabulary: int = Field(4096, ge=300)
+    """Tokens of the byte-level BPE that is trained on the catalogue and the prompts' words."""
+    hidden: int = Field(128, ge=16)
+    """Width of the model; a multiple of twice `heads`."""
+    layers: int = Field(4, ge=1)
+    """Transformer layers."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; half as many key-value heads when even."""
+    pretrain_epochs: float = Field(3.0, ge=0)
+    """Passes over item texts and training histories before fine-tuning; 0 starts from random weights."""
+    pretrain_learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of pre-training."""
+
+
+class HuggingFaceModel(Section):
+    """Any Hugging Face causal language model, by folder or hub id."""
+
+    kind: Literal["huggingface"]
+    """The model's name."""
+    path: str
+    """Folder or hub id."""
+    revision: str | None = None
+    """Hub revision."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: bfloat16 on a GPU, float32 on a CPU."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Leave off unless you have read that code."""
+
+
+RankingModel = Annotated[CompactModel | HuggingFaceModel, Field(discriminator="kind")]
+
+
+class Lora(Section):
+    """Low-rank adapters (the paper's values)."""
+
+    rank: int = Field(8, ge=1)
+    """Rank of the update."""
+    alpha: int = Field(16, ge=1)
+    """Scale: the update counts alpha / rank."""
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout before the adapter."""
+    targets: tuple[str, ...] = ()
+    """Module names to adapt. Empty: the attention projections of the architecture (q, k, v, o or the fused one)."""
+
+
+class Training(Section):
+    """Supervised fine-tuning on answers yes or no."""
+
+    method: Literal["lora", "full"] = "lora"
+    """Train adapters or all weights."""
+    lora: Lora = Lora()
+    """The adapters, when `method` is `lora`."""
+    negatives: int = Field(4, ge=1)
+    """Negatives per positive in every epoch, taken in turn from the user's frozen candidates."""
+    epochs: int = Field(5, ge=1)
+    """Passes over the training users; the best by validation Recall@3+5+10 is kept."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate of AdamW; linear decay."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Moment decays of AdamW."""
+    weight_decay: float = Field(5e-4, ge=0)
+    """Decoupled weight decay."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    batch_size: int = Field(16, ge=1)
+    """Prompts a forward pass."""
+    accumulation: int = Field(1, ge=1)
+    """Forward passes an update."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 on a GPU that has it, else float32."""
+    gradient_checkpointing: bool = False
+    """Less memory for more time."""
+    max_users: int | None = Field(None, ge=1)
+    """Train on this many users at most, chosen by the seed."""
+    validation_users: int | None = Field(None, ge=1)
+    """Validate on this many users at most after each epoch, chosen by the seed."""
+
+
+class Evaluation(Section):
+    """What is measured, and with which certainty."""
+
+    ks: tuple[int, ...] = (3, 5, 10)
+    """Cut-offs of Recall, MRR and NDCG."""
+    bootstrap: int = Field(1000, ge=100)
+    """Resamples of users for the 95% intervals."""
+    baselines: tuple[Literal["random", "popularity", "tfidf"], ...] = ("random", "popularity", "tfidf")
+    """Systems that stand in the same table as a floor."""
+    batch_tokens: int = Field(16384, ge=256)
+    """Tokens a scoring batch, padding included."""
+    report_users: int = Field(12, ge=0)
+    """Test users whom the report shows in full."""

@@ -1,0 +1,122 @@
+"""How histories become summaries, and how prompts are worded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trsr.config.section import Section
+
+Domain = Literal["shopping", "news", "video", "generic"]
+
+
+class KeyphraseWriter(Section):
+    """The built-in writer: weighted key phrases of the catalogue, no model."""
+
+    kind: Literal["keyphrase"] = "keyphrase"
+    """The writer's name."""
+    decay: float = Field(0.6, gt=0, le=1)
+    """Weight that an interest keeps when one more block has passed."""
+    phrases: int = Field(6, ge=1)
+    """Key phrases that a summary names at most."""
+
+
+class LocalWriter(Section):
+    """Any Hugging Face causal language model on this machine."""
+
+    kind: Literal["local"]
+    """The writer's name."""
+    model: str
+    """Folder or hub id of the model."""
+    revision: str | None = None
+    """Hub revision; part of the key under which answers are stored."""
+    device: str = "auto"
+    """`auto` (CUDA when there is one), `cpu`, `cuda`, `cuda:1`, ..."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: bfloat16 on a GPU, float32 on a CPU."""
+    batch_size: int = Field(16, ge=1)
+    """Prompts a batch; batches are made of prompts of like length."""
+
+
+class EndpointWriter(Section):
+    """Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, or a provider."""
+
+    kind: Literal["endpoint"]
+    """The writer's name."""
+    base_url: str
+    """Root of the API, such as `http://localhost:8000/v1`."""
+    model: str
+    """Model name as the server knows it."""
+    revision: str | None = None
+    """Whatever tells apart two models of one name; part of the key under which answers are stored."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; the key itself is never written anywhere."""
+    concurrency: int = Field(8, ge=1)
+    """Requests under way at once."""
+    timeout_s: float = Field(120.0, gt=0)
+    """Seconds until a request counts as lost and is tried again."""
+    max_retries: int = Field(5, ge=0)
+    """Tries after the first one, with exponential back-off."""
+
+
+Writer = Annotated[KeyphraseWriter | LocalWriter | EndpointWriter, Field(discriminator="kind")]
+
+
+class Sampling(Section):
+    """How a language model draws its answer."""
+
+    max_new_tokens: int = Field(150, ge=1)
+    """Longest answer."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy: the same prompt gives the same answer."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus of the distribution that is drawn from when the temperature is above 0."""
+    seed: int = 0
+    """Seed of the draw; part of the key under which answers are stored."""
+
+
+class Summarization(Section):
+    """How a history becomes a preference summary."""
+
+    paradigm: Literal["recurrent", "hierarchical", "none"] = "recurrent"
+    """`recurrent`: each block updates the summary so far. `hierarchical`: each block alone, then the summaries
+    together. `none`: no summary."""
+    block_size: int = Field(5, ge=1)
+    """Items a block."""
+    block_tokens: int | None = Field(None, ge=16)
+    """When given, blocks are cut by this many tokens of item text in place of `block_size`."""
+    fan_in: int = Field(5, ge=2)
+    """Summaries that one combining call takes; more block summaries make more levels."""
+    writer: Writer = KeyphraseWriter()
+    """Who writes."""
+    sampling: Sampling = Sampling()
+    """How a language model draws its answer; the keyphrase writer draws nothing."""
+    store: str | None = None
+    """URL of the store of model answers, such as `sqlite:///answers.db`; null: `answers.db` beside the run
+    folders, so that runs share it."""
+
+
+class Prompting(Section):
+    """How prompts are worded and how long they may be."""
+
+    domain: Domain = "generic"
+    """What the items are; chooses the words of every prompt."""
+    templates: Path | None = None
+    """Folder of own templates; a template that is not in it is taken from the built-in ones."""
+    recent_items: int = Field(5, ge=0)
+    """Newest items that the ranking prompt shows in full."""
+    max_tokens: int = Field(1024, ge=64)
+    """Longest ranking prompt. Oldest recent items go first, then the summary's end; never the candidate."""
+    summary_tokens: int = Field(256, ge=8)
+    """Cap of the summary inside the ranking prompt."""
+    answers: tuple[str, str] = ("yes", "no")
+    """The two answers; each must be one token of the model after the answer slot."""
+
+    @model_validator(mode="after")
+    def _two_answers(self) -> Prompting:
+        if self.answers[0] == self.answers[1]:
+            message = f"answers must differ, got {self.answers[0]!r} twice"
+            raise ValueError(message)
+        return self

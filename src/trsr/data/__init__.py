@@ -1,0 +1,1 @@
+"""Raw files become a Dataset; a Dataset becomes histories, targets and frozen candidates."""

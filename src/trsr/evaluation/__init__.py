@@ -1,0 +1,1 @@
+"""Scores become metrics: per user first, the mean last, with intervals."""

@@ -1,0 +1,1 @@
+"""Language models: local, behind a server, and the built-in compact one."""

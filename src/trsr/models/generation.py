@@ -1,0 +1,54 @@
+"""What a text generator is, whether it runs in this process or behind a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from trsr.config.summary import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One prompt: an optional system instruction and the user's message."""
+
+    user: str
+    system: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer.
+
+    Parameters
+    ----------
+    text
+        The answer, without the prompt and without special tokens.
+    prompt_tokens, completion_tokens
+        As the model's own tokenizer counts them.
+    finish_reason
+        ``stop`` when the model ended by itself, ``length`` when the limit cut it.
+    """
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str
+
+
+class TextGenerator(Protocol):
+    """Answers chats; knows its own batching or concurrency."""
+
+    identity: str
+    """Model id and revision: with sampling and prompt, the key under which an answer is stored."""
+
+    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """Yield ``(place of the chat, its completion)`` as soon as each is there, in any order.
+
+        Raises
+        ------
+        WriterError
+            When a chat can't be answered; all that was yielded before stays valid.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Prompts become p(yes): encoding, training, scoring."""

@@ -1,0 +1,178 @@
+"""The vocabulary: column names, written once, and the records that cross module borders.
+
+Tables are polars frames; their columns are the constants below. Records are
+frozen and carry no behaviour beyond what their fields say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+USER: Final = "user_id"
+ITEM: Final = "item_id"
+TIME: Final = "time"
+ITEMS: Final = "item_ids"
+TIMES: Final = "times"
+HISTORY: Final = "history"
+TARGET: Final = "target"
+SPLIT: Final = "split"
+CANDIDATES: Final = "candidates"
+SCORE: Final = "score"
+P_YES: Final = "p_yes"
+SYSTEM: Final = "system"
+SUMMARY: Final = "summary"
+BLOCK_SUMMARIES: Final = "block_summaries"
+STATE: Final = "state"
+CALLS: Final = "calls"
+CALLS_REUSED: Final = "calls_reused"
+PROMPT_TOKENS: Final = "prompt_tokens"
+COMPLETION_TOKENS: Final = "completion_tokens"
+
+
+class Split(StrEnum):
+    """The part of the users that a row belongs to."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item with its named text fields, in the order in which they are shown.
+
+    Parameters
+    ----------
+    id
+        The item's id in its catalogue; an empty string for an item that is in none.
+    fields
+        Field name to text. Empty texts are left out by whoever makes the item.
+    """
+
+    id: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive items of one history, oldest first.
+
+    Parameters
+    ----------
+    items
+        The block's items, oldest first; never empty.
+    index
+        The block's place in the history, counted from 0 at the oldest.
+    """
+
+    items: tuple[Item, ...]
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What summaries cost: calls made, calls answered from the store, tokens of both.
+
+    Tokens are those of the calls' prompts and completions, whether the call was
+    made now or answered from the store; a writer without a model has none.
+    """
+
+    calls: int = 0
+    calls_reused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            self.calls_reused + other.calls_reused,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A preference summary as a writer returns it.
+
+    Parameters
+    ----------
+    text
+        What a person, and the ranking model, reads.
+    state
+        What the writer needs to update or combine it later, as a JSON text; empty
+        for writers that work from the text alone.
+    usage
+        The cost of the one call that wrote it.
+    """
+
+    text: str
+    state: str = ""
+    usage: Usage = field(default=Usage())
+
+
+@dataclass(frozen=True, slots=True)
+class UserSummary:
+    """All that was written about one user.
+
+    Parameters
+    ----------
+    user_id
+        Whose summary it is.
+    final
+        The summary that goes into the prompt; its text is empty for paradigm ``none``.
+    steps
+        Every intermediate summary in the order it was written: one per block
+        (recurrent: the summary after each block; hierarchical: of each block).
+    usage
+        The sum over all calls of this user.
+    """
+
+    user_id: str
+    final: Summary
+    steps: tuple[Summary, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RankedItem:
+    """One candidate with its probability of being the next item."""
+
+    item_id: str
+    p_yes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates in falling order of p(yes), and the summary that was used."""
+
+    items: tuple[RankedItem, ...]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was noticed about somebody's data.
+
+    Parameters
+    ----------
+    rule
+        A short, stable name, such as ``unknown-item``.
+    message
+        What is wrong and what was done about it, in one sentence.
+    count
+        How many rows, items or users it concerns.
+    action
+        ``repaired``, ``dropped``, ``noted`` or ``refused``.
+    examples
+        Up to five places, as ``file:line: what stands there``.
+    """
+
+    rule: str
+    message: str
+    count: int
+    action: str
+    examples: tuple[str, ...] = ()

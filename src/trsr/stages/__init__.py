@@ -1,0 +1,1 @@
+"""One file a stage: reads artifacts, calls one room, writes artifacts."""

@@ -1,0 +1,1 @@
+"""Histories become preference summaries: blocks, paradigms, writers, the store of answers."""
