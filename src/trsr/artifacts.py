@@ -68,6 +68,7 @@ class RunFolder:
         self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"
         self.scores = self.path / "scores.parquet"
+        self.baselines = self.path / "baselines.parquet"
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
         self.manifest = self.path / "manifest.json"

@@ -27,7 +27,6 @@ SUMMARY: Final = "summary"
 BLOCK_SUMMARIES: Final = "block_summaries"
 STATE: Final = "state"
 CALLS: Final = "calls"
-CALLS_REUSED: Final = "calls_reused"
 PROMPT_TOKENS: Final = "prompt_tokens"
 COMPLETION_TOKENS: Final = "completion_tokens"
 
@@ -135,6 +134,11 @@ class UserSummary:
     final: Summary
     steps: tuple[Summary, ...]
     usage: Usage
+
+    @classmethod
+    def empty(cls, user_id: str) -> UserSummary:
+        """Make the summary of a user about whom nothing was written."""
+        return cls(user_id, Summary(""), (), Usage())
 
 
 @dataclass(frozen=True, slots=True)

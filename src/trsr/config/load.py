@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow, ItemText, SplitRule
 from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
@@ -47,8 +47,8 @@ class Config(Section):
     """Named starting values; the file's own values go over them."""
     seed: int = 0
     """Seed of split, negatives, training and bootstrap."""
-    out: Path = Path("runs/run")
-    """The run folder."""
+    out: Path | None = None
+    """The run folder; null: `runs/NAME`."""
     data: DataSource = DemoData()
     """Where the data comes from."""
     items: ItemText = ItemText()
@@ -65,10 +65,20 @@ class Config(Section):
     """How prompts are worded and how long they may be."""
     model: RankingModel = CompactModel()
     """The model that answers yes or no."""
-    training: Training = Field(Training(), validate_default=True)
+    training: Training = Training()
     """How it is fine-tuned."""
     evaluation: Evaluation = Evaluation()
     """What is measured."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.out if self.out is not None else Path("runs") / self.name
+
+    @property
+    def store_url(self) -> str:
+        """URL of the store of model answers."""
+        return self.summary.store or f"sqlite:///{self.folder.parent.resolve() / 'answers.db'}"
 
 
 def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -80,7 +90,8 @@ def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = N
         YAML file; None for the defaults alone. Relative data paths in the file are
         relative to the file's folder.
     overrides
-        Dotted key to value, as `parse_overrides` gives them.
+        Dotted key to value, as `parse_overrides` gives them; relative data paths are
+        relative to the working folder.
 
     Raises
     ------
@@ -92,6 +103,7 @@ def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = N
         _anchor_paths(values, Path(path).parent)
     for key, value in (overrides or {}).items():
         _put(values, key, value)
+    _anchor_paths(values, Path.cwd())
     preset = values.get("preset")
     if preset is not None:
         if preset not in PRESETS:
@@ -99,7 +111,7 @@ def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = N
             raise ConfigError(message)
         values = _merge(PRESETS[preset], values)
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(_merge(_default_kinds(), values))
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from error
 
@@ -166,11 +178,11 @@ _PATH_KEYS: Final = (
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    """Make the file's relative input paths relative to the file; `out` stays relative to the caller."""
+    """Make relative input paths absolute, so that the resolved configuration means the same anywhere."""
     for section, key in _PATH_KEYS:
         inside = values.get(section)
         if isinstance(inside, dict) and isinstance(inside.get(key), str):
-            inside[key] = str(folder / inside[key])
+            inside[key] = str((folder / inside[key]).resolve())
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -193,6 +205,12 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         else:
             merged[key] = value
     return merged
+
+
+def _default_kinds() -> dict[str, Any]:
+    """Name the kind of each section that has several, so that a file may leave the default's kind out."""
+    kinds = {"data": {"format"}, "model": {"kind"}, "summary": {"writer": {"kind"}}}
+    return Config().model_dump(mode="json", include=kinds)
 
 
 def _same_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:

@@ -56,7 +56,7 @@ class Lora(Section):
     dropout: float = Field(0.05, ge=0, lt=1)
     """Dropout before the adapter."""
     targets: tuple[str, ...] = ()
-    """Module names to adapt. Empty: the attention projections of the architecture (q, k, v, o or the fused one)."""
+    """Module names to adapt. Empty: the attention projections of the architecture, fused or not."""
 
 
 class Training(Section):

@@ -81,8 +81,8 @@ class Summarization(Section):
     """How a history becomes a preference summary."""
 
     paradigm: Literal["recurrent", "hierarchical", "none"] = "recurrent"
-    """`recurrent`: each block updates the summary so far. `hierarchical`: each block alone, then the summaries
-    together. `none`: no summary."""
+    """`recurrent`: each block updates the summary so far. `hierarchical`: each block alone, then the
+    summaries together. `none`: no summary."""
     block_size: int = Field(5, ge=1)
     """Items a block."""
     block_tokens: int | None = Field(None, ge=16)

@@ -1,0 +1,83 @@
+"""The items of a data set, by id, each with the text fields that are to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+
+from trsr.errors import ConfigError, DataError
+from trsr.records import ITEM, Item
+
+
+class Catalogue:
+    """Looks items up by id.
+
+    Parameters
+    ----------
+    items
+        One row an item: `ITEM`, then one String column per text field.
+    fields
+        Fields to show, in this order; empty for all in the table's own order.
+
+    Raises
+    ------
+    ConfigError
+        When `fields` names a field that the items don't have.
+
+    Examples
+    --------
+    >>> items = pl.DataFrame({"item_id": ["a", "b"], "title": ["Hammer", "Saw"], "brand": ["", "Zagg"]})
+    >>> shop = Catalogue(items, ["brand", "title"])
+    >>> dict(shop.item("b").fields)
+    {'brand': 'Zagg', 'title': 'Saw'}
+    >>> dict(shop.item("a").fields)
+    {'title': 'Hammer'}
+    """
+
+    def __init__(self, items: pl.DataFrame, fields: Sequence[str] = ()) -> None:
+        available = [name for name in items.columns if name != ITEM]
+        unknown = [name for name in fields if name not in available]
+        if unknown:
+            message = (
+                f"items.fields must be among {', '.join(available)}, got {', '.join(map(repr, unknown))}"
+            )
+            raise ConfigError(message)
+        self.fields = tuple(fields) or tuple(available)
+        self.ids: tuple[str, ...] = tuple(items[ITEM])
+        self._rows = {item_id: row for row, item_id in enumerate(self.ids)}
+        self._texts = [items[name].fill_null("").to_list() for name in self.fields]
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._rows
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def item(self, item_id: str) -> Item:
+        """Return one item; fields with an empty text are left out.
+
+        Raises
+        ------
+        DataError
+            When there is no such item.
+        """
+        row = self._rows.get(item_id)
+        if row is None:
+            message = (
+                f"item {item_id!r} is not in the catalogue of {len(self.ids):,} items; "
+                "give an id of the item table, or the item's text fields where new items are allowed"
+            )
+            raise DataError(message)
+        texts = ((name, column[row]) for name, column in zip(self.fields, self._texts, strict=True))
+        return Item(item_id, {name: text for name, text in texts if text})
+
+    def items(self, item_ids: Iterable[str]) -> tuple[Item, ...]:
+        """Return several items, in the order of their ids.
+
+        Raises
+        ------
+        DataError
+            When one of them is not there.
+        """
+        return tuple(self.item(item_id) for item_id in item_ids)

@@ -1,0 +1,204 @@
+"""What is wrong with somebody's data, and how many users are left after each rule."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from trsr.config.data import DataSource, HistoryWindow
+from trsr.data.dataset import Dataset
+from trsr.data.detect import detect
+from trsr.data.notes import printable
+from trsr.data.read import read
+from trsr.data.repair import NO_INTERACTIONS, NOTHING_KNOWN
+from trsr.records import ITEMS, TIMES, Finding
+
+__all__ = ["Diagnosis", "FieldHealth", "UserStep", "detect", "examine", "render"]
+
+_WIDTH: Final = 100
+_SHORT_CANDIDATES: Final = 21
+
+
+@dataclass(frozen=True, slots=True)
+class FieldHealth:
+    """One text field: how many items have it, how long it is, and the first text that is there.
+
+    Parameters
+    ----------
+    name
+        The field's name.
+    filled
+        Items whose text is not empty.
+    words
+        Mean number of words of those.
+    example
+        The start of the first text, fit for a terminal.
+    """
+
+    name: str
+    filled: int
+    words: float
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserStep:
+    """How many users are left after a rule.
+
+    Parameters
+    ----------
+    rule
+        The rule in words.
+    users
+        Users left after it; of the last steps, users whom it concerns.
+    """
+
+    rule: str
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The findings about a data source, its counts, and what becomes of its users.
+
+    Parameters
+    ----------
+    format
+        The format's name.
+    items, interactions
+        Counts after repair.
+    length_quartiles
+        Shortest, lower quartile, median, upper quartile and longest history.
+    timed_users
+        Users whose interactions have times.
+    fields
+        The text fields in showing order.
+    steps
+        Users left after each rule, in the order of the rules.
+    findings
+        All that was noticed, repaired or left out.
+    """
+
+    format: str
+    items: int
+    interactions: int
+    length_quartiles: tuple[int, int, int, int, int]
+    timed_users: int
+    fields: tuple[FieldHealth, ...]
+    steps: tuple[UserStep, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def usable_users(self) -> int:
+        """Users that take part in a run with this window."""
+        return self.steps[-2].users
+
+
+def examine(source: DataSource, window: HistoryWindow) -> Diagnosis:
+    """Read a data source and say what is wrong with it.
+
+    Raises
+    ------
+    DataError
+        When it can't be read at all; the message says what to mend.
+
+    Examples
+    --------
+    >>> from trsr.config.data import DemoData
+    >>> diagnosis = examine(DemoData(users=20, items=60), HistoryWindow())
+    >>> diagnosis.steps[0].users
+    20
+    """
+    dataset, findings = read(source)
+    lengths = dataset.histories[ITEMS].list.len()
+    quartiles = tuple(int(lengths.quantile(share, "nearest") or 0) for share in (0, 0.25, 0.5, 0.75, 1))
+    return Diagnosis(
+        format=source.format,
+        items=dataset.items.height,
+        interactions=int(lengths.sum()),
+        length_quartiles=quartiles,  # type: ignore[arg-type]
+        timed_users=dataset.histories.height - dataset.histories[TIMES].null_count(),
+        fields=_fields(dataset),
+        steps=_steps(lengths, findings, window),
+        findings=findings,
+    )
+
+
+def _steps(lengths: pl.Series, findings: tuple[Finding, ...], window: HistoryWindow) -> tuple[UserStep, ...]:
+    lost = {
+        rule: sum(f.count for f in findings if f.rule == rule) for rule in (NO_INTERACTIONS, NOTHING_KNOWN)
+    }
+    known = len(lengths)
+    with_any = known + lost[NOTHING_KNOWN]
+    return (
+        UserStep("in the files", with_any + lost[NO_INTERACTIONS]),
+        UserStep("with any interaction", with_any),
+        UserStep("with an interaction left after repair (known items, times)", known),
+        UserStep(
+            f"with at least {window.min} interactions: these take part", int((lengths >= window.min).sum())
+        ),
+        UserStep(f"of these, cut to their newest {window.max}", int((lengths > window.max).sum())),
+    )
+
+
+def _fields(dataset: Dataset) -> tuple[FieldHealth, ...]:
+    return tuple(_field(dataset.items[name]) for name in dataset.fields)
+
+
+def _field(texts: pl.Series) -> FieldHealth:
+    filled = texts.filter(texts.str.strip_chars() != "")
+    words = filled.str.count_matches(r"\S+").mean()
+    example = filled.head(1).to_frame("text").select(printable(pl.col("text")))["text"].to_list()
+    return FieldHealth(
+        texts.name, len(filled), words if isinstance(words, float) else 0.0, *(example or [""])
+    )
+
+
+def render(diagnosis: Diagnosis) -> str:
+    """Write a diagnosis as plain text for a terminal."""
+    low, quarter, middle, three_quarters, high = diagnosis.length_quartiles
+    timed = (
+        f"{diagnosis.timed_users:,} users with times"
+        if diagnosis.timed_users
+        else "no times: row order is time"
+    )
+    lines = [
+        f"format {diagnosis.format}: {diagnosis.items:,} items, {diagnosis.interactions:,} interactions",
+        timed,
+        f"history length: {low} to {high}, quartiles {quarter}, {middle}, {three_quarters}",
+        "",
+        "Text fields",
+        *(
+            f"  {field.name:<16} {field.filled:>9,} items ({field.filled / diagnosis.items:4.0%}), "
+            f"{field.words:5.1f} words, such as: {field.example[:48]}"
+            for field in diagnosis.fields
+        ),
+        "",
+        "Users",
+        *(f"  {step.users:>9,}  {step.rule}" for step in diagnosis.steps),
+        "",
+        "Findings" if diagnosis.findings else "Findings: none",
+        *(line for finding in diagnosis.findings for line in _finding(finding)),
+        "",
+        _verdict(diagnosis),
+    ]
+    return "\n".join(lines)
+
+
+def _finding(finding: Finding) -> list[str]:
+    head = f"{finding.count:>9,}  {finding.rule} ({finding.action}): {finding.message}"
+    wrapped = textwrap.wrap(
+        head, _WIDTH, initial_indent="  ", subsequent_indent=" " * 13, break_long_words=False
+    )
+    return [*wrapped, *(f"{'':13}{example}" for example in finding.examples)]
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    if not diagnosis.usable_users:
+        return "No user takes part. Lower `history.min`, or give more interactions a user."
+    if diagnosis.items <= _SHORT_CANDIDATES:
+        return f"Only {diagnosis.items} items: too few to draw negatives from; give the whole catalogue."
+    return f"{diagnosis.usable_users:,} users take part with these settings."

@@ -1,0 +1,111 @@
+"""All systems in one table: per split, each metric with its interval, the number of users, the tie rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from trsr.config.data import CandidateRule
+from trsr.config.ranking import Evaluation
+from trsr.evaluation.intervals import Estimate, bootstrap_means
+from trsr.evaluation.user_metrics import TIED, user_metrics
+from trsr.records import SPLIT, USER
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One system on one split.
+
+    Parameters
+    ----------
+    users
+        Users measured.
+    tie_rate
+        Share of users whose target has the same score as another candidate.
+    metrics
+        ``Recall@3`` and so on, each with its 95% interval.
+    """
+
+    users: int
+    tie_rate: float
+    metrics: Mapping[str, Estimate]
+
+
+def evaluate(
+    candidates: pl.DataFrame, scores: pl.DataFrame, evaluation: Evaluation, seed: int
+) -> dict[str, Result]:
+    """Measure one system on every split that the candidates hold.
+
+    Parameters
+    ----------
+    candidates
+        `USER`, `SPLIT`, `TARGET` and `CANDIDATES` of the users to be measured.
+    scores
+        `USER`, `ITEM` and `SCORE` of one system.
+    evaluation
+        Cut-offs and resamples.
+    seed
+        Seed of the resamples.
+
+    Returns
+    -------
+    dict[str, Result]
+        By the name of the split.
+
+    Raises
+    ------
+    DataError
+        When scores and candidates don't fit; see `user_metrics`.
+    """
+    per_user = user_metrics(candidates, scores, evaluation.ks)
+    return {
+        str(split): summarise(rows, evaluation.bootstrap, seed)
+        for (split,), rows in per_user.sort(SPLIT, USER).group_by(SPLIT, maintain_order=True)
+    }
+
+
+def summarise(per_user: pl.DataFrame, resamples: int, seed: int) -> Result:
+    """Take the mean over users last, with intervals.
+
+    Parameters
+    ----------
+    per_user
+        As `user_metrics` gives it, of one split.
+    resamples
+        Resamples of users.
+    seed
+        Seed of the resamples.
+    """
+    values = per_user.drop(USER, SPLIT, TIED)
+    estimates = bootstrap_means(values.to_numpy(), resamples, seed)
+    tied = int((per_user[TIED] > 0).sum())
+    return Result(per_user.height, tied / per_user.height, dict(zip(values.columns, estimates, strict=True)))
+
+
+def to_json(systems: Mapping[str, Mapping[str, Result]], rule: CandidateRule) -> dict[str, Any]:
+    """Put results into the form of ``metrics.json``.
+
+    Parameters
+    ----------
+    systems
+        Name of the system to its results by split.
+    rule
+        How the candidates were drawn.
+
+    Examples
+    --------
+    >>> result = Result(2, 0.0, {"Recall@3": Estimate(0.5, 0.0, 1.0)})
+    >>> to_json({"random": {"test": result}}, CandidateRule())["systems"]["random"]["test"]["metrics"]
+    {'Recall@3': {'mean': 0.5, 'low': 0.0, 'high': 1.0}}
+    """
+    return {
+        "sampler": rule.sampler,
+        "negatives": rule.negatives,
+        "systems": {
+            name: {split: asdict(result) for split, result in by_split.items()}
+            for name, by_split in systems.items()
+        },
+    }

@@ -1,0 +1,121 @@
+"""The built-in language model: a vocabulary of the catalogue's own words, and a small model of Qwen's form.
+
+It needs no download and speaks no language: it knows the words of one catalogue.
+Whatever shows its results names it `compact`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from trsr.config.ranking import CompactModel
+from trsr.errors import ModelError
+
+END: Final = "<|end|>"
+"""Ends a document; also begins every prompt."""
+PAD: Final = "<|pad|>"
+_LONGEST_PROMPT: Final = 8192
+_BYTES: Final = 256
+_SPACE: Final = 0x20
+
+
+def train_tokenizer(
+    texts: Iterable[str], prompt_texts: Sequence[str], answers: tuple[str, str], vocabulary: int
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on the catalogue, with the answers as single tokens.
+
+    Parameters
+    ----------
+    texts
+        Item lines, each once.
+    prompt_texts
+        The prompt's own words.
+    answers
+        Words that must be one token each after a space.
+    vocabulary
+        Size of the vocabulary, the 256 bytes and two special tokens included.
+
+    Raises
+    ------
+    ModelError
+        When the vocabulary is too small to hold the answers.
+    """
+    lines = list(texts)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_weighted(lines, prompt_texts, answers), trainer)
+    for answer in answers:
+        ids = tokenizer.encode(f" {answer}").ids
+        if len(ids) != 1:
+            message = (
+                f"model.vocabulary={vocabulary} is too small to hold the answer {answer!r} as one token "
+                f"(it became {len(ids)}); take at least {_BYTES + 64 + 2 * len(answer)}"
+            )
+            raise ModelError(message)
+    named = {"eos_token": END, "bos_token": END, "pad_token": PAD}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)  # type: ignore[no-untyped-call]
+
+
+def build_model(settings: CompactModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
+    """Make a small model with random weights for `tokenizer`.
+
+    Raises
+    ------
+    ModelError
+        When the width can't be divided among the heads.
+    """
+    if settings.hidden % (2 * settings.heads):
+        message = (
+            f"model.hidden: must be a multiple of twice model.heads ({2 * settings.heads}), "
+            f"got {settings.hidden}"
+        )
+        raise ModelError(message)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden,
+        intermediate_size=settings.hidden * 8 // 3,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads // 2 if settings.heads % 2 == 0 else settings.heads,
+        max_position_embeddings=_LONGEST_PROMPT,
+        tie_word_embeddings=True,
+        use_cache=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen2ForCausalLM(config)
+
+
+def _weighted(lines: Sequence[str], prompts: Sequence[str], answers: Sequence[str]) -> Iterator[str]:
+    """Yield the corpus with the answers above every other pair of letters, so that they are merged first."""
+    letters: Counter[int] = Counter()
+    for text in lines:
+        letters.update(text.encode())
+    for text in prompts:
+        for letter, count in Counter(text.encode()).items():
+            letters[letter] += count * len(lines)
+    del letters[_SPACE]
+    # No pair is counted more often than its second letter, and that one is never a space.
+    most = max(letters.values(), default=0) + 1
+    for answer in answers:
+        yield f" {answer}" * most
+    for line in lines:
+        # As often as a line, since every line stands in a prompt; so the prompt's words become single tokens.
+        yield from prompts
+        yield line

@@ -1,0 +1,89 @@
+"""Any Hugging Face causal language model, by folder or hub id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from trsr.config.ranking import HuggingFaceModel
+from trsr.errors import ModelError
+
+_FULL: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode, on its device.
+    tokenizer
+        The tokenizer that the model was trained with.
+    identity
+        Id and revision; two models of one id are told apart by it.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    identity: str
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """Return the device that is named; `auto` is CUDA when there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def load_language_model(settings: HuggingFaceModel, device: str = "auto") -> LanguageModel:
+    """Load a model and its tokenizer.
+
+    Parameters
+    ----------
+    settings
+        Folder or hub id, revision and number format.
+    device
+        `auto`, `cpu`, `cuda`, ...
+
+    Raises
+    ------
+    ModelError
+        When either can't be loaded, with the next step.
+    """
+    place = choose_device(device)
+    auto = torch.bfloat16 if place.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    options = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(settings.path, **options)
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
+            settings.path, dtype=_FULL.get(settings.dtype, auto), **options
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        message = (
+            f"model.path: can't load {settings.path!r} as a causal language model: "
+            f"{str(error).splitlines()[0]}; give a folder with config.json, weights and tokenizer.json, "
+            "or the id of a model on the hub"
+        )
+        raise ModelError(message) from error
+    # What the hub resolved the name to: the same id twice is not the same model.
+    commit = settings.revision or getattr(model.config, "_commit_hash", None)
+    return LanguageModel(place_model(model, place), tokenizer, f"{settings.path}@{commit or 'local'}")
+
+
+def place_model(model: nn.Module, place: torch.device) -> PreTrainedModel:
+    """Move a model to its device and set it to evaluation."""
+    return cast(PreTrainedModel, model.to(place).eval())
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id to fill rows with; what is padded on the right is never looked at."""
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    return 0

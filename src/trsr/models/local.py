@@ -1,0 +1,177 @@
+"""Answers by a Hugging Face causal language model in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList
+
+from trsr.config.ranking import HuggingFaceModel
+from trsr.config.summary import LocalWriter, Sampling
+from trsr.errors import ModelError, WriterError
+from trsr.models.chat_encoding import ChatEncoder
+from trsr.models.generation import Chat, Completion
+from trsr.models.identity import folder_identity
+from trsr.models.loading import LanguageModel, choose_device, load_language_model
+from trsr.models.seeded_draw import SeededDraw
+
+
+class LocalGenerator:
+    """Generates with transformers, in padded batches of prompts of like length.
+
+    An answer depends on its own prompt and the sampling alone: greedy at
+    temperature 0, else with a random stream of its own (`SeededDraw`). What is left
+    is rounding: padding and batch mates change the last bits of the logits, which
+    can turn a near-tie, in bfloat16 more often than in float32.
+
+    Parameters
+    ----------
+    config
+        Model, revision, device, number format and batch size.
+
+    Attributes
+    ----------
+    identity
+        Hub id and commit, or folder name and a hash of what is in it.
+
+    Raises
+    ------
+    ModelError
+        When the model can't be loaded.
+    """
+
+    def __init__(self, config: LocalWriter) -> None:
+        self._config = config
+        _check_device(config.device)
+        loaded = _load(config)
+        self.identity = _identity(config, loaded)
+        self._tokenizer: Any = loaded.tokenizer
+        self._model: Any = loaded.model
+        self._encode = ChatEncoder(self._tokenizer)
+        self._stops = _stop_ids(self._model, self._tokenizer)
+        pad = self._tokenizer.pad_token_id
+        self._pad = pad if pad is not None else next(iter(sorted(self._stops)), 0)
+        # The folder's own generation settings (penalties, sampling) would go over the run's.
+        self._model.generation_config = _settings()
+
+    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """Yield completions batch by batch, longest prompts first.
+
+        Raises
+        ------
+        WriterError
+            Before anything is generated, when a prompt and its answer don't fit the
+            model's context; when the device runs out of memory.
+        """
+        prompts = [self._encode(chat) for chat in chats]
+        self._check_lengths(prompts, sampling)
+        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
+        for start in range(0, len(order), self._config.batch_size):
+            places = order[start : start + self._config.batch_size]
+            answers = self._answer([prompts[place] for place in places], sampling)
+            yield from zip(places, answers, strict=True)
+
+    def _check_lengths(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
+        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        longest = max(map(len, prompts), default=0)
+        if context is not None and longest + sampling.max_new_tokens > context:
+            message = (
+                f"{self.identity}: prompt of {longest} tokens and answer of up to {sampling.max_new_tokens} "
+                f"don't fit the model's context of {context}; lower items.max_tokens, summary.block_size or "
+                "summary.sampling.max_new_tokens, or take a model with a longer context"
+            )
+            raise WriterError(message)
+
+    def _answer(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:
+        width = max(map(len, prompts))
+        # Padded on the left, so that every prompt ends where its answer begins.
+        ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        draw = [SeededDraw(prompts, sampling)] if sampling.temperature > 0 else []
+        settings = _settings(
+            do_sample=False,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=sorted(self._stops) or None,
+            pad_token_id=self._pad,
+        )
+        try:
+            with torch.inference_mode():
+                rows = self._model.generate(
+                    input_ids=ids.to(self._model.device),
+                    attention_mask=mask.to(self._model.device),
+                    generation_config=settings,
+                    logits_processor=LogitsProcessorList(draw),
+                )
+        except torch.cuda.OutOfMemoryError as error:
+            message = (
+                f"{self.identity}: out of memory with {len(prompts)} prompts of up to {width} tokens; "
+                f"lower summary.writer.batch_size (now {self._config.batch_size})"
+            )
+            raise WriterError(message) from error
+        new = rows[:, width:].tolist()
+        return [self._completion(len(p), row) for p, row in zip(prompts, new, strict=True)]
+
+    def _completion(self, prompt_tokens: int, row: Sequence[int]) -> Completion:
+        end = next((place for place, token in enumerate(row) if token in self._stops), None)
+        answer = row if end is None else row[:end]
+        return Completion(
+            text=str(self._tokenizer.decode(answer, skip_special_tokens=True)).strip(),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(answer),
+            finish_reason="length" if end is None else "stop",
+        )
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=choose_device(name))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        message = f"summary.writer.device: {name!r} can't be used here ({error}); set auto or cpu"
+        raise ModelError(message) from error
+
+
+def _load(config: LocalWriter) -> LanguageModel:
+    folder = Path(config.model)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        message = f"{folder} holds an adapter without its model; merge it into the model and save that folder"
+        raise ModelError(message)
+    settings = HuggingFaceModel(
+        kind="huggingface", path=config.model, revision=config.revision, dtype=config.dtype
+    )
+    try:
+        return load_language_model(settings, config.device)
+    except Exception as error:  # a broken file raises whatever its reader raises
+        cause = error.__cause__ if isinstance(error, ModelError) and error.__cause__ else error
+        message = f"summary.writer.model: {config.model!r} can't be loaded: {_hint(config, cause)}"
+        raise ModelError(message) from error
+
+
+def _hint(config: LocalWriter, error: BaseException) -> str:
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if Path(config.model).is_dir():
+        return f"{reason} (the folder must hold config.json, safetensors and tokenizer.json of a causal LM)"
+    if "trust_remote_code" in str(error):
+        return "it brings its own code, which is never run here; take a model that transformers knows"
+    return (
+        f"there is no such folder, and as a hub id it can't be fetched: {reason} Check the name, or download "
+        "the model where there is a network and give its folder"
+    )
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Join what the generation settings and the tokenizer call the end; instruct models name several."""
+    declared = model.generation_config.eos_token_id if model.generation_config is not None else None
+    listed = declared if isinstance(declared, list) else [declared]
+    return frozenset(int(token) for token in [*listed, tokenizer.eos_token_id] if token is not None)
+
+
+def _identity(config: LocalWriter, loaded: LanguageModel) -> str:
+    folder = Path(config.model)
+    return folder_identity(folder) if folder.is_dir() else loaded.identity
+
+
+def _settings(**values: Any) -> GenerationConfig:
+    return GenerationConfig(**values)  # type: ignore[no-untyped-call]

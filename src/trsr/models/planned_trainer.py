@@ -1,0 +1,141 @@
+"""transformers' Trainer over batches that were planned before the first step.
+
+The plan lists every batch of every epoch in order, so a resumed run skips what
+was done by counting, and sees exactly the batches that an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+Batch = TypeVar("Batch")
+
+
+class Plan(Dataset[Batch]):
+    """A list of batches as a dataset."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, place: int) -> Batch:
+        return self._batches[place]
+
+
+class PlannedTrainer(Trainer):
+    """A Trainer that takes the batches of a plan one after the other, once.
+
+    Parameters
+    ----------
+    model
+        Trained in place.
+    plan
+        Every batch of the whole training, in order.
+    collate
+        Batch to the tensors that `compute_loss` takes.
+    arguments
+        From `plan_arguments`.
+    title
+        What the progress bar says.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Sequence[Batch],
+        collate: Callable[[Batch], dict[str, torch.Tensor]],
+        arguments: TrainingArguments,
+        title: str,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=Plan(plan),
+            eval_dataset=Plan(()),
+            data_collator=lambda rows: collate(rows[0]),
+            callbacks=[_Progress(title)],
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        # Losses here are means over a batch; the Trainer divides them among accumulated batches.
+        self.loss_is_scaled_for_ga = False
+
+
+def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
+    """Return Trainer arguments for one pass over a plan: sequential, one planned batch a forward pass.
+
+    Parameters
+    ----------
+    folder
+        Where checkpoints go.
+    **settings
+        Further fields of `transformers.TrainingArguments`.
+    """
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,
+        per_device_train_batch_size=1,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,
+        report_to="none",
+        logging_nan_inf_filter=False,
+        **settings,
+    )
+
+
+class _Progress(TrainerCallback):
+    """One bar over the updates, with the latest loss; silent when not on a terminal."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: tqdm[Any] | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar where training begins or goes on."""
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc=self._title, unit="step", disable=None
+        )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Advance by one update."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show the loss."""
+        logs = kwargs.get("logs") or {}
+        if self._bar is not None and "loss" in logs:
+            self._bar.set_postfix(loss=f"{logs['loss']:.4f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,130 @@
+"""Text to token ids: text that others wrote never becomes a control token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tokenizers import Encoding, Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from trsr.errors import ModelError
+
+
+class PlainEncoder:
+    """Encodes text as text, whatever it spells: no special and no added token ever comes out.
+
+    Parameters
+    ----------
+    tokenizer
+        Any fast tokenizer; it is left as it is.
+
+    Raises
+    ------
+    ModelError
+        When the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            message = (
+                f"{type(tokenizer).__name__} of {tokenizer.name_or_path!r} is not a fast tokenizer; "
+                "save one beside the model (tokenizer.json) or take another model"
+            )
+            raise ModelError(message)
+        # A copy: the switch below would change how the caller's own tokenizer reads its chat template.
+        self._backend = Tokenizer.from_str(backend.to_str())
+        self._backend.encode_special_tokens = True
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._control = {key: str(token.content) for key, token in backend.get_added_tokens_decoder().items()}
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of every text, without any special token.
+
+        Raises
+        ------
+        ModelError
+            When the tokenizer turns a text into a control token even so.
+        """
+        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return [self._checked(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return the characters, from and to, that each token stands for."""
+        encoding: Encoding = self._backend.encode(text, add_special_tokens=False)
+        return [(int(start), int(end)) for start, end in encoding.offsets]
+
+    def _checked(self, text: str, ids: list[int]) -> list[int]:
+        if self._control.keys().isdisjoint(ids):
+            return ids
+        ids = self._without_added_tokens(text)
+        if self._control.keys().isdisjoint(ids):
+            return ids
+        # A vocabulary that holds its control tokens as ordinary pieces: a space inside breaks them.
+        for content in self._control.values():
+            if len(content) > 1:
+                text = text.replace(content, f"{content[0]} {content[1:]}")
+        ids = self._without_added_tokens(text)
+        leaked = sorted({self._control[key] for key in self._control.keys() & set(ids)})
+        if leaked:
+            message = f"this tokenizer reads the control tokens {leaked} out of the plain text {text[:80]!r}"
+            raise ModelError(message)
+        return ids
+
+    def _without_added_tokens(self, text: str) -> list[int]:
+        """Run the tokenizer's own steps one by one, which leaves out its list of added tokens."""
+        if self._backend.normalizer is not None:
+            text = self._backend.normalizer.normalize_str(text)
+        pieces = [text]
+        if self._backend.pre_tokenizer is not None:
+            pieces = [piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(text)]
+        return [token.id for piece in pieces for token in self._backend.model.tokenize(piece)]
+
+
+class TokenizerTokens:
+    """Counts and cuts text by a model's own tokens.
+
+    Parameters
+    ----------
+    encoder
+        The model's tokenizer as a plain encoder.
+    """
+
+    def __init__(self, encoder: PlainEncoder) -> None:
+        self._encoder = encoder
+
+    def count(self, text: str) -> int:
+        """Tokens of `text`."""
+        return len(self._encoder([text])[0])
+
+    def cut(self, text: str, max_tokens: int) -> str:
+        """Return the longest beginning of `text` of at most `max_tokens` tokens, without trailing space."""
+        text = text.rstrip()
+        if max_tokens <= 0:
+            return ""
+        if self.count(text) <= max_tokens:
+            return text
+        ends = [end for _, end in self._encoder.spans(text)]
+        # A shorter text can cost more tokens at its new end (a word or a sign cut in two), so look again.
+        for keep in range(min(max_tokens, len(ends)), 0, -1):
+            beginning = text[: ends[keep - 1]].rstrip()
+            if self.count(beginning) <= max_tokens:
+                return beginning
+        return ""
+
+
+def encode_plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Encode texts as text, whatever they spell; `PlainEncoder` when more than one batch is to come."""
+    return PlainEncoder(tokenizer)(texts)
+
+
+def leading_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return the special tokens that the tokenizer puts before a text, such as one that begins it."""
+    special = set(tokenizer.all_special_ids)
+    leading: list[int] = []
+    for token_id in tokenizer("a").input_ids:
+        if token_id not in special:
+            break
+        leading.append(int(token_id))
+    return tuple(leading)

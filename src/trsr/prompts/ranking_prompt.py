@@ -1,0 +1,222 @@
+"""The ranking prompt: one builder for training, scoring and serving.
+
+A prompt has two parts. Everything about the user is the *prefix* (instruction,
+preference summary, recent items), the candidate and the answer slot are the
+*suffix*. Each part becomes token ids on its own and the ids are joined, so the
+ids of a suffix depend on the item alone and a user's candidates share every id
+of the prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from trsr.config.summary import Prompting
+from trsr.errors import ConfigError
+from trsr.prompts.item_text import SEPARATOR, item_line
+from trsr.prompts.templates import Templates
+from trsr.prompts.tokens import Tokens
+from trsr.prompts.untrusted import neutralise
+from trsr.records import Item
+
+Encode = Callable[[Sequence[str]], list[list[int]]]
+"""Texts to the token ids of each, without special tokens."""
+
+_CACHED_ITEMS: Final = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What did not fit into a prompt.
+
+    Parameters
+    ----------
+    recent_items
+        Recent items left out, the oldest first.
+    summary_tokens
+        Tokens cut off the summary's end.
+    """
+
+    recent_items: int = 0
+    summary_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The user's part of a prompt.
+
+    Parameters
+    ----------
+    ids
+        Token ids, beginning with the model's leading special token where it wants one.
+    text
+        What a person reads.
+    cut
+        What did not fit.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    cut: Cut
+
+
+@dataclass(frozen=True, slots=True)
+class Suffix:
+    """The candidate's part of a prompt; ends with the answer slot.
+
+    Parameters
+    ----------
+    ids
+        Token ids.
+    text
+        What a person reads.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+
+
+class RankingPrompt:
+    """Builds both parts of the ranking prompt within one token budget.
+
+    The longest possible suffix is set aside first; what is left is the prefix's.
+    A prefix that is longer loses its oldest recent items, then the end of its
+    summary. The candidate and the answer slot are never cut.
+
+    Parameters
+    ----------
+    templates
+        The domain's templates.
+    encode
+        Texts to token ids of the ranking model.
+    tokens
+        Counts and cuts by the same tokens.
+    prompting
+        Budget, number of recent items and answers.
+    item_tokens
+        Cap of an item's line.
+    leading
+        Special tokens that the model wants before the text.
+    terse
+        Take the short wording that the compact model is trained on from the start.
+
+    Raises
+    ------
+    ConfigError
+        When the budget doesn't even hold the instruction and one candidate.
+    """
+
+    def __init__(
+        self,
+        templates: Templates,
+        encode: Encode,
+        tokens: Tokens,
+        prompting: Prompting,
+        *,
+        item_tokens: int,
+        leading: tuple[int, ...] = (),
+        terse: bool = False,
+    ) -> None:
+        self.templates = templates
+        self.prompting = prompting
+        self.item_tokens = item_tokens
+        self.leading = leading
+        self.terse = terse
+        self._encode = encode
+        self._tokens = tokens
+        self._prefix_name = "rank_compact_prefix" if terse else "rank_prefix"
+        self._suffix_name = "rank_compact_suffix" if terse else "rank_suffix"
+        self.suffix_tokens = self._count(self._render_suffix("")) + item_tokens
+        """Tokens set aside for the suffix: no suffix is longer."""
+        self.prefix_tokens = prompting.max_tokens - self.suffix_tokens
+        """Tokens that a prefix may have."""
+        least = len(leading) + self._count(self._render_prefix("", ()))
+        if least > self.prefix_tokens:
+            message = (
+                f"prompt.max_tokens: must be at least {least + self.suffix_tokens} ({least} for the "
+                f"instruction and {self.suffix_tokens} for a candidate of items.max_tokens={item_tokens}), "
+                f"got {prompting.max_tokens}"
+            )
+            raise ConfigError(message)
+        self._line = lru_cache(maxsize=_CACHED_ITEMS)(self._make_line)
+        self._suffix = lru_cache(maxsize=_CACHED_ITEMS)(self._make_suffix)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Template name to version, for the run's card."""
+        return {name: str(self.templates.version(name)) for name in (self._prefix_name, self._suffix_name)}
+
+    def prefix(self, summary: str, recent: Sequence[Item]) -> Prefix:
+        """Build the user's part.
+
+        Parameters
+        ----------
+        summary
+            The preference summary; empty when there is none.
+        recent
+            The user's items, oldest first; the newest `prompting.recent_items` are shown.
+        """
+        shown = recent[len(recent) - min(len(recent), self.prompting.recent_items) :]
+        lines = [self._line(_key(item)) for item in shown]
+        whole = neutralise(summary)
+        summary = self._tokens.cut(whole, self.prompting.summary_tokens)
+        dropped = 0
+        length = self._length(summary, lines)
+        while length > self.prefix_tokens and dropped < len(lines):
+            dropped += 1
+            length = self._length(summary, lines[dropped:])
+        while length > self.prefix_tokens and summary:
+            keep = self._tokens.count(summary) - (length - self.prefix_tokens)
+            summary = self._tokens.cut(summary, keep)
+            length = self._length(summary, lines[dropped:])
+        lost = 0 if summary == whole else self._tokens.count(whole) - self._tokens.count(summary)
+        text = self._render_prefix(summary, lines[dropped:])
+        ids = (*self.leading, *self._encode([text])[0])
+        return Prefix(ids, text, Cut(dropped, lost))
+
+    def suffix(self, item: Item) -> Suffix:
+        """Build the candidate's part; the same item always gives the same ids."""
+        return self._suffix(_key(item))
+
+    def slot(self) -> str:
+        """Return the text that an answer follows, as it ends every prompt."""
+        return self._render_suffix("")
+
+    def _make_line(self, fields: tuple[tuple[str, str], ...]) -> str:
+        if self.terse:
+            # The order of the fields tells what is what; their names would be a third of all tokens.
+            fields = (("", SEPARATOR.join(value for _, value in fields)),)
+        return item_line(Item("", dict(fields)), self._tokens, self.item_tokens)
+
+    def _make_suffix(self, fields: tuple[tuple[str, str], ...]) -> Suffix:
+        line = self._line(fields)
+        while True:
+            text = self._render_suffix(line)
+            ids = self._encode([text])[0]
+            excess = len(ids) - self.suffix_tokens
+            if excess <= 0 or not line:
+                return Suffix(tuple(ids), text)
+            # The line met its cap alone but costs more beside its neighbours: cut it, never the slot.
+            line = self._tokens.cut(line, self._tokens.count(line) - excess)
+
+    def _render_prefix(self, summary: str, lines: Sequence[str]) -> str:
+        yes, no = self.prompting.answers
+        return self.templates.render(
+            self._prefix_name, summary=summary, recent=list(lines), yes=yes, no=no
+        )
+
+    def _render_suffix(self, line: str) -> str:
+        return self.templates.render(self._suffix_name, candidate=line)
+
+    def _length(self, summary: str, lines: Sequence[str]) -> int:
+        return len(self.leading) + self._count(self._render_prefix(summary, lines))
+
+    def _count(self, text: str) -> int:
+        return len(self._encode([text])[0])
+
+
+def _key(item: Item) -> tuple[tuple[str, str], ...]:
+    return tuple(item.fields.items())

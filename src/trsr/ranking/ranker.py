@@ -1,0 +1,235 @@
+"""The ranker: a model, its tokenizer, its prompt and its two answers, kept together on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import PeftModel
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from trsr.artifacts import write_json
+from trsr.config.ranking import HuggingFaceModel, Lora
+from trsr.config.summary import Prompting
+from trsr.errors import ArtifactError, ModelError
+from trsr.models.adapters import add_adapter, require_effect, save_base
+from trsr.models.loading import choose_device, load_language_model, padding_id, place_model
+from trsr.models.tokenization import PlainEncoder, TokenizerTokens, leading_ids
+from trsr.prompts.ranking_prompt import RankingPrompt
+from trsr.prompts.templates import Templates
+from trsr.ranking.answers import Answers, find_answers
+from trsr.ranking.examples import EncodedUser, RankingUser, encode_users
+from trsr.ranking.scoring import score
+
+_CARD: Final = "ranker.json"
+_BASE: Final = "base"
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the weights come from.
+
+    Parameters
+    ----------
+    kind
+        ``compact`` for the built-in model, ``huggingface`` for any other.
+    identity
+        What the report calls it: name and revision.
+    base
+        How to load the model that an adapter sits on; None when the base weights
+        are saved with the ranker.
+    """
+
+    kind: str
+    identity: str
+    base: HuggingFaceModel | None = None
+
+
+class Ranker:
+    """Answers yes or no about candidates.
+
+    Parameters
+    ----------
+    model
+        A causal language model, with or without adapter.
+    tokenizer
+        Its tokenizer.
+    prompting
+        Settings of the prompt.
+    item_tokens
+        Cap of an item's line.
+    origin
+        Where the weights come from.
+
+    Raises
+    ------
+    ModelError
+        When the answers are not single tokens of this model.
+    ConfigError
+        When the token budget is impossible.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompting: Prompting,
+        item_tokens: int,
+        origin: Origin,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.origin = origin
+        encoder = PlainEncoder(tokenizer)
+        self.prompt = RankingPrompt(
+            Templates(prompting.domain, prompting.templates),
+            encoder,
+            TokenizerTokens(encoder),
+            prompting,
+            item_tokens=item_tokens,
+            leading=leading_ids(tokenizer),
+            terse=origin.kind == "compact",
+        )
+        self.answers: Answers = find_answers(
+            encoder, self.prompt.slot(), prompting.answers, tokenizer.unk_token_id
+        )
+        self.padding = padding_id(tokenizer)
+
+    def adapt(self, settings: Lora) -> None:
+        """Put fresh adapters onto the model; only they will be trained.
+
+        Raises
+        ------
+        ModelError
+            When the model has adapters already, or no module to adapt.
+        """
+        if isinstance(self.model, PeftModel):
+            message = "the model has an adapter already; start from its base model"
+            raise ModelError(message)
+        self.model = add_adapter(self.model, settings)
+
+    def encode(self, users: Sequence[RankingUser]) -> list[EncodedUser]:
+        """Turn ranking tasks into this model's token ids."""
+        return encode_users(users, self.prompt)
+
+    def score(
+        self, users: Sequence[RankingUser], batch_tokens: int = 16384, *, title: str | None = None
+    ) -> list[NDArray[np.float64]]:
+        """Return p(yes), one array of shape ``(n_candidates,)`` a user.
+
+        Parameters
+        ----------
+        users
+            Ranking tasks.
+        batch_tokens
+            Tokens a batch, padding included.
+        title
+            What the progress bar says; None for no bar.
+        """
+        return score(self.model, self.encode(users), self.answers, self.padding, batch_tokens, title=title)
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), tokenizer and, last, `ranker.json`, which makes it complete."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.model, PeftModel) and self.origin.base is None:
+            save_base(self.model, folder / _BASE)
+        self.model.save_pretrained(str(folder))
+        self.tokenizer.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        base = self.origin.base
+        card: dict[str, Any] = {
+            "format": _FORMAT,
+            "kind": self.origin.kind,
+            "identity": self.origin.identity,
+            "base": None if base is None else base.model_dump(mode="json"),
+            "adapter": isinstance(self.model, PeftModel),
+            "prompting": self.prompt.prompting.model_dump(mode="json"),
+            "item_tokens": self.prompt.item_tokens,
+            "templates": self.prompt.versions,
+            "answers": asdict(self.answers),
+        }
+        write_json(card, folder / _CARD)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> Ranker:
+        """Read a ranker that `save` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            When the folder holds no complete ranker, or its templates have changed since.
+        ModelError
+            When the weights can't be loaded, or the adapter doesn't change the logits.
+        """
+        card = _read_card(folder)
+        prompting, origin = _settings(card, folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = _load_weights(folder, card, origin, device)
+        except (OSError, ValueError, RuntimeError) as error:
+            message = f"{folder}: can't load the ranker's weights: {str(error).splitlines()[0]}; train again"
+            raise ModelError(message) from error
+        ranker = cls(model.eval(), tokenizer, prompting, int(card["item_tokens"]), origin)
+        _compare(ranker, card, folder)
+        if isinstance(model, PeftModel):
+            require_effect(model, [*ranker.prompt.prefix("", ()).ids, ranker.answers.yes])
+        return ranker
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / _CARD
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        message = f"{path} is missing: run `trsr train` on this run folder first"
+        raise ArtifactError(message) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        message = f"{path}: not a readable ranker card ({error}); train again"
+        raise ArtifactError(message) from error
+    if card.get("format") != _FORMAT:
+        message = f"{path}: format must be {_FORMAT}, got {card.get('format')!r}; train again"
+        raise ArtifactError(message)
+    return card
+
+
+def _settings(card: dict[str, Any], folder: Path) -> tuple[Prompting, Origin]:
+    try:
+        base = None if card["base"] is None else HuggingFaceModel.model_validate(card["base"])
+        origin = Origin(card["kind"], card["identity"], base)
+        return Prompting.model_validate(card["prompting"]), origin
+    except (KeyError, ValidationError) as error:
+        message = f"{folder / _CARD}: a setting is missing or wrong ({error}); train again"
+        raise ArtifactError(message) from error
+
+
+def _load_weights(
+    folder: Path, card: dict[str, Any], origin: Origin, device: str
+) -> PreTrainedModel | PeftModel:
+    place = choose_device(device)
+    if not card["adapter"]:
+        return place_model(AutoModelForCausalLM.from_pretrained(folder), place)
+    if origin.base is None:
+        base = place_model(AutoModelForCausalLM.from_pretrained(folder / _BASE), place)
+    else:
+        base = load_language_model(origin.base, device).model
+    adapted: PeftModel = PeftModel.from_pretrained(base, str(folder))
+    return adapted
+
+
+def _compare(ranker: Ranker, card: dict[str, Any], folder: Path) -> None:
+    """Refuse a ranker whose prompt would no longer be what the model was trained on."""
+    now = {"templates": ranker.prompt.versions, "answers": asdict(ranker.answers)}
+    for name, value in now.items():
+        if card.get(name) != value:
+            message = (
+                f"{folder / _CARD}: the model was trained with {name} {card.get(name)}, but they are "
+                f"{value} now; put the old ones back or train again"
+            )
+            raise ArtifactError(message)

@@ -1,0 +1,174 @@
+"""Where everything lies in a packed row: prefixes, candidates, answer slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Lays runs of tokens under each other: a row of runs becomes a batch of runs, and back.
+
+    Runs of unequal length are filled up with copies of their own last token, so that
+    the fill is finite and harmless wherever it is not looked at.
+
+    Parameters
+    ----------
+    lengths
+        Tokens of each run; none is 0.
+    device
+        Where the tensors lie that will be folded.
+
+    Examples
+    --------
+    >>> fold = Fold((2, 1), torch.device("cpu"))
+    >>> row = torch.tensor([5.0, 6.0, 7.0]).view(1, 1, 3, 1)
+    >>> fold.fold(row).flatten(1).tolist()
+    [[5.0, 6.0], [7.0, 7.0]]
+    >>> torch.equal(fold.unfold(fold.fold(row)), row)
+    True
+    """
+
+    lengths: tuple[int, ...]
+    device: torch.device
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest run."""
+        return max(self.lengths)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all runs have one length, so that folding needs no copy."""
+        return min(self.lengths) == max(self.lengths)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """Place of the last token of each run, in the row, shape ``(n_runs,)``."""
+        return torch.tensor(self.lengths, device=self.device).cumsum(0) - 1
+
+    @cached_property
+    def sources(self) -> Tensor:
+        """Place in the row of each cell of the batch, row by row, shape ``(n_runs * longest,)``."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        steps = torch.arange(self.longest, device=self.device)
+        return (
+            self.ends[:, None] - lengths[:, None] + 1 + torch.minimum(steps, lengths[:, None] - 1)
+        ).flatten()
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Cell of the flattened batch where each token of the row went, shape ``(n_tokens,)``."""
+        return self.is_token.flatten().nonzero().flatten()
+
+    @cached_property
+    def is_token(self) -> Tensor:
+        """True where the batch holds a token, False where it holds fill, shape ``(n_runs, longest)``."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        return torch.arange(self.longest, device=self.device) < lengths[:, None]
+
+    def fold(self, row: Tensor) -> Tensor:
+        """Turn ``(1, heads, n_tokens, width)`` into ``(n_runs, heads, longest, width)``."""
+        runs = row[0] if self.is_even else row[0].index_select(1, self.sources)
+        return torch.unflatten(runs, 1, (len(self.lengths), self.longest)).transpose(0, 1)
+
+    def unfold(self, batch: Tensor) -> Tensor:
+        """Turn ``(n_runs, heads, longest, ...)`` into ``(1, heads, n_tokens, ...)``."""
+        runs = batch.transpose(0, 1).flatten(1, 2)
+        return (runs if self.is_even else runs.index_select(1, self.places)).unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One user's part of a packed row: the prefix, then the candidates one after another.
+
+    Parameters
+    ----------
+    start
+        Place of the prefix's first token in the row.
+    prefix
+        Tokens of the prefix; may be 0.
+    fold
+        The candidates' runs.
+    """
+
+    start: int
+    prefix: int
+    fold: Fold
+
+    @property
+    def stop(self) -> int:
+        """Place behind the last candidate's last token."""
+        return self.start + self.prefix + sum(self.fold.lengths)
+
+    @property
+    def shared(self) -> slice:
+        """Places of the prefix's tokens in the row."""
+        return slice(self.start, self.start + self.prefix)
+
+    @property
+    def suffixes(self) -> slice:
+        """Places of all candidates' tokens in the row."""
+        return slice(self.start + self.prefix, self.stop)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A packed row: the segments of one or more users, without gaps.
+
+    Parameters
+    ----------
+    segments
+        The users' parts in their order.
+    device
+        Where the row lies.
+    """
+
+    segments: tuple[Segment, ...]
+    device: torch.device
+
+    @classmethod
+    def of(cls, users: Sequence[tuple[int, Sequence[int]]], device: torch.device) -> Layout:
+        """Lay out users, each given as its prefix's tokens and its candidates' tokens.
+
+        Examples
+        --------
+        >>> layout = Layout.of([(3, [2, 1])], torch.device("cpu"))
+        >>> layout.positions.tolist(), layout.answers.tolist()
+        ([0, 1, 2, 3, 4, 3], [4, 5])
+        """
+        segments = []
+        start = 0
+        for prefix, lengths in users:
+            segments.append(Segment(start, prefix, Fold(tuple(lengths), device)))
+            start = segments[-1].stop
+        return cls(tuple(segments), device)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole row."""
+        return self.segments[-1].stop
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt in the row: a prefix with its longest candidate."""
+        return max(segment.prefix + segment.fold.longest for segment in self.segments)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Position of every token in its own prompt: candidates all continue from their prefix."""
+        parts = []
+        for segment in self.segments:
+            parts.append(torch.arange(segment.prefix))
+            parts.extend(segment.prefix + torch.arange(length) for length in segment.fold.lengths)
+        return torch.cat(parts).to(self.device)
+
+    @cached_property
+    def answers(self) -> Tensor:
+        """Place of every candidate's last token, after which the answer is read, in order."""
+        return torch.cat([segment.start + segment.prefix + segment.fold.ends for segment in self.segments])

@@ -1,0 +1,293 @@
+"""Supervised fine-tuning: after the answer slot, the model learns to say yes or no."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import TrainingArguments
+
+from trsr.artifacts import replacing, write_text
+from trsr.config.ranking import Training
+from trsr.evaluation.metrics import expected_metrics, place_target
+from trsr.models.batches import shuffled_batches
+from trsr.models.planned_trainer import PlannedTrainer, plan_arguments
+from trsr.ranking.examples import EncodedUser, RankingUser
+from trsr.ranking.logits import answer_logits, pad_rows
+from trsr.ranking.ranker import Ranker
+from trsr.ranking.scoring import score
+
+_SELECTION_KS: Final = (3, 5, 10)
+_RECALL_SUM: Final = "eval_recall_sum"
+_LOGGED_LOSSES: Final = 200
+_MOST_STEPS_UNSAVED: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One user in one epoch: which of the candidates are asked about.
+
+    Parameters
+    ----------
+    user
+        Place among the training users.
+    candidates
+        Places among the user's candidates; the positive is the user's target.
+    """
+
+    user: int
+    candidates: tuple[int, ...]
+
+
+def plan_epochs(users: Sequence[EncodedUser], settings: Training, seed: int) -> list[list[Example]]:
+    """Plan every batch of every epoch.
+
+    Each user is asked about the target and `settings.negatives` of the other
+    candidates; epochs take these in turn, in an order of the user's own.
+
+    Returns
+    -------
+    list
+        Batches of examples, the same number in every epoch.
+    """
+    generator = np.random.default_rng(seed)
+    lengths = np.array([len(user.prefix) + max(map(len, user.suffixes)) for user in users])
+    others = [
+        generator.permutation([place for place in range(len(user.suffixes)) if place != user.target])
+        for user in users
+    ]
+    size = max(1, settings.batch_size // (1 + settings.negatives))
+    multiple = min(settings.accumulation, len(users))
+    plan = []
+    for epoch in range(settings.epochs):
+        for rows in shuffled_batches(lengths, size, generator, multiple):
+            batch = []
+            for user in rows:
+                turn = np.arange(epoch * settings.negatives, (epoch + 1) * settings.negatives)
+                negatives = dict.fromkeys(others[user][turn % len(others[user])].tolist())
+                batch.append(Example(int(user), (users[user].target or 0, *negatives)))
+            plan.append(batch)
+    return plan
+
+
+def fine_tune(
+    ranker: Ranker,
+    train: Sequence[RankingUser],
+    valid: Sequence[RankingUser],
+    settings: Training,
+    folder: Path,
+    seed: int,
+    batch_tokens: int = 16384,
+) -> list[dict[str, float]]:
+    """Train the ranker in place and leave it with the weights of its best epoch.
+
+    A run that was killed goes on from its last checkpoint in `folder` and ends with
+    the weights of an uninterrupted one.
+
+    Parameters
+    ----------
+    ranker
+        With a plain model; LoRA adapters are put on when `settings.method` says so.
+    train, valid
+        Users with a known target. Without `valid` the last epoch is kept.
+    settings
+        How to train.
+    folder
+        Checkpoints go here; the caller deletes it when the ranker is saved.
+    seed
+        Decides users, order, adapters and dropout.
+    batch_tokens
+        Tokens a validation batch, padding included.
+
+    Returns
+    -------
+    list
+        ``{"step", "epoch", "loss"}`` at logged steps, and ``{"step", "epoch",
+        "valid_recall_sum"}`` after each epoch.
+    """
+    generator = np.random.default_rng(seed)
+    encoded = ranker.encode(_some(train, settings.max_users, generator))
+    validation = ranker.encode(_some(valid, settings.validation_users, generator))
+    plan = plan_epochs(encoded, settings, seed)
+    accumulation = min(settings.accumulation, len(encoded))
+    updates = len(plan) // settings.epochs // accumulation
+    _clear_other_run(folder, [ranker.origin.identity, settings.model_dump(mode="json"), seed, encoded])
+    torch.manual_seed(seed)
+    if settings.method == "lora":
+        ranker.adapt(settings.lora)
+    arguments = _arguments(settings, folder, seed, accumulation, updates, bool(validation))
+    trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    trainer.restore_best()
+    ranker.model.eval()
+    return _history(trainer.state.log_history, updates)
+
+
+class _RankingTrainer(PlannedTrainer):
+    """Cross-entropy at the answer position only; validates by ranking; keeps the best weights."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        train: Sequence[EncodedUser],
+        valid: Sequence[EncodedUser],
+        plan: Sequence[list[Example]],
+        arguments: TrainingArguments,
+        batch_tokens: int,
+    ) -> None:
+        self._ranker = ranker
+        self._train_users = train
+        self._valid_users = valid
+        self._batch_tokens = batch_tokens
+        super().__init__(ranker.model, plan, self._collate, arguments, "fine-tuning")
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, *_: Any, **__: Any
+    ) -> Tensor:
+        """Compare the answer with the whole vocabulary, so that the model also learns to answer at all."""
+        logits = answer_logits(model, inputs["ids"], inputs["ends"])
+        return functional.cross_entropy(logits, inputs["answers"])
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Rank the validation users; keep the weights when they are the best so far."""
+        ranker = self._ranker
+        scores = score(ranker.model, self._valid_users, ranker.answers, ranker.padding, self._batch_tokens)
+        metrics = {_RECALL_SUM: recall_sum(scores, [user.target or 0 for user in self._valid_users])}
+        earlier = [entry[_RECALL_SUM] for entry in self.state.log_history if _RECALL_SUM in entry]
+        best = max(earlier, default=-1.0)
+        if metrics[_RECALL_SUM] > best:
+            self._keep_best()
+        self.log(dict(metrics))
+        return metrics
+
+    def restore_best(self) -> None:
+        """Put the weights of the best epoch back into the model."""
+        if not self._best.exists():
+            return
+        kept = load_file(self._best)
+        with torch.no_grad():
+            for name, parameter in _trained(self._ranker.model):
+                parameter.copy_(kept[name])
+
+    @property
+    def _best(self) -> Path:
+        return Path(str(self.args.output_dir)) / "best.safetensors"
+
+    def _keep_best(self) -> None:
+        trained = _trained(self._ranker.model)
+        weights = {name: parameter.detach().cpu().contiguous() for name, parameter in trained}
+        with replacing(self._best) as temporary:
+            save_file(weights, temporary)
+
+    def _collate(self, batch: list[Example]) -> dict[str, Tensor]:
+        """Lay all users' asked candidates one under the other; the first of each user is the target."""
+        users = self._train_users
+        rows = [users[example.user].row(place) for example in batch for place in example.candidates]
+        answers = [
+            self._ranker.answers.no if number else self._ranker.answers.yes
+            for example in batch
+            for number in range(len(example.candidates))
+        ]
+        ids, ends = pad_rows(rows, self._ranker.padding)
+        return {"ids": ids, "ends": ends, "answers": torch.tensor(answers)}
+
+
+def recall_sum(scores: Sequence[NDArray[np.float64]], targets: Sequence[int]) -> float:
+    """Return the mean over users of Recall@3 + Recall@5 + Recall@10, ties counted by expected rank.
+
+    Examples
+    --------
+    >>> recall_sum([np.array([0.9, 0.1, 0.5, 0.6, 0.7])], [1])
+    2.0
+    """
+    sums = []
+    for p_yes, target in zip(scores, targets, strict=True):
+        above, tied = place_target(p_yes, [target])
+        metrics = expected_metrics(above, tied, _SELECTION_KS)
+        sums.append(sum(float(metrics[f"Recall@{k}"][0]) for k in _SELECTION_KS))
+    return float(np.mean(sums))
+
+
+def _arguments(
+    settings: Training, folder: Path, seed: int, accumulation: int, updates: int, validates: bool
+) -> TrainingArguments:
+    bfloat16 = settings.precision == "bfloat16" or (
+        settings.precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    )
+    return plan_arguments(
+        folder,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
+        gradient_accumulation_steps=accumulation,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        bf16=bfloat16,
+        logging_steps=max(1, updates * settings.epochs // _LOGGED_LOSSES),
+        eval_strategy="steps" if validates else "no",
+        eval_steps=updates,
+        save_steps=min(updates, _MOST_STEPS_UNSAVED),
+        save_total_limit=2,
+        seed=seed,
+    )
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint that was written to its end."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
+        try:
+            # The Trainer writes this file last.
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return str(path)
+    return None
+
+
+def _clear_other_run(folder: Path, inputs: list[Any]) -> None:
+    """Delete checkpoints that belong to other settings or other data."""
+    fingerprint = hashlib.sha256(repr(inputs).encode()).hexdigest()
+    mark = folder / "fingerprint"
+    if mark.exists() and mark.read_text(encoding="utf-8") == fingerprint:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    write_text(fingerprint, mark)
+
+
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _some(
+    users: Sequence[RankingUser], most: int | None, generator: np.random.Generator
+) -> list[RankingUser]:
+    if most is None or most >= len(users):
+        return list(users)
+    return [users[place] for place in sorted(generator.permutation(len(users))[:most])]
+
+
+def _history(entries: Sequence[dict[str, float]], updates: int) -> list[dict[str, float]]:
+    """Reduce the Trainer's log to losses and validation results, with epochs as they are for the reader."""
+    history = []
+    for entry in entries:
+        at = {"step": entry["step"], "epoch": entry["step"] / updates}
+        if "loss" in entry:
+            history.append({**at, "loss": entry["loss"]})
+        elif _RECALL_SUM in entry:
+            history.append({**at, "valid_recall_sum": entry[_RECALL_SUM]})
+    return history

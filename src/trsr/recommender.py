@@ -1,0 +1,173 @@
+"""A finished run as an object that ranks: load a folder, give a history and candidates, get p(yes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from trsr.artifacts import RunFolder, read_parquet
+from trsr.config import Config, load
+from trsr.data.catalogue import Catalogue
+from trsr.errors import DataError
+from trsr.ranking.examples import RankingUser
+from trsr.ranking.ranker import Ranker
+from trsr.records import CANDIDATES, HISTORY, SUMMARY, USER, Item, RankedItem, Ranking
+from trsr.summarize.summarizer import Summarizer
+
+ItemLike = str | Mapping[str, str]
+"""An item of the catalogue by its id, or any other item as its text fields (with or without ``item_id``)."""
+
+
+class Recommender:
+    """Ranks candidates for a user from text, with the summaries and the model of one run.
+
+    Make one with `Recommender.load`.
+
+    Parameters
+    ----------
+    config
+        The run's settings.
+    folder
+        Where its artifacts lie.
+    items
+        The catalogue.
+    ranker
+        The fine-tuned model.
+    """
+
+    def __init__(self, config: Config, folder: RunFolder, items: pl.DataFrame, ranker: Ranker) -> None:
+        self._config = config
+        self._folder = folder
+        self._items = items
+        self._catalogue = Catalogue(items, config.items.fields)
+        self._ranker = ranker
+
+    @classmethod
+    def load(cls, run_dir: Path | str) -> Recommender:
+        """Load a finished run.
+
+        Parameters
+        ----------
+        run_dir
+            A run folder in which ``trsr train`` or ``trsr run`` has finished.
+
+        Raises
+        ------
+        ArtifactError
+            When the folder lacks an artifact; the message names the stage that writes it.
+        ModelError
+            When the saved model can't be loaded.
+        """
+        folder = RunFolder(run_dir)
+        config = load(folder.require(folder.config, "run"))
+        items = read_parquet(folder.require(folder.items, "prepare"))
+        ranker = Ranker.load(folder.require(folder.model, "train"))
+        return cls(config, folder, items, ranker)
+
+    def rank(
+        self,
+        *,
+        history: Sequence[ItemLike],
+        candidates: Sequence[ItemLike] | None = None,
+        k: int | None = None,
+        summary: str | None = None,
+    ) -> Ranking:
+        """Rank candidates for a user with this history.
+
+        Parameters
+        ----------
+        history
+            What the user has taken so far, oldest first: item ids, or text fields of
+            items that the catalogue doesn't have. It may be empty.
+        candidates
+            What to rank, in the same form; None for the whole catalogue without the
+            history, which costs one scored prompt an item.
+        k
+            How many to return; None for all.
+        summary
+            A preference summary to use in place of a new one.
+
+        Returns
+        -------
+        Ranking
+            Items in falling order of p(yes), equal ones in the order given, and the
+            summary used. An item without an id is named by its place, as ``#3``.
+
+        Raises
+        ------
+        DataError
+            When an id isn't in the catalogue, or there is nothing to rank.
+        WriterError
+            When the summary can't be written.
+        """
+        taken = [self._resolve(item, place) for place, item in enumerate(history, start=1)]
+        if candidates is None:
+            known = {item.id for item in taken}
+            candidates = [item_id for item_id in self._catalogue.ids if item_id not in known]
+        offered = [self._resolve(item, place) for place, item in enumerate(candidates, start=1)]
+        if not offered:
+            message = "candidates must hold at least one item, got none"
+            raise DataError(message)
+        if summary is None:
+            summary = self._summarizer.summarize([("", taken)], progress=False)[0].final.text
+        return self._rank(summary, taken, offered, k)
+
+    def rank_user(
+        self, user_id: str, candidates: Sequence[ItemLike] | None = None, k: int | None = None
+    ) -> Ranking:
+        """Rank candidates for a user of the run, with the history and the summary that the run holds.
+
+        Parameters
+        ----------
+        user_id
+            A user of the run.
+        candidates
+            What to rank; None for the user's frozen candidates.
+        k
+            How many to return; None for all.
+
+        Raises
+        ------
+        DataError
+            When the run has no such user.
+        """
+        history = self._row(self._folder.histories, user_id)[HISTORY]
+        summary = self._row(self._folder.require(self._folder.summaries, "summarize"), user_id)[SUMMARY]
+        if candidates is None:
+            candidates = self._row(self._folder.candidates, user_id)[CANDIDATES]
+        return self.rank(history=history, candidates=candidates, k=k, summary=summary)
+
+    def describe(self, item_id: str) -> str:
+        """One line of text for an item of the catalogue; empty for an item that isn't in it."""
+        if item_id not in self._catalogue:
+            return ""
+        return next(iter(self._catalogue.item(item_id).fields.values()), "")
+
+    @cached_property
+    def _summarizer(self) -> Summarizer:
+        # Opening a writer may load a language model: only when a summary must be written.
+        return Summarizer(self._config, self._items)
+
+    def _resolve(self, item: ItemLike, place: int) -> Item:
+        if isinstance(item, str):
+            return self._catalogue.item(item)
+        fields = {name: text for name, text in item.items() if name != "item_id" and text}
+        return Item(item.get("item_id", f"#{place}"), fields)
+
+    def _rank(self, summary: str, taken: Sequence[Item], offered: Sequence[Item], k: int | None) -> Ranking:
+        [p_yes] = self._ranker.score([RankingUser("", summary, tuple(taken), tuple(offered))])
+        order = np.argsort(-p_yes, kind="stable")[:k]
+        items = tuple(RankedItem(offered[place].id, float(p_yes[place])) for place in order)
+        return Ranking(items, summary)
+
+    def _row(self, path: Path, user_id: str) -> dict[str, Any]:
+        rows = read_parquet(path).filter(pl.col(USER) == user_id)
+        if rows.is_empty():
+            message = f"{path}: no user {user_id!r}; give --history with item ids, or a user of the run"
+            raise DataError(message)
+        return rows.row(0, named=True)

@@ -1,0 +1,167 @@
+"""The result in plain words, computed from the metrics and honest when the model loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from trsr.records import Split
+from trsr.report.content import ReportContent
+from trsr.report.measures import Board, Interval, Row, Verdict, cutoff, family, overall
+from trsr.report.wording import counted, inside, listed, percent, split_name, system_name
+
+_NOUNS: Final = {"news": ("article", "read"), "video": ("video", "watched")}
+_SAMPLERS: Final = {
+    "uniform": "drawn evenly from {}",
+    "popularity": "drawn from {} in proportion to how popular they are",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One system's share of users whose target was near the top."""
+
+    label: str
+    value: Interval
+    is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The first screen of the page.
+
+    Parameters
+    ----------
+    verdict
+        How the language model stands to the floor as a whole; None when nothing can be compared.
+    title
+        The result in one sentence.
+    task
+        What was ranked for whom.
+    sentences
+        What the title rests on.
+    measure
+        The measure that the title speaks of, such as ``Recall@3``.
+    bars
+        That measure of every system.
+    """
+
+    verdict: Verdict | None
+    title: str
+    task: str
+    sentences: tuple[str, ...]
+    measure: str
+    bars: tuple[Bar, ...]
+
+
+def headline(content: ReportContent, boards: Sequence[Board]) -> Headline:
+    """Say how the language model did against the floor.
+
+    The title speaks of Recall at the smallest cut-off, the measure that needs no
+    explanation; "clearly" means that 95% intervals don't overlap. The other
+    measures are counted in a sentence, so that the title can't be a lucky pick.
+    """
+    board = next((board for board in boards if board.own and board.own.users and board.own.values), None)
+    if board is None or board.own is None:
+        return Headline(None, "Nothing has been measured yet", "", (), "", ())
+    measure = _measure(board)
+    own, floor = board.own, [row for row in board.floor if measure in row.values]
+    verdict = overall(own.values[measure], [row.values[measure] for row in floor]) if floor else None
+    bars = tuple(
+        Bar(system_name(row.system), row.values[measure], row is own)
+        for row in board.rows
+        if measure in row.values
+    )
+    return Headline(
+        verdict,
+        _title(own.values[measure], floor, measure),
+        _task(content, board),
+        tuple(_sentences(content, board, measure)),
+        measure,
+        bars,
+    )
+
+
+def _measure(board: Board) -> str:
+    assert board.own is not None
+    names = [name for name in board.names if name in board.own.values]
+    recalls = [name for name in names if family(name) == "Recall"]
+    return min(recalls or names, key=cutoff)
+
+
+def _title(own: Interval, floor: Sequence[Row], measure: str) -> str:
+    groups: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
+    for row in floor:
+        groups[own.against(row.values[measure])].append(inside(row.system))
+    if not floor:
+        return "The language model was measured without a baseline to compare it with"
+    if groups[Verdict.BELOW]:
+        return f"The language model ranks clearly worse than {listed(groups[Verdict.BELOW])}"
+    if not groups[Verdict.UNCLEAR]:
+        many = "every baseline" if len(floor) > 1 else listed(groups[Verdict.ABOVE])
+        return f"The language model ranks clearly better than {many}"
+    title = f"The language model can’t be told apart from {listed(groups[Verdict.UNCLEAR])}"
+    beaten = groups[Verdict.ABOVE]
+    return f"{title}, but is clearly better than {listed(beaten)}" if beaten else title
+
+
+def _task(content: ReportContent, board: Board) -> str:
+    assert board.own is not None
+    noun, verb = _NOUNS.get(content.domain, ("item", "chose"))
+    negatives = int(content.metrics["negatives"])
+    sampler = str(content.metrics["sampler"])
+    size = "" if content.catalogue is None else f" of {counted(content.catalogue, noun)}"
+    origin = _SAMPLERS.get(sampler, "drawn from {} by another rule").format(f"the catalogue{size}")
+    users = counted(board.own.users, split_name(board.split).lower().removesuffix("s"))
+    each = "For" if board.own.users == 1 else "For each of"
+    others = "1 other" if negatives == 1 else f"{negatives} others"
+    return (
+        f"{each} {users}, {negatives + 1} {noun}s were put in order: the one that "
+        f"the user {verb} next, hidden from the system, and {others} {origin}."
+    )
+
+
+def _sentences(content: ReportContent, board: Board, measure: str) -> list[str]:
+    assert board.own is not None
+    own = board.own.values[measure]
+    sentences = [_own_result(content, own, measure)]
+    floor = [row for row in board.floor if measure in row.values]
+    if floor:
+        best = max(floor, key=lambda row: row.values[measure].mean)
+        value = best.values[measure]
+        sentences.append(
+            f"The strongest baseline in this, {inside(best.system)}, reached {percent(value.mean)} "
+            f"({percent(value.low)} to {percent(value.high)})."
+        )
+        sentences.append(_all_measures(board))
+    if board.split != Split.TEST:
+        sentences.append("No test users were measured: these numbers may flatter whatever was tuned on them.")
+    return sentences
+
+
+def _own_result(content: ReportContent, own: Interval, measure: str) -> str:
+    name = system_name(content.system)
+    interval = f"95% interval {percent(own.low)} to {percent(own.high)}"
+    if family(measure) != "Recall":
+        return f"{name} reached {own.mean:.3f} in {measure} ({own.low:.3f} to {own.high:.3f})."
+    k, total = cutoff(measure), int(content.metrics["negatives"]) + 1
+    return (
+        f"{name} put the hidden one among its first {k} for {percent(own.mean)} of users ({interval}); "
+        f"blind chance would for {percent(min(1.0, k / total))}."
+    )
+
+
+def _all_measures(board: Board) -> str:
+    assert board.own is not None
+    counts = dict.fromkeys(Verdict, 0)
+    for name, own in board.own.values.items():
+        others = [row.values[name] for row in board.floor if name in row.values]
+        if others:
+            counts[overall(own, others)] += 1
+    total = counted(sum(counts.values()), "measure")
+    return (
+        f"Over all {total} of the table it is clearly above every baseline in {counts[Verdict.ABOVE]}, "
+        f"clearly below at least one in {counts[Verdict.BELOW]}, and undecided in {counts[Verdict.UNCLEAR]}. "
+        "“Clearly” means that the 95% intervals don’t overlap."
+    )

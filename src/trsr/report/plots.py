@@ -1,0 +1,214 @@
+"""The report's plots: each takes numbers and gives one SVG element, or None when there is nothing to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from trsr.report.measures import Board, Interval, family
+from trsr.report.svg import INK, MARK, MUTED, OWN, STYLE, new_axes, to_svg
+from trsr.report.wording import system_name
+
+_BINS: Final = 24
+_LABEL_CHARS: Final = 20
+_SMOOTH_FROM: Final = 40
+
+
+@rc_context(STYLE)
+def intervals(board: Board, kind: str) -> str | None:
+    """One family of measures, such as Recall: a dot with its 95% interval per system and cut-off."""
+    names = [name for name in board.names if family(name) == kind]
+    rows = [(name, row) for name in names for row in board.rows if name in row.values]
+    if not rows:
+        return None
+    figure, axes = new_axes(0.45 + 0.2 * len(rows) + 0.3 * len(names))
+    place, ticks = 0.0, []
+    for name in names:
+        ticks.append((place, name, INK))
+        for row in board.rows:
+            if name not in row.values:
+                continue
+            place += 1
+            own = row.system == board.system
+            _dot(axes, row.values[name], place, own)
+            ticks.append((place, _short(system_name(row.system)), OWN if own else MUTED))
+        place += 1.5
+    axes.set_yticks([tick[0] for tick in ticks], [tick[1] for tick in ticks])
+    for label, (_, words, colour) in zip(axes.get_yticklabels(), ticks, strict=True):
+        label.set_color(colour)
+        label.set_fontweight("bold" if words in names else "normal")
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.grid(axis="x")
+    axes.tick_params(length=0)
+    axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    means = "; ".join(f"{name} {system_name(row.system)} {row.values[name].mean:.3f}" for name, row in rows)
+    return to_svg(figure, f"intervals-{kind.lower()}", f"{kind} with 95% intervals", means)
+
+
+@rc_context(STYLE)
+def losses(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Training loss by epoch, and the validation loss after each epoch where it was measured."""
+    train = _points(steps, "epoch", "loss")
+    valid = _points(epochs, "epoch", "valid_loss")
+    if not train and not valid:
+        return None
+    figure, axes = new_axes(2.5)
+    _curve(axes, train, OWN, "training")
+    if valid:
+        x, y = zip(*valid, strict=True)
+        axes.plot(x, y, "D-", color=MARK, markersize=4, linewidth=1.4, label="validation")
+    _finish(axes, "epoch", "loss")
+    return to_svg(figure, "losses", "Loss in fine-tuning", _story("training loss", train, "epoch"))
+
+
+@rc_context(STYLE)
+def recall_by_epoch(epochs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Sum of validation Recall after each epoch, by which the best epoch is chosen; the best is marked."""
+    points = _points(epochs, "epoch", "valid_recall_sum")
+    if not points:
+        return None
+    figure, axes = new_axes(2.5)
+    axes.plot(*zip(*points, strict=True), "o-", color=OWN, markersize=4, linewidth=1.4)
+    epoch, best = max(points, key=lambda point: point[1])
+    axes.plot([epoch], [best], "o", color=MARK, markersize=9, fillstyle="none", markeredgewidth=1.6)
+    axes.annotate(
+        f"best {best:.3f}", (epoch, best), (0, 9), textcoords="offset points", ha="center", color=MARK
+    )
+    axes.margins(x=0.12, y=0.25)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(axes, "epoch", "validation Recall, summed")
+    return to_svg(
+        figure, "recall", "Validation Recall by epoch", _story("summed validation Recall", points, "epoch")
+    )
+
+
+@rc_context(STYLE)
+def pretraining(steps: Sequence[Mapping[str, Any]]) -> str | None:
+    """Loss of the compact model's pre-training by step."""
+    points = _points(steps, "step", "loss")
+    if not points:
+        return None
+    figure, axes = new_axes(2.5)
+    _curve(axes, points, OWN, "pre-training")
+    _finish(axes, "step", "loss per token")
+    return to_svg(figure, "pretraining", "Loss in pre-training", _story("pre-training loss", points, "step"))
+
+
+@rc_context(STYLE)
+def p_yes(targets: Sequence[float], negatives: Sequence[float]) -> str | None:
+    """How p(yes) is spread over the targets and over the negatives, each as shares of their own number."""
+    if not len(targets) or not len(negatives):
+        return None
+    figure, axes = new_axes(2.5)
+    low, high = min(*targets, *negatives), max(*targets, *negatives)
+    low, high = math.floor(low * 10) / 10, max(math.ceil(high * 10) / 10, math.floor(low * 10) / 10 + 0.1)
+    edges = np.linspace(low, high, _BINS + 1)
+    for values, colour, label in ((negatives, MUTED, "negatives"), (targets, OWN, "targets")):
+        shares = np.histogram(values, edges)[0] / len(values)
+        axes.stairs(shares, edges, fill=True, color=colour, alpha=0.22)
+        axes.stairs(shares, edges, color=colour, linewidth=1.5, label=label)
+        axes.axvline(float(np.median(values)), color=colour, linewidth=1, linestyle=(0, (3, 2)))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_ylim(bottom=0)
+    _finish(axes, "p(yes)", "share of each group")
+    words = f"Median p(yes): targets {np.median(targets):.3f}, negatives {np.median(negatives):.3f}."
+    return to_svg(figure, "p-yes", "p(yes) of targets and of negatives", words)
+
+
+@rc_context(STYLE)
+def history_lengths(lengths: Sequence[int]) -> str | None:
+    """How many users have histories of which length."""
+    if not len(lengths):
+        return None
+    figure, axes = new_axes(2.5)
+    low, high = min(lengths), max(lengths)
+    width = max(1, math.ceil((high - low + 1) / 40))
+    edges = np.arange(low, high + width + 1, width) - 0.5
+    counts = np.histogram(lengths, edges)[0]
+    axes.bar(edges[:-1] + width / 2, counts, width=width * 0.82, color=OWN, alpha=0.75)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    _finish(axes, "items before the target", "users")
+    words = f"{len(lengths)} users; {low} to {high} items, median {np.median(lengths):g}."
+    return to_svg(figure, "lengths", "History lengths", words)
+
+
+@rc_context(STYLE)
+def target_ranks(ranks: Sequence[float], candidates: int) -> str | None:
+    """How often the target stands at which place; dashed: what blind chance would give."""
+    if not len(ranks):
+        return None
+    figure, axes = new_axes(2.5)
+    shares = np.histogram(ranks, np.arange(1, candidates + 2) - 0.25)[0] / len(ranks)
+    axes.bar(np.arange(1, candidates + 1), shares, width=0.82, color=OWN, alpha=0.75)
+    axes.axhline(1 / candidates, color=MARK, linewidth=1.2, linestyle=(0, (3, 2)), label="chance")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xticks(
+        [place for place in range(1, candidates + 1) if place == 1 or place % _step(candidates) == 0]
+    )
+    _finish(axes, "place of the target", "share of users")
+    axes.legend(loc="upper right")
+    median = f"median place {np.median(ranks):g} of {candidates}"
+    words = f"First place for {shares[0]:.1%} of {len(ranks)} users; {median}."
+    return to_svg(figure, "ranks", "Where the target stands", words)
+
+
+def _dot(axes: Axes, value: Interval, place: float, own: bool) -> None:
+    colour = OWN if own else MUTED
+    axes.plot([value.low, value.high], [place, place], color=colour, linewidth=2.4 if own else 1.4)
+    axes.plot([value.mean], [place], "o" if own else "D", color=colour, markersize=6 if own else 3.6)
+
+
+def _step(places: int) -> int:
+    """Places between two ticks, so that about five are named."""
+    return max(1, 5 * round(places / 25)) if places > 12 else max(1, places // 5)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _LABEL_CHARS else label[: _LABEL_CHARS - 1] + "…"
+
+
+def _points(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
+    found = ((row.get(x), row.get(y)) for row in rows)
+    return [(float(across), float(up)) for across, up in found if across is not None and up is not None]
+
+
+def _curve(axes: Axes, points: Sequence[tuple[float, float]], colour: str, label: str) -> None:
+    """Draw a noisy curve thin and its running mean over it; a short one as it is."""
+    if not points:
+        return
+    x, y = np.asarray(points).T
+    if len(points) < _SMOOTH_FROM:
+        form = "o-" if len(points) < 3 else "-"
+        axes.plot(x, y, form, color=colour, linewidth=1.6, markersize=3, label=label)
+        return
+    window = max(3, len(points) // 15) | 1
+    padded = np.pad(y, window // 2, mode="edge")
+    axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.35)
+    smooth = np.convolve(padded, np.ones(window) / window, "valid")
+    axes.plot(x, smooth, color=colour, linewidth=1.6, label=label)
+
+
+def _finish(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(axis="y")
+    axes.tick_params(length=0, pad=5)
+    axes.spines["left"].set_visible(False)
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend(loc="best", handlelength=1.4)
+
+
+def _story(what: str, points: Sequence[tuple[float, float]], unit: str) -> str:
+    if not points:
+        return f"No {what} was logged."
+    (start, first), (end, last) = points[0], points[-1]
+    return f"{what} {first:.3f} at {unit} {start:g}, {last:.3f} at {unit} {end:g}."

@@ -1,0 +1,38 @@
+"""Raw files become items, histories, targets and frozen candidates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trsr.artifacts import RunFolder
+from trsr.config import Config
+from trsr.data.prepare import prepare, save
+from trsr.data.read import input_files
+from trsr.records import SPLIT
+from trsr.stages.stage import Say, Stage
+
+
+def _settings(config: Config) -> Any:
+    return config.model_dump(mode="json", include={"seed", "data", "history", "split", "candidates"})
+
+
+def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
+    prepared = prepare(config)
+    save(prepared, folder)
+    counts = dict(prepared.histories.group_by(SPLIT).len().iter_rows())
+    users = ", ".join(f"{counts.get(split, 0):,} {split}" for split in ("train", "valid", "test"))
+    say(f"  {prepared.items.height:,} items; users: {users}")
+    for finding in prepared.findings:
+        say(f"  {finding.action}: {finding.message}")
+    return [folder.items, folder.histories, folder.candidates, folder.findings]
+
+
+STAGE = Stage(
+    name="prepare",
+    purpose="read the data, choose users and targets, draw candidates",
+    settings=_settings,
+    needs=(),
+    run=_run,
+    inputs=lambda config: input_files(config.data),
+)

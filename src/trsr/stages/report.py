@@ -1,0 +1,151 @@
+"""The run's artifacts become one self-contained page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from trsr.artifacts import RunFolder, read_parquet, write_text
+from trsr.config import Config
+from trsr.data.catalogue import Catalogue
+from trsr.data.prepare import Prepared, load
+from trsr.evaluation.metrics import place_target
+from trsr.records import (
+    BLOCK_SUMMARIES,
+    CALLS,
+    CANDIDATES,
+    COMPLETION_TOKENS,
+    HISTORY,
+    ITEM,
+    P_YES,
+    PROMPT_TOKENS,
+    SPLIT,
+    SUMMARY,
+    TARGET,
+    USER,
+    Split,
+    Usage,
+)
+from trsr.report.content import RankedLine, ReportContent, RunCard, TrainingLog, UserCard
+from trsr.report.page import render
+from trsr.stages.evaluate import system_name
+from trsr.stages.stage import Say, Stage
+from trsr.stages.train import LOG
+
+_VERSIONS_LINE = re.compile(r"^# Python (?P<python>[\w.]+), (?P<packages>.*)$", re.MULTILINE)
+_LINE_LIMIT = 160
+
+
+def _settings(config: Config) -> Any:
+    return config.model_dump(mode="json", exclude={"out"})
+
+
+def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
+    prepared = load(folder)
+    summaries = read_parquet(folder.require(folder.summaries, "summarize"))
+    scores = read_parquet(folder.require(folder.scores, "evaluate"))
+    log = json.loads((folder.require(folder.model, "train") / LOG).read_text(encoding="utf-8"))
+    content = ReportContent(
+        name=config.name,
+        system=system_name(config),
+        metrics=json.loads(folder.require(folder.metrics, "evaluate").read_text(encoding="utf-8")),
+        run=_run_card(config, folder, summaries),
+        domain=config.prompt.domain,
+        catalogue=prepared.items.height,
+        log=TrainingLog(
+            steps=tuple(entry for entry in log["fine_tuning"] if "loss" in entry),
+            epochs=tuple(entry for entry in log["fine_tuning"] if "valid_recall_sum" in entry),
+            pretraining=tuple(log["pretraining"]),
+        ),
+        scores=scores,
+        candidates=prepared.candidates,
+        histories=prepared.histories,
+        cards=_user_cards(config, prepared, summaries, scores),
+        findings=prepared.findings,
+    )
+    write_text(render(content), folder.report)
+    return [folder.report]
+
+
+def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> RunCard:
+    text = folder.require(folder.config, "run").read_text(encoding="utf-8")
+    versions = _VERSIONS_LINE.search(text)
+    packages = versions["packages"].split(", ") if versions else []
+    stages = dict(sorted(folder.stages().items(), key=lambda named: named[1].finished_at))
+    calls, prompt, completion = (
+        int(summaries[name].sum()) for name in (CALLS, PROMPT_TOKENS, COMPLETION_TOKENS)
+    )
+    return RunCard(
+        config=text,
+        versions={"python": versions["python"] if versions else "unknown"}
+        | {name: version for name, _, version in (package.partition(" ") for package in packages)},
+        seeds={"run": config.seed} | ({"demo data": config.data.seed} if config.data.format == "demo" else {}),
+        hashes={name: digest for entry in stages.values() for name, digest in entry.outputs.items()},
+        seconds={name: entry.seconds for name, entry in stages.items()},
+        usage=Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion),
+        paradigm=config.summary.paradigm,
+        writer="" if config.summary.paradigm == "none" else config.summary.writer.kind,
+    )
+
+
+def _user_cards(
+    config: Config, prepared: Prepared, summaries: pl.DataFrame, scores: pl.DataFrame
+) -> tuple[UserCard, ...]:
+    """Show test users drawn by the seed, so that nobody picked the ones that look well."""
+    test = prepared.histories.filter(pl.col(SPLIT) == Split.TEST.value).sort(USER)
+    size = min(config.evaluation.report_users, test.height)
+    drawn = sorted(np.random.default_rng(config.seed).permutation(test.height)[:size].tolist())
+    shown = (
+        test[drawn]
+        .join(prepared.candidates.select(USER, CANDIDATES), on=USER, how="left")
+        .join(summaries.select(USER, SUMMARY, BLOCK_SUMMARIES), on=USER, how="left")
+    )
+    wanted = scores.filter(pl.col(USER).is_in(shown[USER].to_list()))
+    p_yes = {(user, item): p for user, item, p in wanted.select(USER, ITEM, P_YES).iter_rows()}
+    catalogue = Catalogue(prepared.items, config.items.fields)
+    return tuple(_user_card(row, p_yes, catalogue) for row in shown.sort(USER).iter_rows(named=True))
+
+
+def _user_card(
+    row: dict[str, Any], p_yes: dict[tuple[str, str], float], catalogue: Catalogue
+) -> UserCard:
+    user, candidates, target = row[USER], row[CANDIDATES], row[TARGET]
+    scores = [p_yes[user, item] for item in candidates]
+    above, tied = place_target([scores], [candidates.index(target)])
+    order = np.argsort(-np.array(scores), kind="stable")
+    return UserCard(
+        user_id=user,
+        history=_lines(row[HISTORY], catalogue),
+        steps=tuple(row[BLOCK_SUMMARIES]),
+        summary=row[SUMMARY],
+        ranked=tuple(
+            RankedLine(_line(candidates[place], catalogue), scores[place], candidates[place] == target)
+            for place in order
+        ),
+        rank=1 + float(above[0]) + float(tied[0]) / 2,
+    )
+
+
+def _lines(items: Sequence[str], catalogue: Catalogue) -> tuple[str, ...]:
+    return tuple(_line(item, catalogue) for item in items)
+
+
+def _line(item_id: str, catalogue: Catalogue) -> str:
+    """Show an item by its first text field, which is its title in every format."""
+    text = next(iter(catalogue.item(item_id).fields.values()), f"(item {item_id}, no text)")
+    return text if len(text) <= _LINE_LIMIT else f"{text[: _LINE_LIMIT - 1].rstrip()}…"
+
+
+STAGE = Stage(
+    name="report",
+    purpose="write the page",
+    settings=_settings,
+    needs=("prepare", "summarize", "train", "evaluate"),
+    run=_run,
+)

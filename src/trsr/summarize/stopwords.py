@@ -1,0 +1,90 @@
+"""Words that name no interest: they never stand at the edge of a phrase."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_GRAMMAR: Final = """
+a about above across after again against ago all almost alone along already also although always am
+among an and another any anybody anyone anything anyway are aren't around as at away back be became
+because become becomes been before behind being below beside besides between beyond both but by came
+can can't cannot come comes coming could couldn't did didn't do does doesn't doing don don't done
+down due during each either else enough etc even ever every everybody everyone everything everywhere
+except few for former from further get gets getting give given gives giving go goes going gone got
+had hadn't has hasn't have haven't having he hence her here hers herself him himself his how however
+i i'm i've i'd i'll if in indeed instead into is isn't it it's its itself just keep keeps kept last
+least less let lets let's like likely made make makes making many may maybe me meanwhile might mine
+more moreover most mostly much must my myself namely near neither never nevertheless next no nobody
+none nor not nothing now nowhere of off often on once one ones only onto or other others otherwise
+our ours ourselves out over own per perhaps please put puts quite rather really regarding said same
+say saying says see seeing seem seemed seems seen several shall she should shouldn't since so some
+somebody someone something sometimes somewhere still such take taken takes taking tell tells than
+that that's the their theirs them themselves then there there's thereby therefore these they they're
+thing things this those though through throughout thus to together too took toward towards under
+unless until up upon us use used uses using usually various very via want wanted wants was wasn't
+way ways we we're well were weren't what what's whatever when whenever where whereas whether which
+while who who's whoever whole whom whose why will with within without won't would wouldn't yes yet
+you you're you've you'll your yours yourself
+"""
+
+_VAGUE: Final = """
+able actually add added age ahead amazing approximately appear appeared ask asked asks available
+avoid awesome bad based beautiful begin believe best better big bit break bring brings brought call
+called care case cause caused certain change click clear close collection common complete completely
+consider contains content cool count created current daily dare day days design designed different
+difficult direct dont easily easy end ended ending ensure ensures entire especially exactly
+excellent expect expected experience extra extremely eye eyes fact fall far fast feel feeling feels
+felt fill finally find finds fine finish finished first follow follows found four full fully fun
+general generally good great guess guy guys haha half hand handed hands happen happened happens
+happy hard head heart help helps high higher highest hold holds hope hour hours huge ideal include
+included includes including incredible inside inspected item items kind kinds know known knows large
+larger late later latest learn leave left length level life likes line little live lol long longer
+look looked looking looks lose lost lot lots love loved loves low lower lowest main major
+manufacturer matter mean means meant meet meets minute minutes model moment month months morning
+move name names named need needed needs nd new nice night number offer offers ok okay old open
+opened order original outside package pack packs part particular parts pay people perfect perfectly
+person pick picture pictures place places plus point possible present pretty problem product
+products prove provide provided provides pull quality quick quickly ready real reason reasons
+receive recent recently recommended reduce related remember require required requires result results
+right rd run runs sale saw second seconds selected sell series set sets seven share shared short
+show showed shown shows side similar simple simply single size sized sizes small smaller special
+specially specific st standard start started starts stay step stop stops strange strong sudden
+suddenly suitable super supply support sure talk th thank thanks think third thought three time
+times tiny today tomorrow tonight top total tried true truly try trying turn turned turns twice two
+type types typical uh um understand unit units unique unknown upset usual version video videos view
+vs wait watch watched watching wear week weeks went won wonder wonderful word words work worked
+works world worse worst worth wow wrong year years yesterday young yuan zero pcs pc piece pieces
+inch inches feet foot lbs lb oz mm cm diameter thick thickness width height weight per warranty made
+usa china country origin assorted five six eight nine ten hundred thousand million billion 10 100 ea
+pkg qty ah oh hey hi hello everybody guy's anybody come immediately originally directly secretly
+accidentally instantly casually crazy big-name wants seems saying met meeting ran running came
+coming sent sending send wanted heard hear hearing gave eat eats eating ate play played playing
+plays buy bought buys buying sold spend spent kill killed stand sit sleep lie lies dead die died
+dies say's welcome attention information subscribe everyday favourite favorite recommend
+recommendation recommendations update updated updates part1 episode episodes report reports reported
+reportedly according announces announced reveals revealed ways here's photos photo gallery yard
+yards ounce ounces gallon gallons quart quarts liter liters gram grams pound pounds value
+multi-purpose multipurpose premium professional application applications projects project choose
+choice color colors colour colours arrested canceled cancelled destroyed charged failed accused hit
+hits fires amid missing wins beats faces hidden reach plans lead leads estimated
+"""
+
+STOP_WORDS: Final = frozenset(f"{_GRAMMAR} {_VAGUE}".split())
+"""Grammar, and the vague words of shops, headlines and video titles (English)."""
+
+CONNECTORS: Final = frozenset({"of", "the", "de", "la"})
+"""Stop words that may stand inside a phrase."""
+
+_OPENERS: Final = """
+big double first full half hard heavy high last long low new old open real short single small super top
+"""
+
+_COLOURS: Final = """
+amber beige black blue bronze brown clear gold gray green grey orange pink purple red silver tan white yellow
+"""
+
+OPENERS: Final = frozenset(_OPENERS.split())
+"""Stop words that may open a phrase, such as "high school" and "New York", and mean nothing alone."""
+
+COLOURS: Final = frozenset(_COLOURS.split())
+"""Words that stand where a thing's name stands, at the end of a title, and name none."""

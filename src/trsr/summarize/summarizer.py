@@ -1,0 +1,88 @@
+"""Histories in, preference summaries out: blocks, paradigm and writer of one configuration together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import polars as pl
+
+from trsr.config import Config
+from trsr.config.summary import EndpointWriter, KeyphraseWriter, LocalWriter
+from trsr.models.endpoint import EndpointGenerator
+from trsr.models.local import LocalGenerator
+from trsr.prompts.item_text import item_line
+from trsr.prompts.templates import Templates
+from trsr.prompts.tokens import ApproximateTokens
+from trsr.records import Block, Item, UserSummary
+from trsr.summarize import keyphrase
+from trsr.summarize.blocks import cut, cut_by_tokens
+from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.runner import make_paradigm, summarize
+from trsr.summarize.store import Store
+from trsr.summarize.writer import Writer
+
+
+class Summarizer:
+    """Summarises histories the way one configuration says; the run and the recommender share it.
+
+    Parameters
+    ----------
+    config
+        The whole configuration; its sections `summary`, `prompt` and `items` are used.
+    items
+        The catalogue, from which the keyphrase writer learns what is telling.
+
+    Raises
+    ------
+    ModelError
+        When a local model can't be loaded.
+    StoreError
+        When the store of answers can't be opened.
+    """
+
+    def __init__(self, config: Config, items: pl.DataFrame) -> None:
+        self._config = config
+        self._tokens = ApproximateTokens()
+        self._writer = None if config.summary.paradigm == "none" else self._open(items)
+
+    @property
+    def writer_name(self) -> str:
+        """What writes the summaries; empty for paradigm ``none``."""
+        return self._writer.name if self._writer is not None else ""
+
+    def summarize(
+        self, users: Iterable[tuple[str, Sequence[Item]]], *, progress: bool = True
+    ) -> list[UserSummary]:
+        """Summarise each user's history, oldest item first, in the users' order."""
+        if self._writer is None:
+            return [UserSummary.empty(user_id) for user_id, _ in users]
+        blocks = ((user_id, self._cut(history)) for user_id, history in users)
+        return summarize(blocks, make_paradigm(self._config.summary), self._writer, progress=progress)
+
+    def _cut(self, history: Sequence[Item]) -> tuple[Block, ...]:
+        settings = self._config.summary
+        if settings.block_tokens is None:
+            return cut(history, settings.block_size)
+        line = partial(item_line, tokens=self._tokens, max_tokens=self._config.items.max_tokens)
+        return cut_by_tokens(history, settings.block_tokens, self._tokens, line)
+
+    def _open(self, items: pl.DataFrame) -> Writer:
+        config = self._config
+        writer = config.summary.writer
+        if isinstance(writer, KeyphraseWriter):
+            return keyphrase.KeyphraseWriter(
+                items, config.prompt.domain, decay=writer.decay, phrases=writer.phrases
+            )
+        return LanguageModelWriter(
+            generator=_open_generator(writer),
+            templates=Templates(config.prompt.domain, config.prompt.templates),
+            sampling=config.summary.sampling,
+            store=Store(config.store_url),
+            tokens=self._tokens,
+            item_tokens=config.items.max_tokens,
+        )
+
+
+def _open_generator(writer: LocalWriter | EndpointWriter) -> LocalGenerator | EndpointGenerator:
+    return LocalGenerator(writer) if isinstance(writer, LocalWriter) else EndpointGenerator(writer)

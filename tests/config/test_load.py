@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trsr.config import Config, dump, load, parse_overrides
+from trsr.config.load import PRESETS
+from trsr.config.section import Section
+from trsr.errors import ConfigError
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_valid_and_survive_a_round_trip(tmp_path: Path) -> None:
+    assert load(write(tmp_path, dump(load()))) == load()
+
+
+def test_every_setting_has_a_meaning() -> None:
+    sections = Section.__subclasses__()
+    assert Config in sections
+    undocumented = [
+        f"{section.__name__}.{name}"
+        for section in sections
+        for name, field in section.model_fields.items()
+        if not field.description
+    ]
+    assert undocumented == []
+
+
+def test_all_wrong_settings_are_reported_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "trainning: {}\nhistory: {min: 20, max: 5}\nsummary: {block_size: 0}\n")
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    text = str(raised.value)
+    assert "3 settings to mend" in text
+    assert "trainning: no such setting" in text
+    assert "max must be at least min (20), got 5" in text
+    assert "summary.block_size" in text
+    assert str(path) in text
+
+
+def test_precedence_is_override_then_file_then_preset_then_default(tmp_path: Path) -> None:
+    path = write(tmp_path, "preset: paper\ntraining: {epochs: 2, batch_size: 3}\n")
+    config = load(path, {"training.batch_size": 7})
+    assert config.training.batch_size == 7
+    assert config.training.epochs == 2
+    assert config.training.accumulation == PRESETS["paper"]["training"]["accumulation"] == 8
+    assert config.evaluation.ks == (3, 5, 10)
+
+
+def test_paper_preset_holds_the_papers_choices() -> None:
+    config = load(overrides={"preset": "paper"})
+    training = config.training
+    assert (training.lora.rank, training.lora.alpha, training.lora.dropout) == (8, 16, 0.05)
+    assert (training.learning_rate, training.betas, training.weight_decay) == (1e-4, (0.9, 0.95), 5e-4)
+    assert (training.epochs, training.batch_size, training.accumulation, training.negatives) == (5, 8, 8, 1)
+    assert (config.history.min, config.history.max, config.summary.block_size) == (11, 26, 5)
+    assert (config.prompt.max_tokens, config.prompt.recent_items, config.candidates.negatives) == (2048, 5, 20)
+
+
+def test_another_kind_of_model_drops_the_presets_settings_of_the_first() -> None:
+    config = load(overrides={"preset": "paper", "model": {"kind": "compact"}})
+    assert config.model.kind == "compact"
+    assert config.training.accumulation == 8
+
+
+def test_the_default_kind_may_be_left_out(tmp_path: Path) -> None:
+    config = load(write(tmp_path, "model: {layers: 2}\nsummary: {writer: {decay: 0.5}}\n"))
+    assert (config.model.kind, config.model.layers) == ("compact", 2)
+    assert (config.summary.writer.kind, config.summary.writer.decay) == ("keyphrase", 0.5)
+
+
+def test_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="paper"):
+        load(overrides={"preset": "papre"})
+
+
+def test_relative_data_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    path = write(tmp_path / "sub", "data: {format: microlens, path: ../raw}\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(path).data.path == tmp_path / "raw"
+    assert load(path, {"data.path": "mine"}).data.path == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("- a\n- b\n", "key: value"), ("a: [1\n", "not a readable YAML"), ("\x00", "not a readable YAML")],
+)
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(write(tmp_path, text))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.yaml: no such file"):
+        load(tmp_path / "nothing.yaml")
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "")) == load()
+
+
+@pytest.mark.parametrize("setting", ["epochs", "=3", "a=[1"])
+def test_malformed_overrides_are_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        parse_overrides([setting])
+
+
+def test_override_through_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="seed holds a value"):
+        load(overrides={"seed": 3, "seed.sub": 1})
+
+
+def test_tables_need_exactly_one_of_events_and_histories() -> None:
+    with pytest.raises(ConfigError, match="exactly one of `events` and `histories`"):
+        load(overrides={"data": {"format": "tables", "items": "items.csv"}})
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_valid(path: Path) -> None:
+    config = load(path)
+    assert config.name == yaml.safe_load(path.read_text())["name"]
+    assert config.folder == Path("runs") / config.name

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from trsr.artifacts import RunFolder, hash_path
+from trsr.config import Config
+from trsr.config.data import CandidateRule, DemoData, HistoryWindow, SplitRule, TableData
+from trsr.data.demo import generate
+from trsr.data.prepare import Prepared, load, prepare, save
+from trsr.errors import ArtifactError, DataError
+
+CONFIG = Config(data=DemoData(users=200, items=120))
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(CONFIG)
+
+
+def test_history_and_target_are_the_newest_of_the_data(prepared: Prepared) -> None:
+    raw = dict(generate(CONFIG.data).histories.select("user_id", "item_ids").iter_rows())
+    for user, history, target in prepared.histories.select("user_id", "history", "target").iter_rows():
+        assert [*history, target] == raw[user][-26:]
+        assert 10 <= len(history) <= 25
+
+
+def test_every_user_of_the_data_is_there_or_counted(prepared: Prepared) -> None:
+    dropped = sum(finding.count for finding in prepared.findings if finding.action == "dropped")
+    assert dropped > 0
+    assert prepared.histories.height + dropped == 200
+
+
+def test_rows_stand_by_rising_user_and_tables_agree(prepared: Prepared) -> None:
+    assert prepared.histories["user_id"].is_sorted()
+    assert prepared.histories["user_id"].is_unique().all()
+    shared = ["user_id", "split", "target"]
+    assert prepared.candidates.select(shared).equals(prepared.histories.select(shared))
+
+
+def test_training_users_have_candidates_too(prepared: Prepared) -> None:
+    assert set(prepared.candidates["split"]) == {"train", "valid", "test"}
+    assert prepared.candidates["candidates"].list.len().unique().to_list() == [21]
+
+
+def test_split_by_time_puts_no_training_target_after_a_test_target() -> None:
+    config = CONFIG.model_copy(update={"split": SplitRule(by="time")})
+    times = generate(config.data).histories.select("user_id", pl.col("times").list.last())
+    joined = prepare(config).histories.join(times, on="user_id")
+    newest_train = joined.filter(pl.col("split") == "train")["times"].max()
+    oldest_test = joined.filter(pl.col("split") == "test")["times"].min()
+    assert newest_train <= oldest_test
+
+
+def test_saved_and_loaded_is_the_same(prepared: Prepared, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    save(prepared, folder)
+    again = load(folder)
+    assert again.items.equals(prepared.items)
+    assert again.histories.equals(prepared.histories)
+    assert again.candidates.equals(prepared.candidates)
+    assert again.findings == prepared.findings
+
+
+def test_the_same_configuration_writes_the_same_bytes(prepared: Prepared, tmp_path: Path) -> None:
+    save(prepared, RunFolder(tmp_path / "one"))
+    save(prepare(CONFIG), RunFolder(tmp_path / "two"))
+    assert hash_path(tmp_path / "one") == hash_path(tmp_path / "two")
+
+
+def test_a_missing_artifact_names_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="trsr prepare"):
+        load(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"rule": "x"}]'])
+def test_damaged_findings_are_refused(prepared: Prepared, tmp_path: Path, text: str) -> None:
+    folder = RunFolder(tmp_path)
+    save(prepared, folder)
+    folder.findings.write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError, match="not a list of findings"):
+        load(folder)
+
+
+def test_no_user_left_says_how_long_the_longest_history_is() -> None:
+    config = CONFIG.model_copy(update={"history": HistoryWindow(min=99, max=99)})
+    with pytest.raises(DataError, match=r"the longest of 200 histories has \d+; lower history.min"):
+        prepare(config)
+
+
+def test_a_target_that_was_taken_before_is_noted(tmp_path: Path) -> None:
+    items = pl.DataFrame({"item_id": [f"i{k}" for k in range(30)], "title": ["x"] * 30})
+    events = [(f"u{user:02d}", f"i{k}", k) for user in range(40) for k in range(11)]
+    events.append(("u07", "i3", 99))
+    items.write_csv(tmp_path / "items.csv")
+    pl.DataFrame(events, schema=["user_id", "item_id", "time"], orient="row").write_csv(
+        tmp_path / "events.csv"
+    )
+    source = TableData(format="tables", items=tmp_path / "items.csv", events=tmp_path / "events.csv")
+    rules = {"candidates": CandidateRule(negatives=5), "split": SplitRule(valid=0.25, test=0.25)}
+    findings = prepare(Config(data=source, **rules)).findings
+    repeated = [finding for finding in findings if finding.rule == "repeated-target"]
+    assert [(finding.count, finding.examples) for finding in repeated] == [(1, ("user u07: item i3",))]

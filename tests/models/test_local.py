@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from trsr.config.summary import LocalWriter, Sampling
+from trsr.errors import ModelError, WriterError
+from trsr.models.generation import Chat, Completion
+from trsr.models.local import LocalGenerator
+
+CHATS = [Chat("Tea."), Chat("What does this shopper like? " * 3, system="Be brief."), Chat("drill, 89")]
+DRAWN = Sampling(max_new_tokens=16, temperature=0.9, top_p=0.95, seed=3)
+
+
+def open_model(folder: Path, **settings: object) -> LocalGenerator:
+    return LocalGenerator(LocalWriter(kind="local", model=str(folder), device="cpu", **settings))
+
+
+def ask(generator: LocalGenerator, chats: list[Chat], sampling: Sampling) -> list[Completion]:
+    answers = dict(generator.generate(chats, sampling))
+    return [answers[place] for place in range(len(chats))]
+
+
+def greedy_ids(generator: LocalGenerator, chat: Chat, length: int) -> list[int]:
+    """Decode by hand: one prompt, no cache, no padding."""
+    prompt = torch.tensor([generator._encode(chat)])
+    row = prompt.clone()
+    with torch.inference_mode():
+        for _ in range(length):
+            row = torch.cat([row, generator._model(row).logits[:, -1:].argmax(dim=-1)], dim=1)
+    return row[0, prompt.shape[1] :].tolist()
+
+
+def test_greedy_answers_are_those_of_transformers(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir)
+    for chat, completion in zip(CHATS, ask(generator, CHATS, Sampling(max_new_tokens=10)), strict=True):
+        answer = greedy_ids(generator, chat, 10)
+        stop = generator._tokenizer.eos_token_id
+        kept = answer[: answer.index(stop)] if stop in answer else answer
+        assert completion.completion_tokens == len(kept)
+        assert completion.text == generator._tokenizer.decode(kept, skip_special_tokens=True).strip()
+
+
+def test_drawn_answers_depend_on_the_seed_and_not_on_batch_mates(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir, batch_size=3)
+    together = ask(generator, CHATS, DRAWN)
+    assert [ask(generator, [chat], DRAWN)[0] for chat in CHATS] == together
+    assert ask(generator, CHATS, DRAWN.model_copy(update={"seed": 4})) != together
+
+
+def test_the_folders_own_generation_settings_do_not_go_over_the_runs(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    settings = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 5.0, "max_length": 30}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    plain = ask(open_model(tiny_model_dir), CHATS, Sampling(max_new_tokens=10))
+    assert ask(open_model(folder), CHATS, Sampling(max_new_tokens=10)) == plain
+
+
+def test_an_answer_stops_at_any_of_the_declared_ends(tiny_model_dir: Path, tmp_path: Path) -> None:
+    answer = greedy_ids(open_model(tiny_model_dir), CHATS[0], 4)
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, answer[3]]}))
+    [stopped] = ask(open_model(folder), CHATS[:1], Sampling(max_new_tokens=8))
+    assert stopped.finish_reason == "stop"
+    assert stopped.completion_tokens == answer.index(answer[3])
+
+
+def test_a_prompt_over_the_context_is_refused_with_its_lengths(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir)
+    stream = generator.generate([Chat("tea"), Chat("tea " * 2100)], Sampling(max_new_tokens=50))
+    with pytest.raises(WriterError, match=r"prompt of \d+ tokens and answer of up to 50 .* context of 2048"):
+        next(stream)
+
+
+def test_identity_tells_folders_apart(tiny_model_dir: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    assert open_model(other).identity == open_model(tiny_model_dir).identity
+    (other / "chat.txt").write_text("another")
+    assert open_model(other).identity != open_model(tiny_model_dir).identity
+
+
+def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"summary.writer.model: .*there is no such folder.*give its folder"):
+        open_model(tmp_path / "absent")
+
+
+def test_an_adapter_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="merge it into the model"):
+        open_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("config.json", b"{"), ("model.safetensors", b"broken"), ("tokenizer.json", b"{}")]
+)
+def test_a_broken_folder_says_what_it_must_hold(
+    tiny_model_dir: Path, tmp_path: Path, file: str, content: bytes
+) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    (folder / file).write_bytes(content)
+    with pytest.raises(ModelError, match=r"can't be loaded: .*must hold config\.json"):
+        open_model(folder)
+
+
+def test_code_that_comes_with_a_model_is_never_run(tiny_model_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    trap = tmp_path / "ran"
+    (folder / "modeling_own.py").write_text(f"open({str(trap)!r}, 'w')\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "modeling_own.C", "AutoModelForCausalLM": "modeling_own.M"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError):
+        open_model(folder)
+    assert not trap.exists()
+
+
+def test_an_unusable_device_is_refused(tiny_model_dir: Path) -> None:
+    with pytest.raises(ModelError, match=r"summary.writer.device: 'abacus' can't be used here"):
+        LocalGenerator(LocalWriter(kind="local", model=str(tiny_model_dir), device="abacus"))
