@@ -35,7 +35,9 @@ def test_the_tree_in_the_documents_exists(document: str) -> None:
     blocks = re.findall(r"```\n(src/trsr/\n.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
     for block in blocks:
-        names = [name for line in block.splitlines()[1:] for name in re.findall(r"[\w/]+(?:\.py|/)(?=\s|$)", line)]
+        names = [
+            name for line in block.splitlines()[1:] for name in re.findall(r"[\w/]+(?:\.py|/)(?=\s|$)", line)
+        ]
         assert len(names) > 5
         assert [name for name in names if not (ROOT / "src/trsr" / name).exists()] == []
 

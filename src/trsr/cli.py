@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,9 +34,13 @@ ConfigPath = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set summary.paradigm=none. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting: --set summary.paradigm=none. Repeatable."
+    ),
 ]
-OutFolder = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder [default: runs/NAME].")]
+OutFolder = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Run folder [default: runs/NAME].")
+]
 
 
 def _config(path: Path | None, settings: list[str] | None, out: Path | None) -> Config:
@@ -90,7 +96,9 @@ def report(config: ConfigPath = None, settings: Settings = None, out: OutFolder 
 
 @app.command()
 def doctor(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder, file or YAML configuration to examine.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Folder, file or YAML configuration to examine.")
+    ],
     min_history: Annotated[int, typer.Option("--min", help="Shortest history that takes part.")] = 11,
     max_history: Annotated[int, typer.Option("--max", help="Longest; longer ones keep their newest.")] = 26,
 ) -> None:
@@ -107,7 +115,8 @@ def rank(
     user: Annotated[str | None, typer.Option(help="A user of the run: uses their history.")] = None,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, by comma.")] = None,
     candidates: Annotated[
-        str | None, typer.Option(help="Item ids by comma [default: the user's frozen ones, else the catalogue].")
+        str | None,
+        typer.Option(help="Item ids by comma [default: the user's frozen ones, else the catalogue]."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Items to show.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
@@ -115,8 +124,10 @@ def rank(
     """Rank candidates for one user, with the summary that was used."""
     recommender = trsr.Recommender.load(run_dir)
     chosen = _ids(candidates)
-    ranking = recommender.rank_user(user, chosen, k) if user is not None else recommender.rank(
-        history=_ids(history) or [], candidates=chosen, k=k
+    ranking = (
+        recommender.rank_user(user, chosen, k)
+        if user is not None
+        else recommender.rank(history=_ids(history) or [], candidates=chosen, k=k)
     )
     if as_json:
         items = [{"item_id": item.item_id, "p_yes": item.p_yes} for item in ranking.items]
@@ -133,6 +144,7 @@ def _ids(text: str | None) -> list[str] | None:
 
 def main() -> None:
     """Run the command line; errors of TRSR become one message and an exit code, never a traceback."""
+    _quieten_libraries()
     try:
         app()
     except TrsrError as error:
@@ -141,3 +153,11 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("trsr: interrupted; what was finished is kept, run the same command to go on", err=True)
         sys.exit(130)
+
+
+def _quieten_libraries() -> None:
+    """Keep other libraries' notes to developers out of the output; it belongs to the stages."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|peft|torch")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

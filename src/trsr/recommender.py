@@ -16,7 +16,7 @@ from trsr.data.catalogue import Catalogue
 from trsr.errors import DataError
 from trsr.ranking.examples import RankingUser
 from trsr.ranking.ranker import Ranker
-from trsr.records import CANDIDATES, HISTORY, SUMMARY, USER, Item, RankedItem, Ranking
+from trsr.records import CANDIDATES, HISTORY, ITEM, SUMMARY, USER, Item, RankedItem, Ranking
 from trsr.summarize.summarizer import Summarizer
 
 ItemLike = str | Mapping[str, str]
@@ -151,7 +151,7 @@ class Recommender:
     @cached_property
     def _summarizer(self) -> Summarizer:
         # Opening a writer may load a language model: only when a summary must be written.
-        return Summarizer(self._config, self._items)
+        return Summarizer(self._config, self._items.select(ITEM, *self._catalogue.fields))
 
     def _resolve(self, item: ItemLike, place: int) -> Item:
         if isinstance(item, str):

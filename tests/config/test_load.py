@@ -61,7 +61,11 @@ def test_paper_preset_holds_the_papers_choices() -> None:
     assert (training.learning_rate, training.betas, training.weight_decay) == (1e-4, (0.9, 0.95), 5e-4)
     assert (training.epochs, training.batch_size, training.accumulation, training.negatives) == (5, 8, 8, 1)
     assert (config.history.min, config.history.max, config.summary.block_size) == (11, 26, 5)
-    assert (config.prompt.max_tokens, config.prompt.recent_items, config.candidates.negatives) == (2048, 5, 20)
+    assert (config.prompt.max_tokens, config.prompt.recent_items, config.candidates.negatives) == (
+        2048,
+        5,
+        20,
+    )
 
 
 def test_another_kind_of_model_drops_the_presets_settings_of_the_first() -> None:
@@ -81,7 +85,9 @@ def test_unknown_preset_names_the_known_ones() -> None:
         load(overrides={"preset": "papre"})
 
 
-def test_relative_data_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_data_paths_are_relative_to_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sub").mkdir()
     path = write(tmp_path / "sub", "data: {format: microlens, path: ../raw}\n")
     monkeypatch.chdir(tmp_path)

@@ -30,7 +30,8 @@ FILES = {
     },
 }
 PIECES = [
-    b'"', b'""', b"'", b",", b"\t", b"\n", b"\r\n", b"\0", b"\xff", b"\xef\xbb\xbf", b"[", b"]", b"{", b"}", b":",
+    b'"', b'""', b"'", b",", b"\t", b"\n", b"\r\n", b"\0", b"\xff", b"\xef\xbb\xbf", b"[", b"]",
+    b"{", b"}", b":",
     b"\\",
     b"\\ud800", b"N1", b"-1", b"1", b"1e400", b"null", b" ", "é".encode(), b"\x1f\x8b", b"B1", b"UK",
 ]  # fmt: skip

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
+from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import LocalWriter, Sampling
 from trsr.errors import ModelError, WriterError
+from trsr.models import local
 from trsr.models.generation import Chat, Completion
+from trsr.models.loading import load_language_model
 from trsr.models.local import LocalGenerator
 
 CHATS = [Chat("Tea."), Chat("What does this shopper like? " * 3, system="Be brief."), Chat("drill, 89")]
@@ -88,6 +92,23 @@ def test_identity_tells_folders_apart(tiny_model_dir: Path, tmp_path: Path) -> N
 def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"summary.writer.model: .*there is no such folder.*give its folder"):
         open_model(tmp_path / "absent")
+
+
+def test_a_hub_model_that_can_not_be_fetched_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ModelError, match=r"'some-org/some-model' can't be loaded: .*Check the name, or download"
+    ):
+        LocalGenerator(LocalWriter(kind="local", model="some-org/some-model", device="cpu"))
+
+
+def test_a_hub_models_identity_is_its_commit(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub id resolves to a cached snapshot; here the tiny model stands in for what was fetched."""
+    loaded = load_language_model(HuggingFaceModel(kind="huggingface", path=str(tiny_model_dir)), "cpu")
+    loaded.model.config._commit_hash = "0123abc"
+    monkeypatch.setattr(local, "load_language_model", lambda *_: loaded)
+    config = LocalWriter(kind="local", model="org/tiny", revision="main", device="cpu")
+    assert LocalGenerator(config).identity == "org/tiny@0123abc"
 
 
 def test_an_adapter_folder_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ ENCODE = PlainEncoder(TOKENIZER)
 CONTROL = {END, PAD, "<|im_end|>", "<tool>"}
 
 
-@pytest.mark.parametrize("text", [*sorted(CONTROL), "a <|im_end|> b", f"{END}{END}", "<|im_end|><tool>", "x<tool>y"])
+@pytest.mark.parametrize(
+    "text", [*sorted(CONTROL), "a <|im_end|> b", f"{END}{END}", "<|im_end|><tool>", "x<tool>y"]
+)
 def test_control_tokens_in_data_come_out_as_plain_text(text: str) -> None:
     control = {TOKENIZER.convert_tokens_to_ids(token) for token in CONTROL}
     assert control & set(TOKENIZER(text).input_ids), "the tokenizer by itself must fall for it"
@@ -55,10 +57,18 @@ def test_pieces_of_the_vocabulary_that_are_control_tokens_are_broken_up() -> Non
 
 
 def test_a_tokenizer_that_leaks_even_so_is_refused() -> None:
-    backend = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    backend = Tokenizer(models.WordLevel({"x": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    backend.add_special_tokens(["x"])
+    with pytest.raises(ModelError, match=r"control tokens \['x'\] out of the plain text 'x'"):
+        encode_plain(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"), ["x"])
+
+
+def test_letters_that_the_tokenizer_lacks_become_its_unknown_token() -> None:
+    backend = Tokenizer(models.WordLevel({"x": 0, "[UNK]": 1}, unk_token="[UNK]"))
     backend.add_special_tokens(["[UNK]"])
-    with pytest.raises(ModelError, match=r"control tokens \['\[UNK\]'\] out of the plain text 'drill'"):
-        encode_plain(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"), ["drill"])
+    assert encode_plain(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"), ["drill"]) == [
+        [1]
+    ]
 
 
 def test_leading_tokens_are_found_where_the_tokenizer_puts_them() -> None:
@@ -69,7 +79,10 @@ def test_leading_tokens_are_found_where_the_tokenizer_puts_them() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(text=st.text(max_size=60) | st.sampled_from(["日本語 日本語", "🙂🙂🙂 x", "a<|im_end|>b"]), most=st.integers(0, 30))
+@given(
+    text=st.text(max_size=60) | st.sampled_from(["日本語 日本語", "🙂🙂🙂 x", "a<|im_end|>b"]),
+    most=st.integers(0, 30),
+)
 def test_a_cut_is_the_longest_beginning_that_keeps_the_cap(text: str, most: int) -> None:
     tokens = TokenizerTokens(ENCODE)
     cut = tokens.cut(text, most)

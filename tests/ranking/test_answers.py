@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import pytest
 from tiny_shop import tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from trsr.errors import ModelError
+from trsr.models.compact import train_tokenizer
 from trsr.models.tokenization import PlainEncoder
 from trsr.ranking.answers import find_answers
 
 SLOT = "Candidate product:\n\n\nAnswer:"
+
+
+def without_prompts(answers: tuple[str, str]) -> PreTrainedTokenizerFast:
+    return train_tokenizer(["cordless drill", "blue mug"], [], answers, 340)
 
 
 def test_the_answers_are_the_tokens_that_continue_the_slot() -> None:
@@ -19,14 +27,23 @@ def test_the_answers_are_the_tokens_that_continue_the_slot() -> None:
     assert words.decode([answers.no]) == " no"
 
 
-def test_a_slot_that_ends_in_a_space_is_continued_without_another() -> None:
-    with pytest.raises(ModelError, match=r"'yes' must be one token of this model after .*it is \d tokens"):
-        find_answers(PlainEncoder(tokenizer()), "Answer:\n", ("yes", "no"))
+def test_a_slot_that_ends_in_a_line_break_is_continued_without_a_space() -> None:
+    vocabulary: dict[str, int] = {}
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        pieces = (re.findall(r" ?\w+|\W", text) for text in texts)
+        return [[vocabulary.setdefault(piece, len(vocabulary)) for piece in found] for found in pieces]
+
+    after_break, after_colon = (
+        find_answers(encode, slot, ("yes", "no")) for slot in ("Answer:\n", "Answer:")
+    )
+    assert after_break.yes == vocabulary["yes"]
+    assert after_colon.yes == vocabulary[" yes"]
 
 
 def test_a_tokenizer_without_the_word_is_refused_with_what_was_got_and_what_to_set() -> None:
     with pytest.raises(ModelError, match=r"'yes'.*but it is \d tokens \[.*set prompt\.answers"):
-        find_answers(PlainEncoder(tokenizer(("ja", "nein"))), SLOT, ("yes", "no"))
+        find_answers(PlainEncoder(without_prompts(("ja", "nein"))), SLOT, ("yes", "no"))
 
 
 def test_the_unknown_token_is_no_answer() -> None:

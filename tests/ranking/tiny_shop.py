@@ -1,4 +1,4 @@
-"""A shop of 24 items in four colours, users who always buy one colour, and tiny models of several architectures."""
+"""A shop of four colours, users who always buy one of them, and tiny models of several architectures."""
 
 from __future__ import annotations
 

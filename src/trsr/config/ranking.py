@@ -14,15 +14,15 @@ class CompactModel(Section):
 
     kind: Literal["compact"] = "compact"
     """The model's name."""
-    vocabulary: int = Field(4096, ge=300)
+    vocabulary: int = Field(1024, ge=300)
     """Tokens of the byte-level BPE that is trained on the catalogue and the prompts' words."""
-    hidden: int = Field(128, ge=16)
+    hidden: int = Field(64, ge=16)
     """Width of the model; a multiple of twice `heads`."""
-    layers: int = Field(4, ge=1)
+    layers: int = Field(2, ge=1)
     """Transformer layers."""
     heads: int = Field(4, ge=1)
     """Attention heads; half as many key-value heads when even."""
-    pretrain_epochs: float = Field(3.0, ge=0)
+    pretrain_epochs: float = Field(4.0, ge=0)
     """Passes over item texts and training histories before fine-tuning; 0 starts from random weights."""
     pretrain_learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate of pre-training."""
@@ -62,16 +62,16 @@ class Lora(Section):
 class Training(Section):
     """Supervised fine-tuning on answers yes or no."""
 
-    method: Literal["lora", "full"] = "lora"
-    """Train adapters or all weights."""
+    method: Literal["auto", "lora", "full"] = "auto"
+    """Train adapters or all weights. `auto`: all weights of the compact model, adapters on any other."""
     lora: Lora = Lora()
-    """The adapters, when `method` is `lora`."""
+    """The adapters, when adapters are trained."""
     negatives: int = Field(4, ge=1)
     """Negatives per positive in every epoch, taken in turn from the user's frozen candidates."""
     epochs: int = Field(5, ge=1)
     """Passes over the training users; the best by validation Recall@3+5+10 is kept."""
-    learning_rate: float = Field(1e-4, gt=0)
-    """Peak learning rate of AdamW; linear decay."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate of AdamW; linear decay. Null: 1e-3 for the compact model, 1e-4 for any other."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Moment decays of AdamW."""
     weight_decay: float = Field(5e-4, ge=0)

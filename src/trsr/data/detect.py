@@ -16,7 +16,7 @@ from trsr.config.data import (
     TableData,
 )
 from trsr.config.load import load
-from trsr.data.tables import SUFFIXES, column_names
+from trsr.data.formats.tables import SUFFIXES, column_names
 from trsr.errors import DataError
 
 _ITEM_NAMES: Final = (

@@ -15,15 +15,15 @@ from trsr.config.data import (
     MindData,
     TableData,
 )
-from trsr.data.amazon_5core import amazon_5core_files, read_amazon_5core
-from trsr.data.amazon_m2 import amazon_m2_files, read_amazon_m2
-from trsr.data.amazon_reviews import amazon_reviews_files, read_amazon_reviews
 from trsr.data.dataset import Dataset, checked
 from trsr.data.demo import generate
-from trsr.data.microlens import microlens_files, read_microlens
-from trsr.data.mind import mind_files, read_mind
-from trsr.data.require import require_files
-from trsr.data.tables import read_tables, table_files
+from trsr.data.files.require import require_files
+from trsr.data.formats.amazon_5core import amazon_5core_files, read_amazon_5core
+from trsr.data.formats.amazon_m2 import amazon_m2_files, read_amazon_m2
+from trsr.data.formats.amazon_reviews import amazon_reviews_files, read_amazon_reviews
+from trsr.data.formats.microlens import microlens_files, read_microlens
+from trsr.data.formats.mind import mind_files, read_mind
+from trsr.data.formats.tables import read_tables, table_files
 from trsr.records import Finding
 
 

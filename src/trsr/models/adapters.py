@@ -14,9 +14,8 @@ from transformers import PreTrainedModel
 from trsr.config.ranking import Lora
 from trsr.errors import ModelError
 
-_ATTENTION: Final = frozenset(
-    {"q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"}
-)
+_QUERIES: Final = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"})
+_OUTPUTS: Final = frozenset({"o_proj", "out_proj"})
 """Names that architectures give their attention projections, one by one or fused."""
 
 
@@ -29,8 +28,8 @@ def attention_targets(model: PreTrainedModel) -> tuple[str, ...]:
         When none of the known names is there, with the names that are.
     """
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    found = sorted(names & _ATTENTION)
-    if not found:
+    # Layers without attention also have output projections, so those alone tell nothing.
+    if names.isdisjoint(_QUERIES):
         modules = model.named_modules()
         linear = sorted({name.rpartition(".")[2] for name, part in modules if isinstance(part, nn.Linear)})
         message = (
@@ -38,7 +37,7 @@ def attention_targets(model: PreTrainedModel) -> tuple[str, ...]:
             f"name modules to adapt out of: {', '.join(linear)}"
         )
         raise ModelError(message)
-    return tuple(found)
+    return tuple(sorted(names & (_QUERIES | _OUTPUTS)))
 
 
 def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:

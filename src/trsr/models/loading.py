@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, cast
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from trsr.config.ranking import HuggingFaceModel
 from trsr.errors import ModelError
+from trsr.models.identity import folder_identity
 
 _FULL: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -71,9 +76,28 @@ def load_language_model(settings: HuggingFaceModel, device: str = "auto") -> Lan
             "or the id of a model on the hub"
         )
         raise ModelError(message) from error
-    # What the hub resolved the name to: the same id twice is not the same model.
-    commit = settings.revision or getattr(model.config, "_commit_hash", None)
-    return LanguageModel(place_model(model, place), tokenizer, f"{settings.path}@{commit or 'local'}")
+    return LanguageModel(place_model(model, place), tokenizer, _identity(settings, model))
+
+
+def _identity(settings: HuggingFaceModel, model: nn.Module) -> str:
+    """Name the weights: the same path or hub id twice is not the same model."""
+    folder = Path(settings.path)
+    if folder.is_dir():
+        return folder_identity(folder)
+    commit = getattr(model.config, "_commit_hash", None)
+    return f"{settings.path}@{commit or settings.revision or 'main'}"
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing a progress bar for every file that it reads or writes."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def place_model(model: nn.Module, place: torch.device) -> PreTrainedModel:

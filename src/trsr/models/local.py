@@ -170,7 +170,11 @@ def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 
 def _identity(config: LocalWriter, loaded: LanguageModel) -> str:
     folder = Path(config.model)
-    return folder_identity(folder) if folder.is_dir() else loaded.identity
+    if folder.is_dir():
+        return folder_identity(folder)
+    # A branch moves; the commit that it stood at when the model was loaded doesn't.
+    commit = getattr(loaded.model.config, "_commit_hash", None)
+    return f"{config.model}@{commit}" if commit else loaded.identity
 
 
 def _settings(**values: Any) -> GenerationConfig:

@@ -9,7 +9,7 @@ answers, at the price of reading the history once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from trsr.config.ranking import CompactModel
 from trsr.models.batches import pad_right, shuffled_batches
@@ -27,9 +26,10 @@ from trsr.models.planned_trainer import PlannedTrainer, plan_arguments
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.records import Item
 
-_BATCH_TOKENS: Final = 4096
+_BATCH_TOKENS: Final = 2048
+_LOGGED_LOSSES: Final = 200
 _TEXT_WEIGHT: Final = 0.5
-_FEWEST_RECENT: Final = 2
+_SUMMARY_SHARE: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +71,34 @@ class GameOfAnswers:
         self._catalogue = catalogue
         self._negatives = negatives
 
-    def documents(self, history: Sequence[Item], generator: np.random.Generator) -> Iterator[Document]:
-        """Tell one history in as many documents as the prompt's budget asks for."""
+    def document(self, history: Sequence[Item], summary: str, generator: np.random.Generator) -> Document:
+        """Tell one history from a random place on, as far as the prompt's budget reaches.
+
+        Parameters
+        ----------
+        history
+            At least two items, oldest first.
+        summary
+            The user's preference summary; it is left out at random, so that the model
+            learns to do with and without.
+        generator
+            Source of chance.
+        """
+        settings = self._prompt.prompting
+        start = int(generator.integers(1, len(history)))
+        recent = history[max(0, start - settings.recent_items) : start]
+        known = generator.random() < _SUMMARY_SHARE
+        ids = list(self._prompt.prefix(summary if known else "", recent).ids)
         chosen = {item.id for item in history}
-        shown = int(generator.integers(_FEWEST_RECENT, self._prompt.prompting.recent_items + 1))
-        start = min(shown, len(history) - 1)
-        while start < len(history):
-            recent = history[max(0, start - self._prompt.prompting.recent_items) : start]
-            ids = list(self._prompt.prefix("", recent).ids)
-            places: list[int] = []
-            while start < len(history):
-                turn = self._turn(history[start], chosen, generator)
-                if places and len(ids) + sum(map(len, turn)) > self._prompt.prompting.max_tokens:
-                    break
-                for question in turn:
-                    ids += question
-                    places.append(len(ids) - len(self._line_break) - 1)
-                start += 1
-            yield Document(np.array(ids, np.int32), np.array(places, np.int32))
+        places: list[int] = []
+        for item in history[start:]:
+            turn = self._turn(item, chosen, generator)
+            if places and len(ids) + sum(map(len, turn)) > settings.max_tokens:
+                break
+            for question in turn:
+                ids += question
+                places.append(len(ids) - len(self._line_break) - 1)
+        return Document(np.array(ids, np.int32), np.array(places, np.int32))
 
     def _turn(self, item: Item, chosen: set[str], generator: np.random.Generator) -> list[list[int]]:
         """Ask about the item that came next and about others, in random order."""
@@ -102,9 +112,10 @@ class GameOfAnswers:
 
 
 def pretrain(
-    model: PreTrainedModel,
+    model: nn.Module,
     game: GameOfAnswers,
     histories: Sequence[Sequence[Item]],
+    summaries: Sequence[str],
     settings: CompactModel,
     folder: Path,
     seed: int,
@@ -117,8 +128,8 @@ def pretrain(
         A model with random weights.
     game
         Tells the histories.
-    histories
-        Training users' items, oldest first.
+    histories, summaries
+        Training users' items, oldest first, and their preference summaries.
     settings
         Passes over the histories, and the learning rate.
     folder
@@ -136,7 +147,7 @@ def pretrain(
     batches: list[list[int]] = []
     for part in _passes(settings.pretrain_epochs):
         users = generator.permutation(len(histories))[: round(part * len(histories))]
-        fresh = [document for user in users for document in game.documents(histories[user], generator)]
+        fresh = [game.document(histories[user], summaries[user], generator) for user in users]
         lengths = np.array([len(document.ids) for document in fresh])
         size = max(1, _BATCH_TOKENS // int(lengths.mean()))
         shuffled = shuffled_batches(lengths, size, generator)
@@ -151,7 +162,7 @@ def pretrain(
         warmup_steps=0.05,
         weight_decay=0.01,
         adam_beta2=0.98,
-        logging_steps=10,
+        logging_steps=max(1, len(batches) // _LOGGED_LOSSES),
         save_strategy="no",
         seed=seed,
     )

@@ -11,7 +11,7 @@ from trsr.errors import ModelError
 
 
 class PlainEncoder:
-    """Encodes text as text, whatever it spells: no special and no added token ever comes out.
+    """Encodes text as text, whatever it spells: no special and no added token comes out, but the unknown one.
 
     Parameters
     ----------
@@ -37,7 +37,12 @@ class PlainEncoder:
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()
         self._backend.no_padding()
-        self._control = {key: str(token.content) for key, token in backend.get_added_tokens_decoder().items()}
+        # The unknown token is what a tokenizer makes of letters that it lacks; it controls nothing.
+        self._control = {
+            number: str(token.content)
+            for number, token in backend.get_added_tokens_decoder().items()
+            if number != tokenizer.unk_token_id
+        }
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of every text, without any special token.

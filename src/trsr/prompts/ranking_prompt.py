@@ -204,9 +204,7 @@ class RankingPrompt:
 
     def _render_prefix(self, summary: str, lines: Sequence[str]) -> str:
         yes, no = self.prompting.answers
-        return self.templates.render(
-            self._prefix_name, summary=summary, recent=list(lines), yes=yes, no=no
-        )
+        return self.templates.render(self._prefix_name, summary=summary, recent=list(lines), yes=yes, no=no)
 
     def _render_suffix(self, line: str) -> str:
         return self.templates.render(self._suffix_name, candidate=line)

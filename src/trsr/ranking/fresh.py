@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from trsr.artifacts import hash_value, write_json
 from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.models.compact import build_model, train_tokenizer
 from trsr.models.loading import choose_device, load_language_model, place_model
 from trsr.models.pretraining import GameOfAnswers, pretrain
 from trsr.models.tokenization import PlainEncoder
-from trsr.prompts.item_text import item_line
+from trsr.prompts.item_text import SEPARATOR
 from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
-from trsr.ranking.ranker import Origin, Ranker
+from trsr.prompts.untrusted import neutralise
+from trsr.ranking.ranker import COMPACT, Origin, Ranker
 from trsr.records import Item
 
-_WHOLE_LINE = 1 << 20
+_DONE: Final = "pretraining.json"
+_WEIGHTS: Final = "weights"
 
 
 def fresh_ranker(
@@ -26,6 +30,7 @@ def fresh_ranker(
     histories: Sequence[Sequence[Item]],
     folder: Path,
     device: str = "auto",
+    summaries: Sequence[str] = (),
 ) -> tuple[Ranker, list[dict[str, float]]]:
     """Make the ranker that fine-tuning starts from.
 
@@ -41,6 +46,8 @@ def fresh_ranker(
         The pre-trained compact model is kept here, so that a killed run needn't repeat it.
     device
         `auto`, `cpu`, `cuda`, ...
+    summaries
+        The training users' preference summaries, one per history; empty when there are none.
 
     Returns
     -------
@@ -52,30 +59,43 @@ def fresh_ranker(
         loaded = load_language_model(settings, device)
         origin = Origin("huggingface", loaded.identity, settings)
         return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.items.max_tokens, origin), []
-    return _compact_ranker(config, settings, catalogue, histories, folder, device)
+    told = [*summaries] or [""] * len(histories)
+    ids = [[item.id for item in history] for history in histories]
+    texts = [list(item.fields.values()) for item in catalogue]
+    parts = config.model_dump(mode="json", include={"seed", "items", "prompt", "model"})
+    fingerprint = hash_value([parts, _prompt_words(config), texts, ids, told])
+    done = folder / _DONE
+    if done.exists() and (earlier := json.loads(done.read_text(encoding="utf-8")))["inputs"] == fingerprint:
+        return Ranker.load(folder / _WEIGHTS, device), earlier["log"]
+    ranker = _untrained(config, settings, catalogue, told, device)
+    answers = (ranker.answers.yes, ranker.answers.no)
+    line_break = PlainEncoder(ranker.tokenizer)(["\n"])[0]
+    game = GameOfAnswers(ranker.prompt, answers, line_break, catalogue)
+    log = pretrain(ranker.model, game, histories, told, settings, folder, config.seed)
+    ranker.model.eval()
+    ranker.save(folder / _WEIGHTS)
+    write_json({"inputs": fingerprint, "log": log}, done)
+    return ranker, log
 
 
-def _compact_ranker(
-    config: Config,
-    settings: CompactModel,
-    catalogue: Sequence[Item],
-    histories: Sequence[Sequence[Item]],
-    folder: Path,
-    device: str,
-) -> tuple[Ranker, list[dict[str, float]]]:
-    lines = [item_line(item, ApproximateTokens(), _WHOLE_LINE) for item in catalogue]
+def _untrained(
+    config: Config, settings: CompactModel, catalogue: Sequence[Item], summaries: Sequence[str], device: str
+) -> Ranker:
+    """Make the compact model with a vocabulary of the catalogue, the summaries and the prompt."""
+    lines = [SEPARATOR.join(neutralise(text) for text in item.fields.values()) for item in catalogue]
+    words = [neutralise(summary) for summary in summaries]
+    tokenizer = train_tokenizer(
+        [*lines, *words], _prompt_words(config), config.prompt.answers, settings.vocabulary
+    )
+    model = place_model(build_model(settings, tokenizer, config.seed), choose_device(device))
+    origin = Origin(COMPACT, f"compact-{settings.hidden}x{settings.layers}")
+    return Ranker(model, tokenizer, config.prompt, config.items.max_tokens, origin)
+
+
+def _prompt_words(config: Config) -> list[str]:
     templates = Templates(config.prompt.domain, config.prompt.templates)
     yes, no = config.prompt.answers
-    words = [
+    return [
         templates.render("rank_compact_prefix", summary="", recent=[""], yes=yes, no=no),
         templates.render("rank_compact_suffix", candidate=""),
     ]
-    tokenizer = train_tokenizer(lines, words, config.prompt.answers, settings.vocabulary)
-    model = place_model(build_model(settings, tokenizer, config.seed), choose_device(device))
-    identity = f"compact-{settings.hidden}x{settings.layers}"
-    ranker = Ranker(model, tokenizer, config.prompt, config.items.max_tokens, Origin("compact", identity))
-    answers = (ranker.answers.yes, ranker.answers.no)
-    game = GameOfAnswers(ranker.prompt, answers, PlainEncoder(tokenizer)(["\n"])[0], catalogue)
-    log = pretrain(model, game, histories, settings, folder, config.seed)
-    ranker.model.eval()
-    return ranker, log

@@ -12,21 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 from peft import PeftModel
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
-from trsr.artifacts import write_json
+from trsr.artifacts import hash_value, write_json
 from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import Prompting
 from trsr.errors import ArtifactError, ModelError
 from trsr.models.adapters import add_adapter, require_effect, save_base
-from trsr.models.loading import choose_device, load_language_model, padding_id, place_model
+from trsr.models.loading import choose_device, load_language_model, padding_id, place_model, without_bars
 from trsr.models.tokenization import PlainEncoder, TokenizerTokens, leading_ids
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
 from trsr.ranking.answers import Answers, find_answers
 from trsr.ranking.examples import EncodedUser, RankingUser, encode_users
 from trsr.ranking.scoring import score
+from trsr.records import Item
 
+COMPACT: Final = "compact"
+"""The kind of the built-in model."""
 _CARD: Final = "ranker.json"
 _BASE: Final = "base"
 _FORMAT: Final = 1
@@ -95,7 +104,7 @@ class Ranker:
             prompting,
             item_tokens=item_tokens,
             leading=leading_ids(tokenizer),
-            terse=origin.kind == "compact",
+            terse=origin.kind == COMPACT,
         )
         self.answers: Answers = find_answers(
             encoder, self.prompt.slot(), prompting.answers, tokenizer.unk_token_id
@@ -138,9 +147,10 @@ class Ranker:
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), tokenizer and, last, `ranker.json`, which makes it complete."""
         folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(self.model, PeftModel) and self.origin.base is None:
-            save_base(self.model, folder / _BASE)
-        self.model.save_pretrained(str(folder))
+        with without_bars():
+            if isinstance(self.model, PeftModel) and self.origin.base is None:
+                save_base(self.model, folder / _BASE)
+            self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
         base = self.origin.base
@@ -154,8 +164,13 @@ class Ranker:
             "item_tokens": self.prompt.item_tokens,
             "templates": self.prompt.versions,
             "answers": asdict(self.answers),
+            "prompt_ids": self._prompt_ids(),
         }
         write_json(card, folder / _CARD)
+
+    def _prompt_ids(self) -> str:
+        """Hash an empty prompt's ids, by which a change of the tokenizer shows."""
+        return hash_value([*self.prompt.prefix("", ()).ids, *self.prompt.suffix(Item("", {})).ids])
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> Ranker:
@@ -171,8 +186,11 @@ class Ranker:
         card = _read_card(folder)
         prompting, origin = _settings(card, folder)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = _load_weights(folder, card, origin, device)
+            # AutoTokenizer would go by the architecture, whose own tokenizer splits text differently.
+            source = PreTrainedTokenizerFast if origin.kind == COMPACT else AutoTokenizer
+            tokenizer = source.from_pretrained(folder)
+            with without_bars():
+                model = _load_weights(folder, card, origin, device)
         except (OSError, ValueError, RuntimeError) as error:
             message = f"{folder}: can't load the ranker's weights: {str(error).splitlines()[0]}; train again"
             raise ModelError(message) from error
@@ -225,7 +243,11 @@ def _load_weights(
 
 def _compare(ranker: Ranker, card: dict[str, Any], folder: Path) -> None:
     """Refuse a ranker whose prompt would no longer be what the model was trained on."""
-    now = {"templates": ranker.prompt.versions, "answers": asdict(ranker.answers)}
+    now = {
+        "templates": ranker.prompt.versions,
+        "answers": asdict(ranker.answers),
+        "prompt_ids": ranker._prompt_ids(),
+    }
     for name, value in now.items():
         if card.get(name) != value:
             message = (

@@ -20,17 +20,21 @@ from transformers import TrainingArguments
 
 from trsr.artifacts import replacing, write_text
 from trsr.config.ranking import Training
+from trsr.errors import DataError
 from trsr.evaluation.metrics import expected_metrics, place_target
 from trsr.models.batches import shuffled_batches
+from trsr.models.loading import without_bars
 from trsr.models.planned_trainer import PlannedTrainer, plan_arguments
 from trsr.ranking.examples import EncodedUser, RankingUser
 from trsr.ranking.logits import answer_logits, pad_rows
-from trsr.ranking.ranker import Ranker
+from trsr.ranking.ranker import COMPACT, Ranker
 from trsr.ranking.scoring import score
 
 _SELECTION_KS: Final = (3, 5, 10)
 _RECALL_SUM: Final = "eval_recall_sum"
 _LOGGED_LOSSES: Final = 200
+_LEARNING_RATES: Final = {True: 1e-3, False: 1e-4}
+"""Whether the model is the compact one, which is new to everything, to its learning rate."""
 _MOST_STEPS_UNSAVED: Final = 200
 
 
@@ -115,7 +119,18 @@ def fine_tune(
     list
         ``{"step", "epoch", "loss"}`` at logged steps, and ``{"step", "epoch",
         "valid_recall_sum"}`` after each epoch.
+
+    Raises
+    ------
+    DataError
+        When a user's target isn't known.
+    ModelError
+        When adapters can't be put on.
     """
+    for user in (*train, *valid):
+        if user.target is None:
+            message = f"user {user.user_id!r} has no known target; training and validation need one"
+            raise DataError(message)
     generator = np.random.default_rng(seed)
     encoded = ranker.encode(_some(train, settings.max_users, generator))
     validation = ranker.encode(_some(valid, settings.validation_users, generator))
@@ -124,11 +139,19 @@ def fine_tune(
     updates = len(plan) // settings.epochs // accumulation
     _clear_other_run(folder, [ranker.origin.identity, settings.model_dump(mode="json"), seed, encoded])
     torch.manual_seed(seed)
-    if settings.method == "lora":
+    compact = ranker.origin.kind == COMPACT
+    if settings.method == "lora" or (settings.method == "auto" and not compact):
         ranker.adapt(settings.lora)
+    if settings.learning_rate is None:
+        settings = settings.model_copy(update={"learning_rate": _LEARNING_RATES[compact]})
+    if settings.gradient_checkpointing:
+        # Checkpointed layers pass gradients on only if their input asks, which frozen embeddings don't.
+        ranker.model.enable_input_require_grads()
+        ranker.model.gradient_checkpointing_enable()
     arguments = _arguments(settings, folder, seed, accumulation, updates, bool(validation))
     trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    with without_bars():
+        trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
     trainer.restore_best()
     ranker.model.eval()
     return _history(trainer.state.log_history, updates)
@@ -169,6 +192,7 @@ class _RankingTrainer(PlannedTrainer):
         if metrics[_RECALL_SUM] > best:
             self._keep_best()
         self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def restore_best(self) -> None:
@@ -234,7 +258,6 @@ def _arguments(
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
         gradient_accumulation_steps=accumulation,
-        gradient_checkpointing=settings.gradient_checkpointing,
         bf16=bfloat16,
         logging_steps=max(1, updates * settings.epochs // _LOGGED_LOSSES),
         eval_strategy="steps" if validates else "no",

@@ -85,7 +85,8 @@ def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> Run
         config=text,
         versions={"python": versions["python"] if versions else "unknown"}
         | {name: version for name, _, version in (package.partition(" ") for package in packages)},
-        seeds={"run": config.seed} | ({"demo data": config.data.seed} if config.data.format == "demo" else {}),
+        seeds={"run": config.seed}
+        | ({"demo data": config.data.seed} if config.data.format == "demo" else {}),
         hashes={name: digest for entry in stages.values() for name, digest in entry.outputs.items()},
         seconds={name: entry.seconds for name, entry in stages.items()},
         usage=Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion),
@@ -112,9 +113,7 @@ def _user_cards(
     return tuple(_user_card(row, p_yes, catalogue) for row in shown.sort(USER).iter_rows(named=True))
 
 
-def _user_card(
-    row: dict[str, Any], p_yes: dict[tuple[str, str], float], catalogue: Catalogue
-) -> UserCard:
+def _user_card(row: dict[str, Any], p_yes: dict[tuple[str, str], float], catalogue: Catalogue) -> UserCard:
     user, candidates, target = row[USER], row[CANDIDATES], row[TARGET]
     scores = [p_yes[user, item] for item in candidates]
     above, tied = place_target([scores], [candidates.index(target)])

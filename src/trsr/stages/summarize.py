@@ -8,7 +8,7 @@ from typing import Any
 from trsr.artifacts import RunFolder, hash_path, read_parquet, write_parquet
 from trsr.config import Config
 from trsr.data.catalogue import Catalogue
-from trsr.records import HISTORY, USER, Usage
+from trsr.records import HISTORY, ITEM, USER, Usage
 from trsr.stages.stage import Say, Stage
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.table import to_frame
@@ -28,7 +28,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     items = read_parquet(folder.items)
     histories = read_parquet(folder.histories)
     catalogue = Catalogue(items, config.items.fields)
-    summarizer = Summarizer(config, items)
+    summarizer = Summarizer(config, items.select(ITEM, *catalogue.fields))
     users = zip(histories[USER], histories[HISTORY], strict=True)
     written = summarizer.summarize((user, catalogue.items(history)) for user, history in users)
     write_parquet(to_frame(written), folder.summaries)
@@ -38,7 +38,9 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
             f"  {usage.calls:,} calls made, {usage.calls_reused:,} answered from the store; "
             f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens"
         )
-    say(f"  {len(written):,} summaries, {config.summary.paradigm}, written by {summarizer.writer_name or 'no one'}")
+    say(
+        f"  {len(written):,} summaries, {config.summary.paradigm}, written by {summarizer.writer_name or 'no one'}"
+    )
     return [folder.summaries]
 
 

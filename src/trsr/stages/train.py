@@ -33,7 +33,9 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     )
     histories = [(*task.history, task.candidates[task.target or 0]) for task in train]
     items = catalogue.items(catalogue.ids)
-    ranker, pretraining = fresh_ranker(config, items, histories, folder.checkpoints / "pretraining")
+    written = [task.summary for task in train]
+    scratch = folder.checkpoints / "pretraining"
+    ranker, pretraining = fresh_ranker(config, items, histories, scratch, summaries=written)
     log = fine_tune(
         ranker,
         train,

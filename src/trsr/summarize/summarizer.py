@@ -15,8 +15,8 @@ from trsr.prompts.item_text import item_line
 from trsr.prompts.templates import Templates
 from trsr.prompts.tokens import ApproximateTokens
 from trsr.records import Block, Item, UserSummary
-from trsr.summarize import keyphrase
 from trsr.summarize.blocks import cut, cut_by_tokens
+from trsr.summarize.keyphrase import writer as keyphrase
 from trsr.summarize.language_model import LanguageModelWriter
 from trsr.summarize.runner import make_paradigm, summarize
 from trsr.summarize.store import Store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import polars as pl
 
@@ -17,7 +18,7 @@ from trsr.records import (
     UserSummary,
 )
 
-SCHEMA = {
+SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     USER: pl.String,
     SUMMARY: pl.String,
     BLOCK_SUMMARIES: pl.List(pl.String),

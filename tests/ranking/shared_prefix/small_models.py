@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -61,7 +63,7 @@ GEMMA2 = Gemma2Config(**_GEMMA, sliding_window=6, layer_types=_WINDOWS, attn_log
 def make(config: PreTrainedConfig, **settings: object) -> PreTrainedModel:
     """A model with random weights whose norms and biases matter too."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, **settings).eval()
+    model = AutoModelForCausalLM.from_config(deepcopy(config), **settings).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:

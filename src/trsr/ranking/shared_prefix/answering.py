@@ -18,7 +18,7 @@ from trsr.ranking.shared_prefix.packing import Pack
 def packed_logits(
     model: nn.Module,
     pack: Pack,
-    answers: Sequence[int],
+    answers: Sequence[int] | None,
     *,
     trims: bool = True,
     windows: dict[int, int | None] | None = None,
@@ -35,7 +35,7 @@ def packed_logits(
     pack
         The row; it is moved to the model's device if it lies elsewhere.
     answers
-        Token ids whose logits are wanted.
+        Token ids whose logits are wanted; None for the whole vocabulary.
     trims
         Compute the last layer at the answer slots only.
     windows

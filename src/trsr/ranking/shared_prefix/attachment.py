@@ -33,6 +33,7 @@ class Attachment:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = pretrained(model)
+        last = layers_of(self._model)[-1]
         before = self._model.config._attn_implementation
         if before not in ("sdpa", NAME):
             message = f"its attention implementation is {before!r}, and packed rows replace 'sdpa' only"
@@ -42,7 +43,6 @@ class Attachment:
         if self._model.config._attn_implementation != NAME:
             message = f"{type(self._model).__name__} does not let its attention be set"
             raise ModelError(message)
-        last = layers_of(self._model)[-1]
         self._handle: RemovableHandle = last.register_forward_pre_hook(_keep_answers, with_kwargs=True)
 
     def detach(self) -> None:

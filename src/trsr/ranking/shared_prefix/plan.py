@@ -83,7 +83,7 @@ def choose(model: nn.Module) -> Plan:
 def candidate_logits(
     model: nn.Module,
     users: Sequence[UserPrompts],
-    answers: Sequence[int],
+    answers: Sequence[int] | None,
     plan: Plan,
     *,
     budget: int = 0,
@@ -97,7 +97,7 @@ def candidate_logits(
     users
         Prompts of the users.
     answers
-        Token ids whose logits are wanted, such as those of yes and no.
+        Token ids whose logits are wanted, such as those of yes and no; None for the whole vocabulary.
     plan
         What `choose` said.
     budget

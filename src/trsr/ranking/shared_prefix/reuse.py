@@ -13,7 +13,7 @@ from trsr.ranking.shared_prefix.packing import UserPrompts
 
 
 def plain_logits(
-    model: nn.Module, users: Sequence[UserPrompts], answers: Sequence[int], budget: int
+    model: nn.Module, users: Sequence[UserPrompts], answers: Sequence[int] | None, budget: int
 ) -> Tensor:
     """Return the logits of the answer tokens, one prompt per candidate, in length-sorted batches.
 
@@ -24,7 +24,7 @@ def plain_logits(
     users
         Prompts of the users.
     answers
-        Token ids whose logits are wanted.
+        Token ids whose logits are wanted; None for the whole vocabulary.
     budget
         Tokens a forward pass at most, padding included.
 
@@ -40,7 +40,7 @@ def plain_logits(
     return logits[order.argsort()]
 
 
-def reusing_logits(model: nn.Module, user: UserPrompts, answers: Sequence[int]) -> Tensor:
+def reusing_logits(model: nn.Module, user: UserPrompts, answers: Sequence[int] | None) -> Tensor:
     """Return the logits of the answer tokens after every candidate, the prefix computed once.
 
     The way for models whose attention can't be set: more memory and time than a packed
@@ -53,7 +53,7 @@ def reusing_logits(model: nn.Module, user: UserPrompts, answers: Sequence[int]) 
     user
         The user's prompts.
     answers
-        Token ids whose logits are wanted.
+        Token ids whose logits are wanted; None for the whole vocabulary.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def reusing_logits(model: nn.Module, user: UserPrompts, answers: Sequence[int]) 
 def _ends(
     model: nn.Module,
     rows: Sequence[Sequence[int]],
-    answers: Sequence[int],
+    answers: Sequence[int] | None,
     inputs: dict[str, object] | None = None,
 ) -> Tensor:
     """Pad rows on the right, which a causal model can't see, and read the answers at their ends."""

@@ -1,0 +1,137 @@
+"""Amazon Reviews 2018 as rolling 5-core rows: each a history, cut at its last 10, and the next item."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from trsr.config.data import Amazon5CoreData
+from trsr.data.dataset import Dataset
+from trsr.data.files.delimited import read_delimited
+from trsr.data.files.lines import TEXT, read_lines
+from trsr.data.files.lists import ids_in_text, text_of_list
+from trsr.data.files.require import require_columns
+from trsr.data.formats.stitch import stitched
+from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.repair import assemble, explode_lists
+from trsr.errors import DataError
+from trsr.records import HISTORY, ITEM, ITEMS, USER, Finding
+
+_FIELDS: Final = ("title", "brand", "categories", "description")
+_HISTORY_COLUMN: Final = "history_item_id"
+
+
+def amazon_5core_files(source: Amazon5CoreData) -> tuple[Path, ...]:
+    """List `items.json` and those row files that are there, oldest first.
+
+    Raises
+    ------
+    DataError
+        When none of the row files is there.
+    """
+    rows = [source.path / name for name in source.files if (source.path / name).is_file()]
+    if not rows:
+        message = f"{source.path}: none of the row files {', '.join(source.files)}; check `path` and `files`"
+        raise DataError(message)
+    return source.path / "items.json", *rows
+
+
+def read_amazon_5core(source: Amazon5CoreData) -> tuple[Dataset, tuple[Finding, ...]]:
+    """Read rolling rows and stitch each user's rows into one history; see `trsr.data.formats.stitch`.
+
+    Raises
+    ------
+    DataError
+        When a file or column is missing, `items.json` is no JSON object, or nothing is left.
+    """
+    notes = Notes()
+    items_file, *row_files = amazon_5core_files(source)
+    absent = [name for name in source.files if not (source.path / name).is_file()]
+    notes.count("absent-file", f"row files that are not there: {', '.join(absent)}", "noted", len(absent))
+    items = _items(items_file, notes)
+    rows = pl.concat([_rows(path, notes) for path in row_files])
+    histories = stitched(rows, notes)
+    return assemble(
+        items, explode_lists(histories.select(FILE, LINE, USER, ITEMS), notes), notes
+    ), notes.findings()
+
+
+def _rows(path: Path, notes: Notes) -> pl.DataFrame:
+    table = read_delimited(path, ",", notes)
+    require_columns(path, table, (USER, _HISTORY_COLUMN, ITEM))
+    table = table.with_columns(ids_in_text(pl.col(_HISTORY_COLUMN)).alias(HISTORY))
+    missing = (pl.col(USER).str.strip_chars() == "") | (pl.col(ITEM).str.strip_chars() == "")
+    bad = missing | pl.col(HISTORY).is_null()
+    shown = pl.concat_str(USER, _HISTORY_COLUMN, ITEM, separator=",")
+    notes.add(
+        "bad-row",
+        "rows without user, item or a list as history are left out",
+        "dropped",
+        table.filter(bad),
+        shown,
+    )
+    return table.filter(~bad).select(
+        FILE, LINE, pl.col(USER).str.strip_chars(), pl.col(ITEM).str.strip_chars(), HISTORY
+    )
+
+
+def _items(path: Path, notes: Notes) -> pl.DataFrame:
+    lines = read_lines(path, notes)
+    parsed, repeated = _parsed(lines, path)
+    examples = tuple(f"{path.name}:1: {name[:80]!r}" for name in repeated[:5])
+    message = "keys that an object repeats are read once, the first"
+    notes.count("duplicate-item", message, "dropped", len(repeated), examples)
+    places = _places(lines, [_storable(name) for name in parsed], path)
+    objects = [_storable(json.dumps(value, ensure_ascii=False)) for value in parsed.values()]
+    rows = places.with_columns(pl.Series(TEXT, objects, dtype=pl.String))
+    readable = pl.col(TEXT).str.json_path_match("$").str.starts_with("{").fill_null(False)
+    message = "items whose entry is no object of plain fields keep their id only"
+    notes.add("bad-row", message, "repaired", rows.filter(~readable), TEXT)
+    texts = (
+        text_of_list(pl.col(TEXT).str.json_path_match(f"$.{name}").fill_null("")).alias(name)
+        for name in _FIELDS
+    )
+    return rows.select(FILE, LINE, ITEM, *texts)
+
+
+def _parsed(lines: pl.DataFrame, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Parse the item file; of keys that an object repeats the first counts, and their names are given too."""
+    repeated: list[str] = []
+
+    def first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        whole = dict(pairs)
+        if len(whole) == len(pairs):
+            return whole
+        first = dict(reversed(pairs))
+        counts = Counter(name for name, _ in pairs)
+        repeated.extend(name for name, count in counts.items() if count > 1)
+        return {name: first[name] for name in whole}
+
+    try:
+        parsed = json.loads(lines[TEXT].str.join("\n").item() or "", object_pairs_hook=first_wins)
+    except (ValueError, RecursionError) as error:
+        message = f"{path}: is not valid JSON ({error}); it must be one object, item id to its fields"
+        raise DataError(message) from error
+    if not isinstance(parsed, dict) or not parsed:
+        message = f"{path}: must be one JSON object, item id to its fields, and not empty"
+        raise DataError(message)
+    return parsed, repeated
+
+
+def _storable(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON can write but no UTF-8 text can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _places(lines: pl.DataFrame, ids: list[str], path: Path) -> pl.DataFrame:
+    """Find the line of every item in a file with one key a line; 1 where it can't be told."""
+    keys = lines.select(LINE, pl.col(TEXT).str.extract(r'^\s*"((?:[^"\\]|\\.)*)"\s*:\s*\{', 1).alias(ITEM))
+    firsts = keys.filter(pl.col(ITEM).is_not_null()).unique(ITEM, keep="first", maintain_order=True)
+    named = pl.DataFrame({ITEM: ids}, schema={ITEM: pl.String}).join(
+        firsts, on=ITEM, how="left", maintain_order="left"
+    )
+    return named.select(pl.lit(path.name).alias(FILE), pl.col(LINE).fill_null(1), ITEM)

@@ -1,0 +1,1 @@
+"""The built-in writer: key phrases of the catalogue, weighed over time, told in plain sentences."""

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from small_models import PACKED, SHAPES, VOCABULARY, make, one_by_one
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trsr.ranking.shared_prefix.answering import packed_logits
+from trsr.ranking.shared_prefix.attachment import Attachment
+from trsr.ranking.shared_prefix.packing import pack
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gemma3", "opt"])
+@pytest.mark.parametrize("trims", [False, True])
+def test_columns_are_those_of_the_whole_vocabulary(architecture: str, trims: bool) -> None:
+    model = make(PACKED[architecture])
+    Attachment(model)
+    row = pack(SHAPES["several users"])
+    with torch.no_grad():
+        whole = packed_logits(model, row, None, trims=trims)
+        some = packed_logits(model, row, [40, 7], trims=trims)
+    assert whole.shape == (6, VOCABULARY)
+    torch.testing.assert_close(some, whole[:, [40, 7]])
+
+
+def test_a_head_with_bias_and_a_head_of_its_own_kind() -> None:
+    model = make(PACKED["llama"])
+    model.lm_head = nn.Linear(32, VOCABULARY)
+    with torch.no_grad():
+        expected = one_by_one(model, SHAPES["ragged"])
+        Attachment(model)
+        torch.testing.assert_close(packed_logits(model, pack(SHAPES["ragged"]), (5, 6)), expected)
+        plain = model.lm_head
+        model.lm_head = nn.Sequential(plain, nn.Tanh())
+        got = packed_logits(model, pack(SHAPES["ragged"]), (5, 6))
+    torch.testing.assert_close(got, expected.tanh())
+
+
+def test_only_the_answers_rows_of_a_free_head_are_trained() -> None:
+    model = make(PACKED["llama"])
+    Attachment(model)
+    packed_logits(model, pack(SHAPES["ragged"]), (5, 6)).square().sum().backward()
+    rows = model.lm_head.weight.grad.abs().sum(1).nonzero().flatten()
+    assert rows.tolist() == [5, 6]
+
+
+def test_distributed_training_synchronises_through_the_wrapper(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = make(PACKED["qwen2"])
+        Attachment(model)
+        wrapped = DistributedDataParallel(model)
+        reduced: list[int] = []
+
+        def count(state: object, bucket: torch.distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+            reduced.append(bucket.buffer().numel())
+            done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+            done.set_result(bucket.buffer())
+            return done
+
+        # Torch compares the annotations themselves, which are texts in this file.
+        count.__annotations__["bucket"] = torch.distributed.GradBucket
+        count.__annotations__["return"] = torch.futures.Future[torch.Tensor]
+        wrapped.register_comm_hook(None, count)
+        packed_logits(wrapped, pack(SHAPES["ragged"]), (5, 6)).sum().backward()
+        assert sum(reduced) == sum(parameter.numel() for parameter in model.parameters())
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_shop
+import torch
+from peft import PeftModel
+
+from trsr.config.ranking import HuggingFaceModel, Lora
+from trsr.errors import ArtifactError, ModelError
+from trsr.ranking.ranker import Origin, Ranker
+
+
+def disturb(ranker: Ranker) -> None:
+    """Give fresh adapters, whose second half is zero, some effect."""
+    with torch.no_grad():
+        for name, parameter in ranker.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(1))
+
+
+def local_base(tmp_path: Path, architecture: str = "qwen2") -> HuggingFaceModel:
+    folder = tmp_path / "base-model"
+    plain = tiny_shop.ranker(architecture)
+    plain.model.save_pretrained(folder)
+    plain.tokenizer.save_pretrained(folder)
+    return HuggingFaceModel(kind="huggingface", path=str(folder))
+
+
+def same_scores(one: Ranker, other: Ranker) -> None:
+    people = tiny_shop.users(3)
+    for left, right in zip(one.score(people), other.score(people), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_a_full_model_comes_back_as_it_was(tmp_path: Path) -> None:
+    ranker = tiny_shop.ranker(kind="compact")
+    ranker.save(tmp_path / "model")
+    loaded = Ranker.load(tmp_path / "model")
+    same_scores(ranker, loaded)
+    assert loaded.origin == ranker.origin
+    assert loaded.prompt.terse
+    assert not loaded.model.training
+    assert not list((tmp_path / "model").glob("*.bin")), "weights are safetensors"
+
+
+def test_an_adapter_comes_back_on_the_base_that_was_saved_with_it(tmp_path: Path) -> None:
+    ranker = tiny_shop.ranker(kind="compact")
+    ranker.adapt(Lora())
+    disturb(ranker)
+    ranker.save(tmp_path / "model")
+    loaded = Ranker.load(tmp_path / "model")
+    assert isinstance(loaded.model, PeftModel)
+    same_scores(ranker, loaded)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gpt_neox"])
+def test_an_adapter_comes_back_on_the_base_it_names(architecture: str, tmp_path: Path) -> None:
+    base = local_base(tmp_path, architecture)
+    plain = tiny_shop.ranker(architecture)
+    ranker = Ranker(
+        plain.model, plain.tokenizer, tiny_shop.PROMPTING, 12, Origin("huggingface", "tiny", base)
+    )
+    ranker.adapt(Lora())
+    disturb(ranker)
+    ranker.save(tmp_path / "model")
+    assert not (tmp_path / "model" / "base").exists(), "a base that has a name isn't copied"
+    same_scores(ranker, Ranker.load(tmp_path / "model"))
+
+
+def test_an_adapter_that_changes_nothing_is_refused(tmp_path: Path) -> None:
+    ranker = tiny_shop.ranker(kind="compact")
+    ranker.adapt(Lora())
+    ranker.save(tmp_path / "model")
+    with pytest.raises(ModelError, match="adapter doesn't change the model's logits"):
+        Ranker.load(tmp_path / "model")
+
+
+def test_a_model_that_has_an_adapter_takes_no_second_one() -> None:
+    ranker = tiny_shop.ranker()
+    ranker.adapt(Lora())
+    with pytest.raises(ModelError, match="has an adapter already"):
+        ranker.adapt(Lora())
+
+
+def test_a_missing_ranker_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="trsr train"):
+        Ranker.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"format": 99}, "format must be 1, got 99"),
+        ({"prompting": {"domain": "cars"}}, "a setting is missing or wrong"),
+        ({"templates": {"rank_prefix": "0"}}, "was trained with templates"),
+        ({"prompt_ids": "0"}, "was trained with prompt_ids"),
+        ({"answers": {"yes": 5, "no": 6}}, "was trained with answers"),
+    ],
+)
+def test_a_card_that_no_longer_fits_is_refused(
+    change: dict[str, object], complaint: str, tmp_path: Path
+) -> None:
+    tiny_shop.ranker().save(tmp_path)
+    card = json.loads((tmp_path / "ranker.json").read_text(encoding="utf-8"))
+    (tmp_path / "ranker.json").write_text(json.dumps(card | change), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=complaint):
+        Ranker.load(tmp_path)
+
+
+def test_a_card_that_is_not_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ranker.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="not a readable ranker card"):
+        Ranker.load(tmp_path)
+
+
+def test_lost_weights_are_a_model_error(tmp_path: Path) -> None:
+    tiny_shop.ranker().save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="train again"):
+        Ranker.load(tmp_path)
+
+
+def test_score_is_of_the_users_in_their_order_and_survives_a_smaller_budget() -> None:
+    ranker = tiny_shop.ranker()
+    people = tiny_shop.users(4)
+    scores = ranker.score(people)
+    assert [len(one) for one in scores] == [5] * 4
+    assert all(0 < value < 1 for one in scores for value in one)
+    for one, other in zip(scores, ranker.score(people[::-1], batch_tokens=256)[::-1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)

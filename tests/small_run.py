@@ -1,0 +1,42 @@
+"""A run that is whole but small: every stage does its real work within seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trsr.config import Config, dump, load
+
+SETTINGS: dict[str, Any] = {
+    "name": "small",
+    "data": {"format": "demo", "users": 60, "items": 80},
+    "items.max_tokens": 12,
+    "prompt.max_tokens": 256,
+    "prompt.summary_tokens": 32,
+    "prompt.domain": "shopping",
+    "summary.sampling.max_new_tokens": 8,
+    "model": {
+        "kind": "compact",
+        "hidden": 32,
+        "layers": 1,
+        "heads": 2,
+        "vocabulary": 700,
+        "pretrain_epochs": 1,
+    },
+    "training": {"method": "lora", "epochs": 2, "negatives": 1, "max_users": 24, "learning_rate": 1e-3},
+    "evaluation.bootstrap": 100,
+    "evaluation.report_users": 3,
+}
+
+
+def small_config(out: Path, **overrides: Any) -> Config:
+    """Make the configuration of a small run; keyword ``a__b`` stands for the setting ``a.b``."""
+    named = {key.replace("__", "."): value for key, value in overrides.items()}
+    return load(overrides=SETTINGS | {"out": str(out)} | named)
+
+
+def small_config_file(folder: Path, **overrides: Any) -> Path:
+    """Write the configuration of a small run, whose artifacts go to ``folder/run``."""
+    path = folder / "small.yaml"
+    path.write_text(dump(small_config(folder / "run", **overrides)), encoding="utf-8")
+    return path

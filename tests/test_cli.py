@@ -1,0 +1,79 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from small_run import small_config_file
+
+VERBS = ("run", "prepare", "summarize", "train", "evaluate", "report", "rank", "doctor")
+
+
+def trsr(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from trsr.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=250)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    done = trsr("run", small_config_file(folder, training__epochs=1))
+    assert done.returncode == 0, done.stderr
+    assert f"Report: {folder / 'run' / 'report.html'}" in done.stdout
+    assert "Warning" not in done.stderr
+    return folder
+
+
+def test_help_names_every_verb() -> None:
+    done = trsr("--help")
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_a_finished_run_is_skipped_and_said_so(finished: Path) -> None:
+    done = trsr("run", finished / "small.yaml")
+    assert done.stdout.count("complete, skipped") == 5
+
+
+def test_rank_prints_the_summary_and_the_items(finished: Path) -> None:
+    user = pl.read_parquet(finished / "run" / "scores.parquet")["user_id"][0]
+    done = trsr("rank", finished / "run", "--user", user, "-k", 3)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Summary: ")
+    assert [line.split(".")[0].strip() for line in done.stdout.splitlines()[2:]] == ["1", "2", "3"]
+    as_json = json.loads(trsr("rank", finished / "run", "--user", user, "-k", 3, "--json").stdout)
+    assert len(as_json["items"]) == 3
+    assert as_json["summary"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("run", "nowhere.yaml"), "nowhere.yaml: no such file"),
+        (("run", "--set", "epochs"), "key=value"),
+        (("run", "--set", "training.epochs=0", "--set", "nothing=1"), "2 settings to mend"),
+        (("prepare", "--set", "data={format: microlens, path: nowhere}"), "nowhere"),
+        (("doctor", "nowhere"), "nowhere"),
+    ],
+)
+def test_wrong_input_ends_with_one_message_and_code_2(
+    tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    done = trsr(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("trsr: ")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failure_ends_with_code_1(tmp_path: Path) -> None:
+    done = trsr("rank", tmp_path, "--user", "u1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("trsr: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_option_is_a_usage_error() -> None:
+    assert trsr("run", "--nothing").returncode == 2

@@ -1,0 +1,212 @@
+"""What the authors' research code gets wrong, one test each: the test fails if TRSR did the same.
+
+The list is that of LLM-TRSR's public code as it was read in 2026; rooms have their own, closer tests.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from small_run import small_config
+from trsr.config import Config
+from trsr.config.data import CandidateRule
+from trsr.config.ranking import Evaluation
+from trsr.config.summary import Prompting, Sampling, Summarization
+from trsr.data.catalogue import Catalogue
+from trsr.data.negatives import draw_candidates
+from trsr.data.prepare import prepare
+from trsr.data.formats.tables import read_tables
+from trsr.errors import ModelError
+from trsr.evaluation.scoreboard import evaluate
+from trsr.models.fake import FakeGenerator
+from trsr.pipeline import run
+from trsr.prompts.item_text import item_line
+from trsr.prompts.ranking_prompt import RankingPrompt
+from trsr.prompts.templates import Templates
+from trsr.prompts.tokens import ApproximateTokens
+from trsr.ranking.answers import find_answers
+from trsr.ranking.examples import RankingUser
+from trsr.ranking.logits import answer_logits, pad_rows
+from trsr.ranking.ranker import Ranker
+from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, SPLIT, TARGET, USER, Item
+from trsr.summarize.blocks import cut
+from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.runner import make_paradigm, summarize
+from trsr.summarize.store import Store
+
+
+def letters(texts: list[str]) -> list[list[int]]:
+    """A tokenizer whose tokens are letters."""
+    return [[ord(letter) for letter in text] for text in texts]
+
+
+class Letters:
+    def count(self, text: str) -> int:
+        return len(text)
+
+    def cut(self, text: str, max_tokens: int) -> str:
+        return text[:max_tokens].rstrip()
+
+
+def test_ranking_ties_do_not_count_for_the_positive() -> None:
+    names = [f"i{number}" for number in range(21)]
+    frozen = pl.DataFrame({USER: ["u"], SPLIT: ["test"], TARGET: ["i0"], CANDIDATES: [names]})
+    constant = pl.DataFrame({USER: ["u"] * 21, ITEM: names, SCORE: [0.5] * 21})
+    result = evaluate(frozen, constant, Evaluation(ks=(3,), bootstrap=100), seed=0)["test"]
+    assert result.metrics["Recall@3"].mean == 3 / 21
+    assert result.tie_rate == 1.0
+
+
+def test_the_positive_does_not_stand_first() -> None:
+    prepared = prepare(small_config(Path("unused"), data__users=300))
+    places = [
+        candidates.index(target)
+        for candidates, target in prepared.candidates.select(CANDIDATES, TARGET).iter_rows()
+    ]
+    assert len(set(places)) == 21
+    assert np.mean(places) == pytest.approx(10, abs=1.5)
+
+
+def test_a_long_prompt_keeps_the_candidate_and_the_answer_slot() -> None:
+    long = Item("a", {"title": "word " * 400})
+    prompt = RankingPrompt(
+        Templates("shopping"), letters, Letters(), Prompting(max_tokens=900), item_tokens=64
+    )
+    prefix = prompt.prefix("summary " * 500, [long] * 5)
+    suffix = prompt.suffix(Item("b", {"title": "the candidate"}))
+    assert len(prefix.ids) + len(suffix.ids) <= 900
+    assert "title: the candidate" in suffix.text
+    assert suffix.text.endswith(prompt.slot()[-7:])
+    assert prefix.cut.recent_items > 0
+
+
+@pytest.fixture(scope="module")
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
+    folder = run(
+        small_config(tmp_path_factory.mktemp("flaws") / "run", training__epochs=1),
+        until="train",
+        say=lambda line: None,
+    )
+    return Ranker.load(folder.model)
+
+
+def test_scoring_neither_pads_to_the_limit_nor_multiplies_the_whole_vocabulary(
+    ranker: Ranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    head = ranker.model.get_output_embeddings() if hasattr(ranker.model, "get_output_embeddings") else None
+    assert head is not None
+    hook = head.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    candidates = tuple(Item(str(number), {"title": f"thing {number}"}) for number in range(21))
+    task = RankingUser("u", "Likes things.", candidates[:5], candidates)
+    encoded = ranker.encode([task])[0]
+    ranker.score([task])
+    hook.remove()
+    tokens = sum(len(encoded.prefix) + len(suffix) for suffix in encoded.suffixes)
+    assert sum(shape[0] * shape[1] for shape in shapes if len(shape) == 3) <= 21 * 4
+    assert tokens < 21 * 2048 / 4
+
+
+def test_negatives_are_neither_the_target_nor_in_the_history() -> None:
+    items = pl.DataFrame({ITEM: [f"i{number}" for number in range(30)]})
+    histories = pl.DataFrame(
+        {
+            USER: [f"u{number}" for number in range(200)],
+            SPLIT: ["train"] * 200,
+            HISTORY: [[f"i{(number + step) % 30}" for step in range(8)] for number in range(200)],
+            TARGET: [f"i{(number + 8) % 30}" for number in range(200)],
+        }
+    )
+    for sampler in ("uniform", "popularity"):
+        drawn = draw_candidates(histories, items, CandidateRule(negatives=20, sampler=sampler), seed=1)
+        for row in drawn.join(histories.select(USER, HISTORY), on=USER).iter_rows(named=True):
+            assert not set(row[CANDIDATES]) & set(row[HISTORY])
+            assert row[CANDIDATES].count(row[TARGET]) == 1
+            assert len(set(row[CANDIDATES])) == 21
+
+
+def test_no_call_is_made_for_a_block_that_is_not_there(tmp_path: Path) -> None:
+    generator = FakeGenerator()
+    writer = make_writer(generator, tmp_path)
+    history = [Item(str(number), {"title": f"thing {number}"}) for number in range(7)]
+    users = [("seven", cut(history, 5)), ("none", cut([], 5)), ("five", cut(history[:5], 5))]
+    written = summarize(users, make_paradigm(Summarization()), writer, progress=False)
+    assert [summary.usage.calls + summary.usage.calls_reused for summary in written] == [2, 0, 1]
+    assert written[1].final.text == ""
+
+
+def make_writer(generator: FakeGenerator, folder: Path) -> LanguageModelWriter:
+    return LanguageModelWriter(
+        generator,
+        Templates("shopping"),
+        Sampling(),
+        Store(f"sqlite:///{folder / 'answers.db'}"),
+        ApproximateTokens(),
+        64,
+    )
+
+
+def test_looking_items_up_is_no_scan_of_the_table() -> None:
+    size = 100_000
+    catalogue = Catalogue(pl.DataFrame({ITEM: [str(n) for n in range(size)], "title": ["thing"] * size}))
+    wanted = [str(number * 7919 % size) for number in range(size)]
+    started = time.process_time()
+    assert len(catalogue.items(wanted)) == size
+    # A scan a look-up would compare 10^10 ids.
+    assert time.process_time() - started < 20
+
+
+def test_a_crash_keeps_every_answer_and_a_second_run_repeats_none(tmp_path: Path) -> None:
+    history = [Item(str(number), {"title": f"thing {number}"}) for number in range(20)]
+    users = [("u", cut(history, 5))]
+    paradigm = make_paradigm(Summarization())
+    broken = FakeGenerator(fail_at=3)
+    with pytest.raises(Exception, match="."):
+        summarize(users, paradigm, make_writer(broken, tmp_path), progress=False)
+    healthy = FakeGenerator()
+    [written] = summarize(users, paradigm, make_writer(healthy, tmp_path), progress=False)
+    assert written.usage.calls == len(healthy.chats) == 2
+    assert written.usage.calls_reused == 2
+
+
+def test_an_item_with_a_line_break_shifts_no_other_item() -> None:
+    items = [Item("a", {"title": "one\ntwo\r\nthree\u2028four"}), Item("b", {"title": "five"})]
+    lines = [item_line(item, ApproximateTokens(), 64) for item in items]
+    assert lines == ["title: one two three four", "title: five"]
+    rendered = Templates("shopping").render("describe", items=lines)
+    assert "1. title: one two three four\n2. title: five\n" in rendered
+
+
+def test_the_loss_is_on_the_answer_alone(ranker: Ranker) -> None:
+    rows = [[5, 6, 7, 8], [5, 6, 9]]
+    ids, ends = pad_rows(rows, ranker.padding)
+    logits = answer_logits(ranker.model, ids, ends)
+    # One prediction a prompt, that after its last token: no loss can fall on the prompt's own words.
+    assert logits.shape == (2, ranker.model.config.vocab_size)
+    alone = [ranker.model(input_ids=torch.tensor([row])).logits[0, -1] for row in rows]
+    assert torch.allclose(logits, torch.stack(alone), atol=1e-5)
+
+
+def test_answers_that_the_tokenizer_lacks_are_refused() -> None:
+    with pytest.raises(ModelError, match="must be one token"):
+        find_answers(letters, "Answer:", ("yes", "no"))
+
+
+def test_own_data_needs_a_mapping_and_no_code(tmp_path: Path) -> None:
+    (tmp_path / "goods.csv").write_text("sku,label\n1,Saw\n2,Tap\n")
+    (tmp_path / "log.csv").write_text("who,sku,at\nann,2,20\nann,1,10\n")
+    source = Config.model_validate(
+        {
+            "data": {
+                "format": "tables", "items": tmp_path / "goods.csv", "item_id": "sku", "text_fields": {"title": "label"},
+                "events": tmp_path / "log.csv", "user_column": "who", "item_column": "sku", "time_column": "at",
+            }
+        }
+    ).data  # fmt: skip
+    dataset, _ = read_tables(source)
+    assert dataset.histories.row(0, named=True)["item_ids"] == ["1", "2"]
+    assert dataset.items.columns == [ITEM, "title"]

@@ -1,0 +1,191 @@
+import contextlib
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from small_run import small_config
+from trsr.artifacts import RunFolder
+from trsr.config import Config, load
+from trsr.config.summary import EndpointWriter
+from trsr.errors import ConfigError
+from trsr.pipeline import STAGES, run
+
+ARTIFACTS = (
+    "config.yaml", "dataset/items.parquet", "dataset/histories.parquet", "dataset/candidates.parquet",
+    "dataset/findings.json", "summaries.parquet", "model/ranker.json", "model/training_log.json",
+    "scores.parquet", "baselines.parquet", "metrics.json", "report.html", "manifest.json",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, RunFolder]:
+    config = small_config(tmp_path_factory.mktemp("runs") / "small")
+    return config, run(config, say=lambda line: None)
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+def test_every_artifact_is_there_and_nothing_else(finished: tuple[Config, RunFolder]) -> None:
+    folder = finished[1].path
+    written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert set(ARTIFACTS) <= written
+    assert not {name for name in written if not name.startswith("model/")} - set(ARTIFACTS)
+    assert not [name for name in written if name.endswith((".bin", ".pt", ".pkl", ".pickle"))]
+
+
+def test_tables_have_the_promised_columns(finished: tuple[Config, RunFolder]) -> None:
+    folder = finished[1]
+    candidates = pl.read_parquet(folder.candidates)
+    assert {"user_id", "split", "target", "candidates"} <= set(candidates.columns)
+    assert {"user_id", "item_id", "p_yes"} <= set(pl.read_parquet(folder.scores).columns)
+    summaries = pl.read_parquet(folder.summaries)
+    assert {"user_id", "summary", "block_summaries", "calls", "prompt_tokens"} <= set(summaries.columns)
+    assert (summaries["summary"].str.len_chars() > 0).all()
+    # Histories of up to 25 items before the target make up to 5 blocks, one call each.
+    histories = pl.read_parquet(folder.histories).with_columns(
+        blocks=(pl.col("history").list.len() / 5).ceil().cast(pl.Int64)
+    )
+    assert summaries.join(histories, on="user_id").filter(pl.col("calls") != pl.col("blocks")).is_empty()
+
+
+def test_scores_are_probabilities_of_every_frozen_candidate(finished: tuple[Config, RunFolder]) -> None:
+    folder = finished[1]
+    scores = pl.read_parquet(folder.scores)
+    assert scores["p_yes"].is_between(0, 1).all()
+    frozen = (
+        pl.read_parquet(folder.candidates)
+        .filter(pl.col("split") != "train")
+        .select("user_id", pl.col("candidates").alias("item_id"))
+        .explode("item_id")
+    )
+    assert frozen.height == scores.height
+    assert frozen.join(scores, on=["user_id", "item_id"], how="anti").is_empty()
+
+
+def test_metrics_name_system_split_interval_users_and_sampler(finished: tuple[Config, RunFolder]) -> None:
+    metrics = json.loads(finished[1].metrics.read_text())
+    assert metrics["sampler"] == "uniform"
+    assert set(metrics["systems"]) == {"TRSR recurrent (compact)", "random", "popularity", "tfidf"}
+    for by_split in metrics["systems"].values():
+        assert set(by_split) == {"valid", "test"}
+        for result in by_split.values():
+            assert result["users"] > 0
+            assert len(result["metrics"]) == 9
+            assert all(m["low"] <= m["mean"] <= m["high"] for m in result["metrics"].values())
+
+
+def test_the_resolved_configuration_makes_the_same_run(finished: tuple[Config, RunFolder]) -> None:
+    config, folder = finished
+    assert load(folder.config) == config
+    assert "# Python" in folder.config.read_text()
+    assert yaml.safe_load(folder.config.read_text())["seed"] == 0
+
+
+def test_a_second_run_skips_every_stage(finished: tuple[Config, RunFolder], lines: list[str]) -> None:
+    config, folder = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")}
+    run(config, say=lines.append)
+    assert lines == [f"{stage.name}: complete, skipped" for stage in STAGES]
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "first_stage"),
+    [
+        ({"evaluation__report_users": 2}, "report"),
+        ({"evaluation__ks": [3]}, "evaluate"),
+        ({"training__learning_rate": 1e-4}, "train"),
+        ({"summary__paradigm": "hierarchical"}, "summarize"),
+        ({"candidates__sampler": "popularity"}, "prepare"),
+    ],
+)
+def test_a_changed_setting_reruns_its_stage_and_what_reads_it(
+    finished: tuple[Config, RunFolder], changes: dict[str, object], first_stage: str
+) -> None:
+    config = small_config(finished[1].path, **changes)
+    complete = [
+        stage.name
+        for stage in STAGES
+        if finished[1].is_complete(stage.name, stage.fingerprint(config, finished[1]))
+    ]
+    names = [stage.name for stage in STAGES]
+    assert complete[: names.index(first_stage)] == names[: names.index(first_stage)]
+    assert first_stage not in complete
+
+
+def test_unknown_stage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="prepare, summarize, train"):
+        run(small_config(tmp_path), until="trian")
+
+
+def test_two_runs_of_one_seed_end_in_the_same_scores(
+    finished: tuple[Config, RunFolder], tmp_path: Path
+) -> None:
+    again = run(small_config(tmp_path / "again"), until="evaluate", say=lambda line: None)
+    for name in ("scores", "summaries", "candidates", "metrics"):
+        assert getattr(again, name).read_bytes() == getattr(finished[1], name).read_bytes(), name
+
+
+def test_without_summaries_the_run_goes_through(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "none", summary__paradigm="none", training__epochs=1)
+    folder = run(config, say=lambda line: None)
+    assert set(pl.read_parquet(folder.summaries)["summary"]) == {""}
+    assert "TRSR without summary (compact)" in folder.report.read_text()
+
+
+@pytest.fixture
+def writer_settings(tiny_model_dir: Path, served_model: EndpointWriter) -> Callable[[str], dict[str, object]]:
+    def settings(kind: str) -> dict[str, object]:
+        if kind == "local":
+            return {"kind": "local", "model": str(tiny_model_dir)}
+        return served_model.model_dump(mode="json")
+
+    return settings
+
+
+def numbers(line: str) -> list[int]:
+    return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", line)]
+
+
+@pytest.mark.parametrize("paradigm", ["recurrent", "hierarchical"])
+@pytest.mark.parametrize("kind", ["local", "endpoint"])
+def test_language_models_write_and_are_asked_once(
+    tmp_path: Path,
+    writer_settings: Callable[[str], dict[str, object]],
+    kind: str,
+    paradigm: str,
+    lines: list[str],
+) -> None:
+    changes = {"data__users": 30, "summary__writer": writer_settings(kind), "summary__paradigm": paradigm}
+    first = run(small_config(tmp_path / "first", **changes), until="summarize", say=lines.append)
+    summaries = pl.read_parquet(first.summaries)
+    assert (summaries["summary"].str.len_chars() > 0).all()
+    assert (summaries["completion_tokens"] > 0).all()
+    # Users may share a block, so that fewer calls are made than summaries need; none is made twice.
+    with contextlib.closing(sqlite3.connect(tmp_path / "answers.db")) as store:
+        [[stored]] = store.execute("SELECT count(*) FROM answers").fetchall()
+    made, reused = numbers(next(line for line in lines if "calls made" in line))[:2]
+    assert made == stored
+    assert made + reused == summaries["calls"].sum()
+    # Another run folder beside the first shares its store: everything is there, nothing is asked again.
+    second = run(small_config(tmp_path / "second", **changes), until="summarize", say=lines.append)
+    assert numbers([line for line in lines if "calls made" in line][-1])[:2] == [0, made + reused]
+    assert pl.read_parquet(second.summaries).equals(summaries)
+
+
+def test_a_whole_run_with_summaries_of_a_server(
+    tmp_path: Path, writer_settings: Callable[[str], dict[str, object]]
+) -> None:
+    changes = {"data__users": 30, "summary__writer": writer_settings("endpoint"), "training__epochs": 1}
+    folder = run(small_config(tmp_path / "served", **changes), say=lambda line: None)
+    assert folder.report.stat().st_size > 10_000
+    assert "endpoint" in folder.report.read_text()
