@@ -209,8 +209,12 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _default_kinds() -> dict[str, Any]:
     """Name the kind of each section that has several, so that a file may leave the default's kind out."""
-    kinds = {"data": {"format"}, "model": {"kind"}, "summary": {"writer": {"kind"}}}
-    return Config().model_dump(mode="json", include=kinds)
+    default = Config()
+    return {
+        "data": {"format": default.data.format},
+        "model": {"kind": default.model.kind},
+        "summary": {"writer": {"kind": default.summary.writer.kind}},
+    }
 
 
 def _same_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:

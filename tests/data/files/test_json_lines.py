@@ -38,11 +38,14 @@ def test_files_without_any_object_are_refused(write, content):
         read_json_lines(path, Notes())
 
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\\"), min_size=1, max_size=6)
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0\\"), min_size=1, max_size=6
+).filter(lambda name: not ("'" in name and '"' in name))
 
 
-def test_keys_that_cannot_be_addressed_are_refused(write):
-    path = write({"t.jsonl": '{"a\\\\b": 1}\n'}) / "t.jsonl"
+@pytest.mark.parametrize("key", ["a\\b", "it's 5\""])
+def test_keys_that_cannot_be_addressed_are_refused(write, key):
+    path = write({"t.jsonl": json.dumps({key: 1}) + "\n"}) / "t.jsonl"
     with pytest.raises(DataError, match="rename the key"):
         read_json_lines(path, Notes())
 

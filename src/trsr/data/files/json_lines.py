@@ -89,8 +89,9 @@ def _picked(objects: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def _path_of(name: str) -> str:
-    if "\\" in name:
-        message = f"key {name!r}: keys with a backslash can't be read; rename the key in the file"
+    """Quote a key for a JSON path; the path language loses its way in escaped quotes, so none are written."""
+    quote = '"' if "'" in name else "'"
+    if "\\" in name or quote in name:
+        message = f"key {name!r}: keys with a backslash or both kinds of quotes can't be read; rename the key in the file"
         raise DataError(message)
-    escaped = name.replace("'", "\\'")
-    return f"$['{escaped}']"
+    return f"$[{quote}{name}{quote}]"
