@@ -10,7 +10,7 @@ from trsr.config import Config, dump, load
 SETTINGS: dict[str, Any] = {
     "name": "small",
     "data": {"format": "demo", "users": 60, "items": 80},
-    "items.max_tokens": 12,
+    "prompt.item_tokens": 12,
     "prompt.max_tokens": 256,
     "prompt.summary_tokens": 32,
     "prompt.domain": "shopping",

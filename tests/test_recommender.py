@@ -59,6 +59,11 @@ def test_a_given_summary_is_used(recommender: Recommender) -> None:
     assert ranking.summary == "Likes taps."
 
 
+def test_a_field_that_no_item_has_is_told(recommender: Recommender) -> None:
+    with pytest.raises(DataError, match=r"'titel'"):
+        recommender.rank(history=[], candidates=[{"titel": "Tap"}])
+
+
 def test_unknown_ids_users_and_empty_candidates_are_told(recommender: Recommender) -> None:
     with pytest.raises(DataError, match="nowhere"):
         recommender.rank(history=["nowhere"])

@@ -44,7 +44,9 @@ class Recommender:
         self._config = config
         self._folder = folder
         self._items = items
-        self._catalogue = Catalogue(items, config.items.fields)
+        self._whole = Catalogue(items)
+        self._read = Catalogue(items, config.items.fields)
+        self._ranked = Catalogue(items, config.ranking_fields)
         self._ranker = ranker
 
     @classmethod
@@ -101,20 +103,22 @@ class Recommender:
         Raises
         ------
         DataError
-            When an id isn't in the catalogue, or there is nothing to rank.
+            When an id isn't in the catalogue, a text field is none of the data set's,
+            or there is nothing to rank.
         WriterError
             When the summary can't be written.
         """
-        taken = [self._resolve(item, place) for place, item in enumerate(history, start=1)]
+        taken = _resolve(history, self._ranked)
         if candidates is None:
             known = {item.id for item in taken}
-            candidates = [item_id for item_id in self._catalogue.ids if item_id not in known]
-        offered = [self._resolve(item, place) for place, item in enumerate(candidates, start=1)]
+            candidates = [item_id for item_id in self._ranked.ids if item_id not in known]
+        offered = _resolve(candidates, self._ranked)
         if not offered:
             message = "candidates must hold at least one item, got none"
             raise DataError(message)
         if summary is None:
-            summary = self._summarizer.summarize([("", taken)], progress=False)[0].final.text
+            read = _resolve(history, self._read)
+            summary = self._summarizer.summarize([("", read)], progress=False)[0].final.text
         return self._rank(summary, taken, offered, k)
 
     def rank_user(
@@ -144,20 +148,14 @@ class Recommender:
 
     def describe(self, item_id: str) -> str:
         """One line of text for an item of the catalogue; empty for an item that isn't in it."""
-        if item_id not in self._catalogue:
+        if item_id not in self._whole:
             return ""
-        return next(iter(self._catalogue.item(item_id).fields.values()), "")
+        return next(iter(self._whole.item(item_id).fields.values()), "")
 
     @cached_property
     def _summarizer(self) -> Summarizer:
         # Opening a writer may load a language model: only when a summary must be written.
-        return Summarizer(self._config, self._items.select(ITEM, *self._catalogue.fields))
-
-    def _resolve(self, item: ItemLike, place: int) -> Item:
-        if isinstance(item, str):
-            return self._catalogue.item(item)
-        fields = {name: text for name, text in item.items() if name != "item_id" and text}
-        return Item(item.get("item_id", f"#{place}"), fields)
+        return Summarizer(self._config, self._items.select(ITEM, *self._read.fields))
 
     def _rank(self, summary: str, taken: Sequence[Item], offered: Sequence[Item], k: int | None) -> Ranking:
         [p_yes] = self._ranker.score([RankingUser("", summary, tuple(taken), tuple(offered))])
@@ -171,3 +169,13 @@ class Recommender:
             message = f"{path}: no user {user_id!r}; give --history with item ids, or a user of the run"
             raise DataError(message)
         return rows.row(0, named=True)
+
+
+def _resolve(items: Sequence[ItemLike], catalogue: Catalogue) -> list[Item]:
+    """Find items by id, and put those given as text into the catalogue's form, as if they had been in it."""
+    return [
+        catalogue.item(item)
+        if isinstance(item, str)
+        else catalogue.make_item(item.get(ITEM, f"#{place}"), item)
+        for place, item in enumerate(items, start=1)
+    ]

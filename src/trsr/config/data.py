@@ -121,9 +121,9 @@ class ItemText(Section):
     """How an item becomes one line of text."""
 
     fields: tuple[str, ...] = ()
-    """Fields to show, in this order. Empty: all of the data set's fields in its own order."""
+    """Fields that writers and baselines read, in this order. Empty: all of the data set's, in its own order."""
     max_tokens: int = Field(64, ge=4)
-    """Cap of an item's line in every prompt, in tokens of the model that reads it."""
+    """Cap of an item's line in a prompt, in tokens of the model that reads it."""
 
 
 class HistoryWindow(Section):

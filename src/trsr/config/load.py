@@ -76,6 +76,16 @@ class Config(Section):
         return self.out if self.out is not None else Path("runs") / self.name
 
     @property
+    def ranking_fields(self) -> tuple[str, ...]:
+        """Fields of an item in the ranking prompt; empty for all."""
+        return self.prompt.item_fields or self.items.fields
+
+    @property
+    def ranking_item_tokens(self) -> int:
+        """Cap of an item's line in the ranking prompt."""
+        return self.prompt.item_tokens or self.items.max_tokens
+
+    @property
     def store_url(self) -> str:
         """URL of the store of model answers."""
         return self.summary.store or f"sqlite:///{self.folder.parent.resolve() / 'answers.db'}"

@@ -24,7 +24,7 @@ class CompactModel(Section):
     """Attention heads; half as many key-value heads when even."""
     pretrain_epochs: float = Field(4.0, ge=0)
     """Passes over item texts and training histories before fine-tuning; 0 starts from random weights."""
-    pretrain_learning_rate: float = Field(2e-3, gt=0)
+    pretrain_learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of pre-training."""
 
 

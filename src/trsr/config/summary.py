@@ -106,7 +106,11 @@ class Prompting(Section):
     templates: Path | None = None
     """Folder of own templates; a template that is not in it is taken from the built-in ones."""
     recent_items: int = Field(5, ge=0)
-    """Newest items that the ranking prompt shows in full."""
+    """Newest items that the ranking prompt shows."""
+    item_fields: tuple[str, ...] = ()
+    """Fields of an item that the ranking prompt shows, in this order. Empty: those of `items.fields`."""
+    item_tokens: int | None = Field(None, ge=4)
+    """Cap of an item's line in the ranking prompt, in tokens of the ranking model. Null: `items.max_tokens`."""
     max_tokens: int = Field(1024, ge=64)
     """Longest ranking prompt. Oldest recent items go first, then the summary's end; never the candidate."""
     summary_tokens: int = Field(256, ge=8)

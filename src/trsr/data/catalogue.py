@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -39,11 +39,10 @@ class Catalogue:
         available = [name for name in items.columns if name != ITEM]
         unknown = [name for name in fields if name not in available]
         if unknown:
-            message = (
-                f"items.fields must be among {', '.join(available)}, got {', '.join(map(repr, unknown))}"
-            )
+            message = f"items.fields and prompt.item_fields must be among {', '.join(available)}, got {', '.join(map(repr, unknown))}"
             raise ConfigError(message)
-        self.fields = tuple(fields) or tuple(available)
+        self.available = tuple(available)
+        self.fields = tuple(fields) or self.available
         self.ids: tuple[str, ...] = tuple(items[ITEM])
         self._rows = {item_id: row for row, item_id in enumerate(self.ids)}
         self._texts = [items[name].fill_null("").to_list() for name in self.fields]
@@ -71,6 +70,36 @@ class Catalogue:
             raise DataError(message)
         texts = ((name, column[row]) for name, column in zip(self.fields, self._texts, strict=True))
         return Item(item_id, {name: text for name, text in texts if text})
+
+    def make_item(self, item_id: str, texts: Mapping[str, str]) -> Item:
+        """Make an item that the catalogue doesn't hold, in the form of those that it does.
+
+        Parameters
+        ----------
+        item_id
+            What to call it.
+        texts
+            Field name to text; an `ITEM` among them is passed over.
+
+        Raises
+        ------
+        DataError
+            When a field is none of the data set's: the model would never have seen it.
+
+        Examples
+        --------
+        >>> items = pl.DataFrame({"item_id": ["a"], "title": ["Hammer"], "brand": ["Zagg"]})
+        >>> dict(Catalogue(items, ["brand", "title"]).make_item("new", {"title": "Saw", "brand": "Ox"}).fields)
+        {'brand': 'Ox', 'title': 'Saw'}
+        """
+        unknown = [name for name in texts if name not in self.available and name != ITEM]
+        if unknown:
+            message = (
+                f"item {item_id!r}: fields must be among {', '.join(self.available)}, "
+                f"got {', '.join(map(repr, unknown))}"
+            )
+            raise DataError(message)
+        return Item(item_id, {name: texts[name] for name in self.fields if texts.get(name)})
 
     def items(self, item_ids: Iterable[str]) -> tuple[Item, ...]:
         """Return several items, in the order of their ids.

@@ -36,15 +36,16 @@ def shuffled_batches(
     Returns
     -------
     list
-        Row indices of each batch; every row once.
+        Row indices of each batch; every row once, or again where there are fewer rows than batches.
     """
     order = generator.permutation(len(lengths))
     pools = max(1, round(len(order) / (size * _POOL_BATCHES)))
     sorted_pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in np.array_split(order, pools)]
     order = np.concatenate(sorted_pools)
     batches = -(-len(order) // size)
-    batches = min(len(order), -(-batches // multiple) * multiple)
-    parts = np.array_split(order, max(1, batches))
+    batches = -(-batches // multiple) * multiple
+    # Fewer rows than batches: rows come round again, since a larger batch might not fit into memory.
+    parts = np.array_split(np.resize(order, max(len(order), batches)), batches)
     return [parts[place] for place in generator.permutation(len(parts))]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from trsr.config.ranking import CompactModel
@@ -48,6 +48,8 @@ def train_tokenizer(
     """
     lines = list(texts)
     tokenizer = Tokenizer(models.BPE())
+    # A small model learns a word once: a title writes it large, a summary small.
+    tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -106,7 +108,7 @@ def _weighted(lines: Sequence[str], prompts: Sequence[str], answers: Sequence[st
     """Yield the corpus with the answers above every other pair of letters, so that they are merged first."""
     letters: Counter[int] = Counter()
     for text in lines:
-        letters.update(text.encode())
+        letters.update(text.lower().encode())
     for text in prompts:
         for letter, count in Counter(text.encode()).items():
             letters[letter] += count * len(lines)

@@ -26,7 +26,7 @@ from trsr.models.planned_trainer import PlannedTrainer, plan_arguments
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.records import Item
 
-_BATCH_TOKENS: Final = 2048
+_BATCH_TOKENS: Final = 1024
 _LOGGED_LOSSES: Final = 200
 _TEXT_WEIGHT: Final = 0.5
 _SUMMARY_SHARE: Final = 0.75

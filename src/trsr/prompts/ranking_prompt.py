@@ -137,7 +137,7 @@ class RankingPrompt:
         if least > self.prefix_tokens:
             message = (
                 f"prompt.max_tokens: must be at least {least + self.suffix_tokens} ({least} for the "
-                f"instruction and {self.suffix_tokens} for a candidate of items.max_tokens={item_tokens}), "
+                f"instruction and {self.suffix_tokens} for a candidate of prompt.item_tokens={item_tokens}), "
                 f"got {prompting.max_tokens}"
             )
             raise ConfigError(message)

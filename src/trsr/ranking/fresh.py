@@ -58,7 +58,7 @@ def fresh_ranker(
     if not isinstance(settings, CompactModel):
         loaded = load_language_model(settings, device)
         origin = Origin("huggingface", loaded.identity, settings)
-        return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.items.max_tokens, origin), []
+        return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.ranking_item_tokens, origin), []
     told = [*summaries] or [""] * len(histories)
     ids = [[item.id for item in history] for history in histories]
     texts = [list(item.fields.values()) for item in catalogue]
@@ -89,7 +89,7 @@ def _untrained(
     )
     model = place_model(build_model(settings, tokenizer, config.seed), choose_device(device))
     origin = Origin(COMPACT, f"compact-{settings.hidden}x{settings.layers}")
-    return Ranker(model, tokenizer, config.prompt, config.items.max_tokens, origin)
+    return Ranker(model, tokenizer, config.prompt, config.ranking_item_tokens, origin)
 
 
 def _prompt_words(config: Config) -> list[str]:

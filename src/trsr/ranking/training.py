@@ -137,7 +137,8 @@ def fine_tune(
     plan = plan_epochs(encoded, settings, seed)
     accumulation = min(settings.accumulation, len(encoded))
     updates = len(plan) // settings.epochs // accumulation
-    _clear_other_run(folder, [ranker.origin.identity, settings.model_dump(mode="json"), seed, encoded])
+    start = [float(weight.detach().double().sum()) for weight in ranker.model.parameters()]
+    _clear_other_run(folder, [start, settings.model_dump(mode="json"), seed, encoded])
     torch.manual_seed(seed)
     compact = ranker.origin.kind == COMPACT
     if settings.method == "lora" or (settings.method == "auto" and not compact):

@@ -45,7 +45,7 @@ def _settings(config: Config) -> Any:
 def _score_candidates(
     config: Config, prepared: Prepared, summaries: pl.DataFrame, ranker: Ranker
 ) -> pl.DataFrame:
-    catalogue = Catalogue(prepared.items, config.items.fields)
+    catalogue = Catalogue(prepared.items, config.ranking_fields)
     frames = []
     for split in MEASURED:
         tasks = ranking_tasks(prepared, summaries, catalogue, split)

@@ -109,7 +109,7 @@ def _user_cards(
     )
     wanted = scores.filter(pl.col(USER).is_in(shown[USER].to_list()))
     p_yes = {(user, item): p for user, item, p in wanted.select(USER, ITEM, P_YES).iter_rows()}
-    catalogue = Catalogue(prepared.items, config.items.fields)
+    catalogue = Catalogue(prepared.items)
     return tuple(_user_card(row, p_yes, catalogue) for row in shown.sort(USER).iter_rows(named=True))
 
 

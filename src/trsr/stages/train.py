@@ -27,7 +27,7 @@ def _settings(config: Config) -> Any:
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     prepared = load(folder)
     summaries = read_parquet(folder.require(folder.summaries, "summarize"))
-    catalogue = Catalogue(prepared.items, config.items.fields)
+    catalogue = Catalogue(prepared.items, config.ranking_fields)
     train, valid = (
         ranking_tasks(prepared, summaries, catalogue, split) for split in (Split.TRAIN, Split.VALID)
     )

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import PACKED, SHAPES, VOCABULARY, make, one_by_one
+from small_models import ANSWERS, PACKED, SHAPES, VOCABULARY, make, one_by_one, users
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trsr.ranking.shared_prefix.answering import packed_logits
+from trsr.ranking.shared_prefix.answering import packed_logits, scored_logits
 from trsr.ranking.shared_prefix.attachment import Attachment
 from trsr.ranking.shared_prefix.packing import pack
 
@@ -68,3 +68,20 @@ def test_distributed_training_synchronises_through_the_wrapper(tmp_path) -> None
         assert sum(reduced) == sum(parameter.numel() for parameter in model.parameters())
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral-window", "opt"])
+@pytest.mark.parametrize("prefix", [0, 11])
+def test_groups_of_candidates_use_the_first_groups_prefix(architecture: str, prefix: int) -> None:
+    model = make(PACKED[architecture])
+    people = users((prefix, (5, 3, 9, 1, 4, 7)))
+    with torch.no_grad():
+        expected = one_by_one(model, people)
+    Attachment(model)
+    tokens: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, __, inputs: tokens.append(inputs["input_ids"].shape[1]), with_kwargs=True
+    )
+    got = scored_logits(model, people[0], ANSWERS, budget=12)
+    assert tokens == [prefix + 8, 10, 11]
+    assert (got - expected).abs().max() < 1e-5

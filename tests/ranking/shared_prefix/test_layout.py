@@ -40,3 +40,12 @@ def test_layout_of_two_users() -> None:
         (slice(0, 2), slice(2, 6)),
         (slice(6, 6), slice(6, 8)),
     ]
+
+
+def test_layout_of_a_held_prefix() -> None:
+    layout = Layout.of([(3, [2, 1])], CPU, is_held=True)
+    assert layout.positions.tolist() == [3, 4, 3]
+    assert layout.answers.tolist() == [1, 2]
+    assert layout.tokens == 3
+    assert layout.longest == 5
+    assert layout.segments[0].shared == slice(0, 0)

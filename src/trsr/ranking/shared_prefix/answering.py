@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 from trsr.errors import ModelError
 from trsr.ranking.shared_prefix.attachment import layers_of, pretrained
-from trsr.ranking.shared_prefix.attention import ARGUMENT, PackedCall
+from trsr.ranking.shared_prefix.attention import ARGUMENT, PackedCall, Transcript
 from trsr.ranking.shared_prefix.head import answer_columns
-from trsr.ranking.shared_prefix.packing import Pack
+from trsr.ranking.shared_prefix.memory import PrefixMemory
+from trsr.ranking.shared_prefix.packing import Pack, UserPrompts, divide, pack
 
 
 def packed_logits(
     model: nn.Module,
-    pack: Pack,
+    row: Pack,
     answers: Sequence[int] | None,
     *,
     trims: bool = True,
-    windows: dict[int, int | None] | None = None,
+    transcript: Transcript | None = None,
 ) -> Tensor:
     """Return the logits of the answer tokens after every candidate of a packed row.
 
@@ -32,14 +33,14 @@ def packed_logits(
     ----------
     model
         A model with an `Attachment`, or a wrapper of one.
-    pack
-        The row; it is moved to the model's device if it lies elsewhere.
+    row
+        The packed row; it is moved to the model's device if it lies elsewhere.
     answers
         Token ids whose logits are wanted; None for the whole vocabulary.
     trims
         Compute the last layer at the answer slots only.
-    windows
-        Filled with the sliding window of every layer, for whoever wants to check them.
+    transcript
+        For whoever wants to know what the layers said, or to keep or hand in a prefix.
 
     Returns
     -------
@@ -52,20 +53,22 @@ def packed_logits(
         When a layer of the model did not attend as a packed row must.
     """
     inner = pretrained(model)
-    pack = pack.to(next(inner.parameters()).device)
-    layout = pack.layout
-    call = PackedCall(layout, answers_only=trims, windows={} if windows is None else windows)
+    row = row.to(next(inner.parameters()).device)
+    layout = row.layout
+    transcript = Transcript() if transcript is None else transcript
+    transcript.windows.clear()
+    call = PackedCall(layout, transcript, answers_only=trims)
     inputs: dict[str, Any] = {
-        "input_ids": pack.ids,
+        "input_ids": row.ids,
         "position_ids": layout.positions[None],
         # Taken by transformers for a finished mask, so that it makes none; the attention does not look at it.
-        "attention_mask": torch.zeros((1, 1, 1, 1), device=pack.ids.device),
+        "attention_mask": torch.zeros((1, 1, 1, 1), device=row.ids.device),
         "use_cache": False,
         "logits_to_keep": 0 if trims else layout.answers,
         ARGUMENT: call,
     }
     logits = answer_columns(model, inputs, answers)
-    ran, layers = len(call.windows), len(layers_of(inner))
+    ran, layers = len(transcript.windows), len(layers_of(inner))
     if ran != layers or logits.shape[:2] != (1, len(layout.answers)):
         message = (
             f"{type(inner).__name__} ran the packed attention in {ran} of {layers} layers and gave logits of "
@@ -73,3 +76,54 @@ def packed_logits(
         )
         raise ModelError(message)
     return logits[0]
+
+
+@torch.no_grad()
+def scored_logits(
+    model: nn.Module,
+    user: UserPrompts,
+    answers: Sequence[int] | None,
+    *,
+    budget: int,
+    trims: bool = True,
+    memory: PrefixMemory | None = None,
+) -> Tensor:
+    """Return the logits of the answer tokens after every candidate of one user, without gradients.
+
+    Candidates go through the model in groups; the first group takes the prefix along,
+    unless it is remembered, and the others use its keys. On a CPU groups of about a
+    thousand tokens stay in the processor's cache, and any number of candidates needs
+    the memory of one group.
+
+    Parameters
+    ----------
+    model
+        A model with an `Attachment`, or a wrapper of one.
+    user
+        The user's prompts.
+    answers
+        Token ids whose logits are wanted; None for the whole vocabulary.
+    budget
+        Candidates' tokens of a group at most.
+    trims
+        Compute the last layer at the answer slots only.
+    memory
+        Of this model alone: where the prefix is looked for, and kept for the next request.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(n_candidates, n_answers)``, float32.
+    """
+    held = memory.get(user.prefix) if memory is not None else None
+    groups = divide(user, budget)
+    keeps = held is None and bool(user.prefix) and (memory is not None or len(groups) > 1)
+    transcript = Transcript(prefix=held or {}, keeps_prefix=keeps)
+    logits = []
+    for group in groups:
+        row = pack([group], is_held=bool(transcript.prefix))
+        logits.append(packed_logits(model, row, answers, trims=trims, transcript=transcript))
+        transcript.keeps_prefix = False
+    if keeps and memory is not None:
+        memory.put(user.prefix, transcript.prefix)
+    return torch.cat(logits)

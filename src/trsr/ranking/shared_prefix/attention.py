@@ -31,6 +31,30 @@ class KeysTaken(Exception):
         self.value = value
 
 
+KeysAndValues = tuple[Tensor, Tensor]
+"""Of one layer, each of shape ``(1, key_heads, n_tokens, width)``."""
+
+
+@dataclass
+class Transcript:
+    """What the layers of one forward said and what they hand on.
+
+    Parameters
+    ----------
+    windows
+        The sliding window of every layer that ran.
+    prefix
+        Keys and values of the prefix, layer by layer: handed in for a row that does not
+        have its prefix, filled for one that does if `keeps_prefix`.
+    keeps_prefix
+        Whether to fill `prefix`; for rows of one user.
+    """
+
+    windows: dict[int, int | None] = field(default_factory=dict)
+    prefix: dict[int, KeysAndValues] = field(default_factory=dict)
+    keeps_prefix: bool = False
+
+
 @dataclass(frozen=True)
 class PackedCall:
     """What one forward of a packed row tells the attention function, and hears from it.
@@ -45,15 +69,15 @@ class PackedCall:
         Stop at the first attention and hand over its keys and values.
     kept
         Keys and values of the whole row, when the queries stand at the answer slots only.
-    windows
-        Filled by the call: the sliding window of every layer that ran.
+    transcript
+        What goes from layer to caller and from an earlier call to a layer.
     """
 
     layout: Layout
+    transcript: Transcript
     answers_only: bool = False
     takes_keys: bool = False
-    kept: tuple[Tensor, Tensor] | None = None
-    windows: dict[int, int | None] = field(default_factory=dict)
+    kept: KeysAndValues | None = None
 
     def wanting_keys(self) -> PackedCall:
         """Return the call that stops at the keys."""
@@ -115,13 +139,19 @@ def packed_attention(
     _refuse_unfit(module, kwargs)
     if call.takes_keys:
         raise KeysTaken(key, value)
+    transcript = call.transcript
+    layer = int(getattr(module, "layer_idx", len(transcript.windows)))
     window: int | None = kwargs.get("sliding_window")
-    call.windows[int(getattr(module, "layer_idx", len(call.windows)))] = window
+    transcript.windows[layer] = window
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if call.kept is not None:
-        output = _from_answers(query, *call.kept, call.layout, scale, window, dropout)
-    else:
-        output = _from_all(query, key, value, call.layout, scale, window, dropout)
+    row = _Row(*(call.kept or (key, value)), scale, window, dropout, transcript.prefix.get(layer))
+    if transcript.keeps_prefix:
+        shared = call.layout.segments[0].shared
+        # Copies: a slice would keep the whole row's keys alive.
+        transcript.prefix[layer] = (row.key[:, :, shared].clone(), row.value[:, :, shared].clone())
+    output = (
+        _from_all(query, row, call.layout) if call.kept is None else _from_answers(query, row, call.layout)
+    )
     return output.transpose(1, 2), None
 
 
@@ -135,62 +165,54 @@ def _refuse_unfit(module: nn.Module, features: dict[str, Any]) -> None:
         raise ModelError(message)
 
 
-def _from_all(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    scale: float,
-    window: int | None,
-    dropout: float,
-) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One layer's keys and values of a whole row, and how it attends."""
+
+    key: Tensor
+    value: Tensor
+    scale: float
+    window: int | None
+    dropout: float
+    held: KeysAndValues | None
+
+    def at(self, places: slice) -> KeysAndValues:
+        return self.key[:, :, places], self.value[:, :, places]
+
+
+def _from_all(query: Tensor, row: _Row, layout: Layout) -> Tensor:
     """Attend from every token of the row."""
     parts = []
     for segment in layout.segments:
-        prefix = segment.shared
-        if segment.prefix:
-            shared = (query[:, :, prefix], key[:, :, prefix], value[:, :, prefix])
-            parts.append(causal(*shared, scale, window, dropout))
-        own = query[:, :, segment.suffixes]
-        parts.append(_from_runs(own, key, value, segment, segment.fold, scale, window, dropout))
+        if segment.middle > segment.start:
+            own = query[:, :, segment.shared]
+            parts.append(causal(own, *row.at(segment.shared), row.scale, row.window, row.dropout))
+        parts.append(_from_runs(query[:, :, segment.suffixes], row, segment, segment.fold))
     return torch.cat(parts, dim=2)
 
 
-def _from_answers(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    scale: float,
-    window: int | None,
-    dropout: float,
-) -> Tensor:
+def _from_answers(query: Tensor, row: _Row, layout: Layout) -> Tensor:
     """Attend from one query a candidate, which stands at the candidate's last token."""
     parts = []
     start = 0
     for segment in layout.segments:
         count = len(segment.fold.lengths)
-        own = query[:, :, start : start + count]
         ends = Fold((1,) * count, query.device)
-        parts.append(_from_runs(own, key, value, segment, ends, scale, window, dropout))
+        parts.append(_from_runs(query[:, :, start : start + count], row, segment, ends))
         start += count
     return torch.cat(parts, dim=2)
 
 
-def _from_runs(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segment: Segment,
-    queries: Fold,
-    scale: float,
-    window: int | None,
-    dropout: float,
-) -> Tensor:
-    far = (key[:, :, segment.shared], value[:, :, segment.shared])
-    near = (key[:, :, segment.suffixes], value[:, :, segment.suffixes])
+def _from_runs(query: Tensor, row: _Row, segment: Segment, queries: Fold) -> Tensor:
+    far, near = row.at(segment.shared), row.at(segment.suffixes)
+    if segment.is_held and segment.prefix:
+        if row.held is None:
+            message = "the row has no prefix, and no keys of one were handed in"
+            raise ModelError(message)
+        far = row.held
+    window = row.window
     if window is not None and segment.prefix + segment.fold.longest <= window:
         window = None
-    if query.device.type == "cpu" and window is None and not dropout:
-        return cascade(query, far, near, queries, segment.fold, scale)
-    return masked(query, far, near, queries, segment.fold, scale, window, dropout)
+    if query.device.type == "cpu" and window is None and not row.dropout:
+        return cascade(query, far, near, queries, segment.fold, row.scale)
+    return masked(query, far, near, queries, segment.fold, row.scale, window, row.dropout)

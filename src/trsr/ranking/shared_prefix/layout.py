@@ -95,26 +95,34 @@ class Segment:
         Tokens of the prefix; may be 0.
     fold
         The candidates' runs.
+    is_held
+        The prefix is not in the row: its keys are held from an earlier one.
     """
 
     start: int
     prefix: int
     fold: Fold
+    is_held: bool = False
+
+    @property
+    def middle(self) -> int:
+        """Place of the first candidate's first token."""
+        return self.start if self.is_held else self.start + self.prefix
 
     @property
     def stop(self) -> int:
         """Place behind the last candidate's last token."""
-        return self.start + self.prefix + sum(self.fold.lengths)
+        return self.middle + sum(self.fold.lengths)
 
     @property
     def shared(self) -> slice:
-        """Places of the prefix's tokens in the row."""
-        return slice(self.start, self.start + self.prefix)
+        """Places of the prefix's tokens in the row; none when it is held."""
+        return slice(self.start, self.middle)
 
     @property
     def suffixes(self) -> slice:
         """Places of all candidates' tokens in the row."""
-        return slice(self.start + self.prefix, self.stop)
+        return slice(self.middle, self.stop)
 
 
 @dataclass(frozen=True)
@@ -133,8 +141,12 @@ class Layout:
     device: torch.device
 
     @classmethod
-    def of(cls, users: Sequence[tuple[int, Sequence[int]]], device: torch.device) -> Layout:
+    def of(
+        cls, users: Sequence[tuple[int, Sequence[int]]], device: torch.device, *, is_held: bool = False
+    ) -> Layout:
         """Lay out users, each given as its prefix's tokens and its candidates' tokens.
+
+        With `is_held` the prefixes are counted in the positions, but are not in the row.
 
         Examples
         --------
@@ -145,7 +157,7 @@ class Layout:
         segments = []
         start = 0
         for prefix, lengths in users:
-            segments.append(Segment(start, prefix, Fold(tuple(lengths), device)))
+            segments.append(Segment(start, prefix, Fold(tuple(lengths), device), is_held))
             start = segments[-1].stop
         return cls(tuple(segments), device)
 
@@ -164,11 +176,11 @@ class Layout:
         """Position of every token in its own prompt: candidates all continue from their prefix."""
         parts = []
         for segment in self.segments:
-            parts.append(torch.arange(segment.prefix))
+            parts.append(torch.arange(segment.middle - segment.start))
             parts.extend(segment.prefix + torch.arange(length) for length in segment.fold.lengths)
         return torch.cat(parts).to(self.device)
 
     @cached_property
     def answers(self) -> Tensor:
         """Place of every candidate's last token, after which the answer is read, in order."""
-        return torch.cat([segment.start + segment.prefix + segment.fold.ends for segment in self.segments])
+        return torch.cat([segment.middle + segment.fold.ends for segment in self.segments])

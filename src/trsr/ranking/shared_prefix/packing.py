@@ -54,11 +54,22 @@ class Pack:
         if device == self.ids.device:
             return self
         users = [(segment.prefix, segment.fold.lengths) for segment in self.layout.segments]
-        return Pack(self.ids.to(device, non_blocking=non_blocking), Layout.of(users, device))
+        is_held = self.layout.segments[0].is_held
+        layout = Layout.of(users, device, is_held=is_held)
+        return Pack(self.ids.to(device, non_blocking=non_blocking), layout)
 
 
-def pack(users: Sequence[UserPrompts], device: torch.device | str = "cpu") -> Pack:
+def pack(users: Sequence[UserPrompts], device: torch.device | str = "cpu", *, is_held: bool = False) -> Pack:
     """Put users behind each other into one row.
+
+    Parameters
+    ----------
+    users
+        Prompts of the users.
+    device
+        Where the row shall lie.
+    is_held
+        Leave the prefixes out of the row; their keys are held from an earlier one.
 
     Raises
     ------
@@ -76,16 +87,16 @@ def pack(users: Sequence[UserPrompts], device: torch.device | str = "cpu") -> Pa
             "a pack needs one user at least, each with one candidate at least, each of one token at least"
         )
         raise ModelError(message)
-    ids = [token for user in users for part in (user.prefix, *user.suffixes) for token in part]
+    parts = [part for user in users for part in ((() if is_held else user.prefix), *user.suffixes)]
+    ids = [token for part in parts for token in part]
     sizes = [(len(user.prefix), [len(suffix) for suffix in user.suffixes]) for user in users]
-    return Pack(torch.tensor([ids], device=device), Layout.of(sizes, torch.device(device)))
+    return Pack(torch.tensor([ids], device=device), Layout.of(sizes, torch.device(device), is_held=is_held))
 
 
 def share_rows(users: Sequence[UserPrompts], budget: int) -> list[list[int]]:
     """Divide users, in their order, into rows of at most `budget` tokens.
 
-    A user that is longer than the budget has a row alone. On a CPU one user a row is
-    as fast and needs the least memory (a budget of 0); a GPU wants long rows.
+    A user that is longer than the budget has a row alone.
 
     Returns
     -------
@@ -106,3 +117,46 @@ def share_rows(users: Sequence[UserPrompts], budget: int) -> list[list[int]]:
         rows[-1].append(index)
         used += user.tokens
     return rows
+
+
+def divide(user: UserPrompts, budget: int) -> list[UserPrompts]:
+    """Divide a user's candidates, in their order, into groups of about equal tokens, `budget` at most.
+
+    A candidate that is longer than the budget is a group alone.
+
+    Examples
+    --------
+    >>> groups = divide(UserPrompts([1, 2], [[3, 4], [5], [6], [7, 8]]), budget=4)
+    >>> [group.suffixes for group in groups]
+    [[[3, 4], [5]], [[6], [7, 8]]]
+    """
+    total = sum(map(len, user.suffixes))
+    fair = total / -(-total // budget)
+    groups: list[list[Sequence[int]]] = []
+    used = 0
+    for suffix in user.suffixes:
+        # Judged by its middle, so that groups are fair on the average and not one token over each.
+        if not groups or used + len(suffix) > budget or used + len(suffix) / 2 > fair:
+            groups.append([])
+            used = 0
+        groups[-1].append(suffix)
+        used += len(suffix)
+    return [UserPrompts(user.prefix, group) for group in groups]
+
+
+def factor(user: UserPrompts) -> UserPrompts:
+    """Move what all candidates begin with into the prefix; the prompts stay the same.
+
+    Examples
+    --------
+    >>> factor(UserPrompts([1], [[7, 8, 2], [7, 8, 3, 4]]))
+    UserPrompts(prefix=[1, 7, 8], suffixes=[[2], [3, 4]])
+    """
+    first, last = min(map(list, user.suffixes)), max(map(list, user.suffixes))
+    longest = min(map(len, user.suffixes)) - 1
+    common = 0
+    while common < longest and first[common] == last[common]:
+        common += 1
+    if not common or len(user.suffixes) == 1:
+        return user
+    return UserPrompts([*user.prefix, *first[:common]], [suffix[common:] for suffix in user.suffixes])

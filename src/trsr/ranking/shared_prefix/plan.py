@@ -12,12 +12,17 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from trsr.ranking.shared_prefix.answering import packed_logits
+from trsr.ranking.shared_prefix.answering import packed_logits, scored_logits
 from trsr.ranking.shared_prefix.attachment import Attachment, pretrained
-from trsr.ranking.shared_prefix.packing import UserPrompts, pack, share_rows
+from trsr.ranking.shared_prefix.attention import Transcript
+from trsr.ranking.shared_prefix.packing import UserPrompts, factor, pack, share_rows
 from trsr.ranking.shared_prefix.probe import Probe, check_windows
 from trsr.ranking.shared_prefix.reuse import plain_logits, reusing_logits
 
+_CPU_ROW: Final = 1024
+"""Tokens of a row whose activations a processor's cache still holds."""
+_GPU_ROW: Final = 16_384
+"""Tokens of a row that fills a GPU."""
 _PLAIN_ROWS: Final = 7
 """Longest prompts in a plain batch, where no budget is given."""
 
@@ -86,9 +91,12 @@ def candidate_logits(
     answers: Sequence[int] | None,
     plan: Plan,
     *,
-    budget: int = 0,
+    budget: int | None = None,
 ) -> Tensor:
     """Return the logits of the answer tokens after every candidate of every user, in order.
+
+    With gradients switched on the result is differentiable; without, large users go
+    through the model in parts.
 
     Parameters
     ----------
@@ -101,22 +109,35 @@ def candidate_logits(
     plan
         What `choose` said.
     budget
-        Tokens a forward pass at most. When packed, a user is never divided, and 0 gives
-        each user a row; when plain, 0 stands for seven of the longest prompts.
+        Tokens of a row, or of a batch when plain; None for what suits the device.
 
     Returns
     -------
     Tensor
-        Shape ``(n_candidates of all users, n_answers)``, float32, differentiable.
+        Shape ``(n_candidates of all users, n_answers)``, float32.
     """
     if plan.path is Path.PACKED:
-        rows = [pack([users[index] for index in row]) for row in share_rows(users, budget)]
-        return torch.cat([packed_logits(model, row, answers, trims=plan.trims) for row in rows])
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        budget = budget or (_CPU_ROW if on_cpu else _GPU_ROW)
+        return _packed(model, [factor(user) for user in users], answers, plan, budget)
     # A cache takes no part in checkpointing and keeps every copy for the backward pass: scoring only.
     if plan.path is Path.REUSE and not torch.is_grad_enabled():
         return torch.cat([reusing_logits(model, user, answers) for user in users])
     longest = max(len(user.prefix) + max(map(len, user.suffixes)) for user in users)
     return plain_logits(model, users, answers, budget or _PLAIN_ROWS * longest)
+
+
+def _packed(
+    model: nn.Module, users: Sequence[UserPrompts], answers: Sequence[int] | None, plan: Plan, budget: int
+) -> Tensor:
+    logits = []
+    for indices in share_rows(users, budget):
+        row = [users[index] for index in indices]
+        if len(row) > 1 or torch.is_grad_enabled():
+            logits.append(packed_logits(model, pack(row), answers, trims=plan.trims))
+        else:
+            logits.append(scored_logits(model, row[0], answers, budget=budget, trims=plan.trims))
+    return torch.cat(logits)
 
 
 def _trials(model: nn.Module, probe: Probe) -> Iterator[tuple[Path, bool, Callable[[], float]]]:
@@ -127,12 +148,12 @@ def _trials(model: nn.Module, probe: Probe) -> Iterator[tuple[Path, bool, Callab
 
 def _try_packed(model: nn.Module, probe: Probe, *, trims: bool) -> float:
     attachment = Attachment(model)
-    windows: dict[int, int | None] = {}
+    heard = Transcript()
     try:
         error = probe.check(
-            lambda user, answers: packed_logits(model, pack([user]), answers, trims=trims, windows=windows)
+            lambda user, answers: packed_logits(model, pack([user]), answers, trims=trims, transcript=heard)
         )
-        check_windows(pretrained(model).config.get_text_config(), windows)
+        check_windows(pretrained(model).config.get_text_config(), heard.windows)
     except Exception:
         attachment.detach()
         raise
