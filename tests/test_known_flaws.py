@@ -29,8 +29,10 @@ from trsr.prompts.templates import Templates
 from trsr.prompts.tokens import ApproximateTokens
 from trsr.ranking.answers import find_answers
 from trsr.ranking.examples import RankingUser
-from trsr.ranking.logits import answer_logits, pad_rows
 from trsr.ranking.ranker import Ranker
+from trsr.ranking.shared_prefix.packing import UserPrompts
+from trsr.ranking.shared_prefix.plan import Path as PlanPath
+from trsr.ranking.shared_prefix.plan import candidate_logits
 from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, SPLIT, TARGET, USER, Item
 from trsr.summarize.blocks import cut
 from trsr.summarize.language_model import LanguageModelWriter
@@ -93,21 +95,19 @@ def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
     return Ranker.load(folder.model)
 
 
-def test_scoring_neither_pads_to_the_limit_nor_multiplies_the_whole_vocabulary(
-    ranker: Ranker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shapes: list[tuple[int, ...]] = []
-    head = ranker.model.get_output_embeddings() if hasattr(ranker.model, "get_output_embeddings") else None
-    assert head is not None
-    hook = head.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+def test_scoring_reads_what_candidates_share_once(ranker: Ranker) -> None:
+    assert ranker.plan.path is PlanPath.PACKED
+    lengths: list[int] = []
+    layer = ranker.model.get_input_embeddings()
+    hook = layer.register_forward_hook(lambda module, inputs, output: lengths.append(inputs[0].numel()))
     candidates = tuple(Item(str(number), {"title": f"thing {number}"}) for number in range(21))
     task = RankingUser("u", "Likes things.", candidates[:5], candidates)
-    encoded = ranker.encode([task])[0]
     ranker.score([task])
     hook.remove()
-    tokens = sum(len(encoded.prefix) + len(suffix) for suffix in encoded.suffixes)
-    assert sum(shape[0] * shape[1] for shape in shapes if len(shape) == 3) <= 21 * 4
-    assert tokens < 21 * 2048 / 4
+    [user] = ranker.encode([task])
+    # The prefix once and every suffix once, which is far below 21 prompts of 2,048.
+    assert sum(lengths) <= len(user.prefix) + sum(map(len, user.suffixes))
+    assert len(user.prefix) > 20
 
 
 def test_negatives_are_neither_the_target_nor_in_the_history() -> None:
@@ -181,11 +181,11 @@ def test_an_item_with_a_line_break_shifts_no_other_item() -> None:
 
 
 def test_the_loss_is_on_the_answer_alone(ranker: Ranker) -> None:
-    rows = [[5, 6, 7, 8], [5, 6, 9]]
-    ids, ends = pad_rows(rows, ranker.padding)
-    logits = answer_logits(ranker.model, ids, ends)
+    user = UserPrompts([5, 6], [[7, 8], [9]])
+    logits = candidate_logits(ranker.model, [user], None, ranker.plan)
     # One prediction a prompt, that after its last token: no loss can fall on the prompt's own words.
     assert logits.shape == (2, ranker.model.config.vocab_size)
+    rows = [[5, 6, 7, 8], [5, 6, 9]]
     alone = [ranker.model(input_ids=torch.tensor([row])).logits[0, -1] for row in rows]
     assert torch.allclose(logits, torch.stack(alone), atol=1e-5)
 

@@ -27,7 +27,9 @@ def test_a_user_of_the_run_gets_the_scores_of_the_run(folder: RunFolder, recomme
     expected = dict(scores.filter(pl.col("user_id") == user).select("item_id", "p_yes").iter_rows())
     ranking = recommender.rank_user(user)
     assert {item.item_id: item.p_yes for item in ranking.items} == pytest.approx(expected, abs=1e-5)
-    assert [item.p_yes for item in ranking.items] == sorted(expected.values(), reverse=True)
+    assert [item.p_yes for item in ranking.items] == pytest.approx(
+        sorted(expected.values(), reverse=True), abs=1e-5
+    )
 
 
 def test_a_history_gives_the_summary_and_scores_that_the_run_gave(

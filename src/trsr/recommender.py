@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -16,8 +16,12 @@ from trsr.data.catalogue import Catalogue
 from trsr.errors import DataError
 from trsr.ranking.examples import RankingUser
 from trsr.ranking.ranker import Ranker
+from trsr.ranking.shared_prefix.memory import PrefixMemory
 from trsr.records import CANDIDATES, HISTORY, ITEM, SUMMARY, USER, Item, RankedItem, Ranking
 from trsr.summarize.summarizer import Summarizer
+
+_MEMORY_BYTES: Final = 256 << 20
+"""Keys and values kept of the users asked for last, so that a second request costs the candidates alone."""
 
 ItemLike = str | Mapping[str, str]
 """An item of the catalogue by its id, or any other item as its text fields (with or without ``item_id``)."""
@@ -48,6 +52,7 @@ class Recommender:
         self._read = Catalogue(items, config.items.fields)
         self._ranked = Catalogue(items, config.ranking_fields)
         self._ranker = ranker
+        self._memory = PrefixMemory(_MEMORY_BYTES)
 
     @classmethod
     def load(cls, run_dir: Path | str) -> Recommender:
@@ -158,7 +163,8 @@ class Recommender:
         return Summarizer(self._config, self._items.select(ITEM, *self._read.fields))
 
     def _rank(self, summary: str, taken: Sequence[Item], offered: Sequence[Item], k: int | None) -> Ranking:
-        [p_yes] = self._ranker.score([RankingUser("", summary, tuple(taken), tuple(offered))])
+        task = RankingUser("", summary, tuple(taken), tuple(offered))
+        [p_yes] = self._ranker.score([task], memory=self._memory)
         order = np.argsort(-p_yes, kind="stable")[:k]
         items = tuple(RankedItem(offered[place].id, float(p_yes[place])) for place in order)
         return Ranking(items, summary)

@@ -6,6 +6,8 @@ import tiny_shop
 import torch
 
 from trsr.ranking.scoring import score
+from trsr.ranking.shared_prefix.memory import PrefixMemory
+from trsr.ranking.shared_prefix.plan import Path, Plan
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gpt_neox", "opt"])
@@ -14,8 +16,10 @@ def test_a_score_does_not_depend_on_the_batch_and_is_the_softmax_of_two_logits(a
     tasks = ranker.encode(tiny_shop.users(7))
     lengths = {len(task.row(place)) for task in tasks for place in range(5)}
     assert len(lengths) > 3, "the batches must hold rows of different lengths"
-    together = score(ranker.model, tasks, ranker.answers, ranker.padding, 100_000)
-    few = score(ranker.model, tasks, ranker.answers, ranker.padding, 300)
+    together = score(ranker.model, tasks, ranker.answers, ranker.plan, 100_000)
+    plain = Plan(Path.PLAIN, False, "for comparison")
+    few = score(ranker.model, tasks, ranker.answers, plain, 300)
+    assert ranker.plan.path is Path.PACKED
     for task, one, other in zip(tasks, together, few, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
         for place in range(len(task.suffixes)):
@@ -29,10 +33,25 @@ def test_a_score_does_not_depend_on_the_batch_and_is_the_softmax_of_two_logits(a
 def test_scoring_leaves_a_training_model_in_training() -> None:
     ranker = tiny_shop.ranker()
     ranker.model.train()
-    score(ranker.model, ranker.encode(tiny_shop.users(1)), ranker.answers, ranker.padding, 1000)
+    score(ranker.model, ranker.encode(tiny_shop.users(1)), ranker.answers, ranker.plan, 1000)
     assert ranker.model.training
 
 
 def test_no_users_no_scores() -> None:
     ranker = tiny_shop.ranker()
-    assert score(ranker.model, [], ranker.answers, ranker.padding, 1000) == []
+    assert score(ranker.model, [], ranker.answers, ranker.plan, 1000) == []
+
+
+def test_a_second_request_finds_the_prefix_and_scores_the_same() -> None:
+    ranker = tiny_shop.ranker()
+    tasks = ranker.encode(tiny_shop.users(3))
+    memory = PrefixMemory(1 << 20)
+    fresh = score(ranker.model, tasks, ranker.answers, ranker.plan, 1000)
+    first = score(ranker.model, tasks, ranker.answers, ranker.plan, 1000, memory=memory)
+    assert len(memory) == 3
+    held = memory.held_bytes
+    second = score(ranker.model, tasks, ranker.answers, ranker.plan, 1000, memory=memory)
+    assert memory.held_bytes == held
+    for one, two, three in zip(fresh, first, second, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+        np.testing.assert_allclose(two, three, atol=1e-5)

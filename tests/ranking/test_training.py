@@ -18,8 +18,8 @@ from trsr.errors import DataError
 from trsr.prompts.ranking_prompt import Cut
 from trsr.ranking import training
 from trsr.ranking.examples import EncodedUser
-from trsr.ranking.logits import answer_logits, pad_rows
 from trsr.ranking.ranker import Ranker
+from trsr.ranking.shared_prefix.plan import candidate_logits
 from trsr.ranking.training import fine_tune, plan_epochs, recall_sum
 
 SMALL = Training(negatives=2, epochs=2, batch_size=12, learning_rate=3e-3, lora=Lora(dropout=0.1))
@@ -93,10 +93,11 @@ def test_the_loss_is_of_the_answers_alone(tmp_path: Path, monkeypatch: pytest.Mo
         self: Any, model: nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         loss = original(self, model, inputs, *args, **kwargs)
-        full = model(input_ids=inputs["ids"]).logits
+        rows = [[*user.prefix, *suffix] for user in inputs["users"] for suffix in user.suffixes]
+        alone = [model(input_ids=torch.tensor([row])).logits[0, -1:] for row in rows]
         by_hand = [
-            functional.cross_entropy(full[row, int(end)][None], answer[None])
-            for row, (end, answer) in enumerate(zip(inputs["ends"], inputs["answers"], strict=True))
+            functional.cross_entropy(logits, answer[None])
+            for logits, answer in zip(alone, inputs["answers"], strict=True)
         ]
         seen.append((inputs, float((torch.stack(by_hand).mean() - loss).detach())))
         return loss
@@ -110,20 +111,30 @@ def test_the_loss_is_of_the_answers_alone(tmp_path: Path, monkeypatch: pytest.Mo
         # one yes, then two noes a user; the answer itself is no part of the row
         assert inputs["answers"].tolist() == [ranker.answers.yes, ranker.answers.no, ranker.answers.no] * 4
         slot = ranker.prompt.suffix(tiny_shop.ITEMS[0]).ids[-1]
-        assert [int(row[end]) for row, end in zip(inputs["ids"], inputs["ends"], strict=True)] == [slot] * 12
+        assert [suffix[-1] for user in inputs["users"] for suffix in user.suffixes] == [slot] * 12
 
 
 def test_the_gradient_of_prompt_tokens_that_no_answer_reads_is_zero() -> None:
     # A loss over the prompt would move the output row of every token in it.
     ranker = tiny_shop.ranker()
-    rows = [ranker.encode(tiny_shop.users(1))[0].row(0)]
-    ids, ends = pad_rows(rows, ranker.padding)
-    assert answer_logits(ranker.model, ids, ends).shape == (1, len(ranker.tokenizer))
+    [user] = ranker.encode(tiny_shop.users(1))
+    plan = ranker.plan
     captured: list[torch.Tensor] = []
     head = ranker.model.get_output_embeddings()
     head.register_forward_hook(lambda module, inputs, output: captured.append(inputs[0]))
-    answer_logits(ranker.model, ids, ends)
-    assert captured[0].shape[:2] == (1, 1), "the product with the vocabulary is made at one place only"
+    logits = candidate_logits(ranker.model, [user.prompts], None, plan)
+    assert logits.shape == (5, len(ranker.tokenizer))
+    assert captured[0].shape[:2] == (1, 5), "the product with the vocabulary is made once a candidate"
+
+
+def test_the_listwise_loss_ranks_the_target_above_the_others(tmp_path: Path) -> None:
+    ranker = tiny_shop.ranker()
+    settings = SMALL.model_copy(update={"loss": "listwise", "method": "full", "epochs": 6})
+    log = fine_tune(ranker, tiny_shop.users(24), [], settings, tmp_path, seed=0)
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    # Undecided among the target and two negatives is log 3.
+    assert losses[0] == pytest.approx(np.log(3), abs=0.3)
+    assert np.mean(losses[-3:]) < losses[0] - 0.1
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gpt_neox", "opt"])

@@ -68,6 +68,9 @@ class Training(Section):
     """The adapters, when adapters are trained."""
     negatives: int = Field(4, ge=1)
     """Negatives per positive in every epoch, taken in turn from the user's frozen candidates."""
+    loss: Literal["pointwise", "listwise"] = "pointwise"
+    """`pointwise`: each candidate's answer, as separate samples (the paper's). `listwise`: the target against
+    the user's other candidates, by the margins between yes and no."""
     epochs: int = Field(5, ge=1)
     """Passes over the training users; the best by validation Recall@3+5+10 is kept."""
     learning_rate: float | None = Field(None, gt=0)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trsr.prompts.ranking_prompt import Cut, RankingPrompt
+from trsr.ranking.shared_prefix.packing import UserPrompts
 from trsr.records import Item
 
 
@@ -55,9 +56,18 @@ class EncodedUser:
     target: int | None
     cut: Cut
 
+    @property
+    def prompts(self) -> UserPrompts:
+        """All candidates' prompts."""
+        return UserPrompts(self.prefix, self.suffixes)
+
     def row(self, candidate: int) -> list[int]:
-        """Join the prefix and one suffix."""
+        """Join the prefix and one suffix: the prompt of one candidate alone."""
         return [*self.prefix, *self.suffixes[candidate]]
+
+    def ask(self, candidates: Sequence[int]) -> UserPrompts:
+        """Return the prompts of some candidates, by their places."""
+        return UserPrompts(self.prefix, [self.suffixes[place] for place in candidates])
 
 
 def encode_users(users: Sequence[RankingUser], prompt: RankingPrompt) -> list[EncodedUser]:

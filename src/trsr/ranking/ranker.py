@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ from trsr.prompts.templates import Templates
 from trsr.ranking.answers import Answers, find_answers
 from trsr.ranking.examples import EncodedUser, RankingUser, encode_users
 from trsr.ranking.scoring import score
+from trsr.ranking.shared_prefix.memory import PrefixMemory
+from trsr.ranking.shared_prefix.plan import Plan, choose
 from trsr.records import Item
 
 COMPACT: Final = "compact"
@@ -123,13 +126,24 @@ class Ranker:
             message = "the model has an adapter already; start from its base model"
             raise ModelError(message)
         self.model = add_adapter(self.model, settings)
+        self.__dict__.pop("plan", None)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How prompts go through this model, found out by trying when first needed."""
+        return choose(self.model)
 
     def encode(self, users: Sequence[RankingUser]) -> list[EncodedUser]:
         """Turn ranking tasks into this model's token ids."""
         return encode_users(users, self.prompt)
 
     def score(
-        self, users: Sequence[RankingUser], batch_tokens: int = 16384, *, title: str | None = None
+        self,
+        users: Sequence[RankingUser],
+        batch_tokens: int = 16384,
+        *,
+        memory: PrefixMemory | None = None,
+        title: str | None = None,
     ) -> list[NDArray[np.float64]]:
         """Return p(yes), one array of shape ``(n_candidates,)`` a user.
 
@@ -138,11 +152,14 @@ class Ranker:
         users
             Ranking tasks.
         batch_tokens
-            Tokens a batch, padding included.
+            Tokens a batch, padding included, of models that take one prompt per candidate.
+        memory
+            Where prefixes are kept for a user's next request.
         title
             What the progress bar says; None for no bar.
         """
-        return score(self.model, self.encode(users), self.answers, self.padding, batch_tokens, title=title)
+        encoded = self.encode(users)
+        return score(self.model, encoded, self.answers, self.plan, batch_tokens, memory=memory, title=title)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), tokenizer and, last, `ranker.json`, which makes it complete."""

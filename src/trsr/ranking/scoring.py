@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -11,25 +11,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from trsr.models.batches import token_batches
 from trsr.ranking.answers import Answers
 from trsr.ranking.examples import EncodedUser
-from trsr.ranking.logits import answer_logits, pad_rows
+from trsr.ranking.shared_prefix.answering import scored_logits
+from trsr.ranking.shared_prefix.memory import PrefixMemory
+from trsr.ranking.shared_prefix.plan import Path, Plan, candidate_logits, row_budget
+
+_USERS_A_CALL: Final = 32
 
 
 def score(
     model: nn.Module,
     users: Sequence[EncodedUser],
     answers: Answers,
-    padding: int,
+    plan: Plan,
     batch_tokens: int,
     *,
+    memory: PrefixMemory | None = None,
     title: str | None = None,
 ) -> list[NDArray[np.float64]]:
     """Return p(yes) per user and candidate.
 
     p is the softmax over the two answers' logits, computed in float32. A score
-    doesn't depend on the batch that it was computed in, up to rounding.
+    doesn't depend on what was computed beside it, up to rounding.
 
     Parameters
     ----------
@@ -39,10 +43,12 @@ def score(
         Ranking tasks.
     answers
         The two answers' tokens.
-    padding
-        Id to fill rows with.
+    plan
+        How the prompts go through the model.
     batch_tokens
-        Tokens a batch, padding included.
+        Tokens a batch, padding included, of models that take one prompt per candidate.
+    memory
+        Where prefixes are kept for a user's next request; None where nobody asks twice.
     title
         What the progress bar says; None for no bar.
 
@@ -51,23 +57,39 @@ def score(
     list
         One array of shape ``(n_candidates,)`` a user.
     """
-    places = [(number, place) for number, user in enumerate(users) for place in range(len(user.suffixes))]
-    lengths = [len(users[number].prefix) + len(users[number].suffixes[place]) for number, place in places]
-    scores = [np.zeros(len(user.suffixes)) for user in users]
-    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    batches = token_batches(lengths, batch_tokens)
-    bar = tqdm(total=len(places), desc=title, unit="prompt", disable=True if title is None else None)
-    with torch.inference_mode(), bar:
-        for batch in batches:
-            rows = [users[places[row][0]].row(places[row][1]) for row in batch]
-            ids, ends = pad_rows(rows, padding)
-            logits = answer_logits(model, ids.to(device), ends.to(device))
-            margins = logits[:, [answers.yes, answers.no]].softmax(dim=-1)[:, 0]
-            for row, p_yes in zip(batch, margins.tolist(), strict=True):
-                number, candidate = places[row]
-                scores[number][candidate] = p_yes
-            bar.update(len(batch))
+    scores: list[NDArray[np.float64]] = []
+    bar = tqdm(total=len(users), desc=title, unit="user", disable=True if title is None else None)
+    with torch.no_grad(), bar:
+        for start in range(0, len(users), _USERS_A_CALL):
+            part = users[start : start + _USERS_A_CALL]
+            logits = _logits(model, part, answers, plan, batch_tokens, memory)
+            p_yes = logits.softmax(dim=-1)[:, 0].double().cpu().numpy()
+            ends = np.cumsum([len(user.suffixes) for user in part])
+            scores += np.split(p_yes, ends[:-1])
+            bar.update(len(part))
     model.train(was_training)
     return scores
+
+
+def _logits(
+    model: nn.Module,
+    users: Sequence[EncodedUser],
+    answers: Answers,
+    plan: Plan,
+    batch_tokens: int,
+    memory: PrefixMemory | None,
+) -> Tensor:
+    words = (answers.yes, answers.no)
+    prompts = [user.prompts for user in users]
+    if memory is not None and plan.path is Path.PACKED:
+        budget = row_budget(model)
+        parts = [
+            scored_logits(model, user, words, budget=budget, trims=plan.trims, memory=memory)
+            for user in prompts
+        ]
+        return torch.cat(parts)
+    return candidate_logits(
+        model, prompts, words, plan, budget=batch_tokens if plan.path is Path.PLAIN else None
+    )

@@ -26,9 +26,10 @@ from trsr.models.batches import shuffled_batches
 from trsr.models.loading import without_bars
 from trsr.models.planned_trainer import PlannedTrainer, plan_arguments
 from trsr.ranking.examples import EncodedUser, RankingUser
-from trsr.ranking.logits import answer_logits, pad_rows
 from trsr.ranking.ranker import COMPACT, Ranker
 from trsr.ranking.scoring import score
+from trsr.ranking.shared_prefix.listwise import listwise_loss
+from trsr.ranking.shared_prefix.plan import candidate_logits
 
 _SELECTION_KS: Final = (3, 5, 10)
 _RECALL_SUM: Final = "eval_recall_sum"
@@ -150,7 +151,7 @@ def fine_tune(
         ranker.model.enable_input_require_grads()
         ranker.model.gradient_checkpointing_enable()
     arguments = _arguments(settings, folder, seed, accumulation, updates, bool(validation))
-    trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens)
+    trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens, settings.loss)
     with without_bars():
         trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
     trainer.restore_best()
@@ -169,7 +170,9 @@ class _RankingTrainer(PlannedTrainer):
         plan: Sequence[list[Example]],
         arguments: TrainingArguments,
         batch_tokens: int,
+        loss: str,
     ) -> None:
+        self._loss = loss
         self._ranker = ranker
         self._train_users = train
         self._valid_users = valid
@@ -177,16 +180,22 @@ class _RankingTrainer(PlannedTrainer):
         super().__init__(ranker.model, plan, self._collate, arguments, "fine-tuning")
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, *_: Any, **__: Any
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, *_: Any, **__: Any
     ) -> Tensor:
-        """Compare the answer with the whole vocabulary, so that the model also learns to answer at all."""
-        logits = answer_logits(model, inputs["ids"], inputs["ends"])
-        return functional.cross_entropy(logits, inputs["answers"])
+        """Compare the answer with the whole vocabulary, or the user's candidates with one another."""
+        ranker = self._ranker
+        if self._loss == "listwise":
+            words = (ranker.answers.yes, ranker.answers.no)
+            logits = candidate_logits(model, inputs["users"], words, ranker.plan)
+            sizes = [len(user.suffixes) for user in inputs["users"]]
+            return listwise_loss(logits, sizes, [0] * len(sizes))
+        logits = candidate_logits(model, inputs["users"], None, ranker.plan)
+        return functional.cross_entropy(logits, inputs["answers"].to(logits.device))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Rank the validation users; keep the weights when they are the best so far."""
         ranker = self._ranker
-        scores = score(ranker.model, self._valid_users, ranker.answers, ranker.padding, self._batch_tokens)
+        scores = score(ranker.model, self._valid_users, ranker.answers, ranker.plan, self._batch_tokens)
         metrics = {_RECALL_SUM: recall_sum(scores, [user.target or 0 for user in self._valid_users])}
         earlier = [entry[_RECALL_SUM] for entry in self.state.log_history if _RECALL_SUM in entry]
         best = max(earlier, default=-1.0)
@@ -215,17 +224,15 @@ class _RankingTrainer(PlannedTrainer):
         with replacing(self._best) as temporary:
             save_file(weights, temporary)
 
-    def _collate(self, batch: list[Example]) -> dict[str, Tensor]:
-        """Lay all users' asked candidates one under the other; the first of each user is the target."""
-        users = self._train_users
-        rows = [users[example.user].row(place) for example in batch for place in example.candidates]
+    def _collate(self, batch: list[Example]) -> dict[str, Any]:
+        """Gather what is asked about each user; the first candidate of each is the target."""
+        users = [self._train_users[example.user].ask(example.candidates) for example in batch]
         answers = [
             self._ranker.answers.no if number else self._ranker.answers.yes
             for example in batch
             for number in range(len(example.candidates))
         ]
-        ids, ends = pad_rows(rows, self._ranker.padding)
-        return {"ids": ids, "ends": ends, "answers": torch.tensor(answers)}
+        return {"users": users, "answers": torch.tensor(answers)}
 
 
 def recall_sum(scores: Sequence[NDArray[np.float64]], targets: Sequence[int]) -> float:

@@ -45,6 +45,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         config.seed,
         config.evaluation.batch_tokens,
     )
+    say(f"  prompts: {ranker.plan.reason}")
     ranker.save(folder.model)
     write_json({"pretraining": pretraining, "fine_tuning": log}, folder.model / LOG)
     sums = [entry["valid_recall_sum"] for entry in log if "valid_recall_sum" in entry]

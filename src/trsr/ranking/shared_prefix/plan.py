@@ -117,14 +117,17 @@ def candidate_logits(
         Shape ``(n_candidates of all users, n_answers)``, float32.
     """
     if plan.path is Path.PACKED:
-        on_cpu = next(model.parameters()).device.type == "cpu"
-        budget = budget or (_CPU_ROW if on_cpu else _GPU_ROW)
-        return _packed(model, [factor(user) for user in users], answers, plan, budget)
+        return _packed(model, [factor(user) for user in users], answers, plan, budget or row_budget(model))
     # A cache takes no part in checkpointing and keeps every copy for the backward pass: scoring only.
     if plan.path is Path.REUSE and not torch.is_grad_enabled():
         return torch.cat([reusing_logits(model, user, answers) for user in users])
     longest = max(len(user.prefix) + max(map(len, user.suffixes)) for user in users)
     return plain_logits(model, users, answers, budget or _PLAIN_ROWS * longest)
+
+
+def row_budget(model: nn.Module) -> int:
+    """Return the tokens of a packed row that suit the model's device."""
+    return _CPU_ROW if next(model.parameters()).device.type == "cpu" else _GPU_ROW
 
 
 def _packed(
