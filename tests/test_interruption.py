@@ -32,7 +32,7 @@ def start(config: Path) -> subprocess.Popen[str]:
 
 
 def kill_while(config: Path, moment_s: float, marker: Path | None = None) -> bool:
-    """Kill a run `moment_s` after `marker` appears (after the start, without one); say whether it was alive."""
+    """Kill a run `moment_s` after `marker` appears (else after its start); say whether it was alive."""
     process = start(config)
     while marker is not None and not marker.exists() and process.poll() is None:
         time.sleep(0.01)

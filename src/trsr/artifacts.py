@@ -1,4 +1,4 @@
-"""The run folder: one place per artifact, whole or absent, and the manifest that says which stage is complete.
+"""The run folder: each artifact whole or absent, and the manifest that says which stage is complete.
 
 Every artifact is written beside its place and then renamed, so that a killed
 process leaves the old one or the new one, never half of one. A stage's entry in

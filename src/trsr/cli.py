@@ -1,4 +1,4 @@
-"""The command line: one verb a stage. A command parses, calls one function, and says where the result lies."""
+"""The command line: one verb a stage. A command parses, calls one function, and tells where it lies."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="""Rank items for a user from text: summarise long histories, fine-tune a language model on yes or no,
-    rank by p(yes), and measure it against a floor.
+    help="""Rank items for a user from text: summarise long histories, fine-tune a language model on yes
+    or no, rank by p(yes), and measure it against a floor.
 
     Start with `trsr run` (a generated shop, no download), look at runs/demo/report.html, then
     `trsr doctor YOUR_FOLDER` on your own tables.""",
@@ -102,7 +102,7 @@ def doctor(
     min_history: Annotated[int, typer.Option("--min", help="Shortest history that takes part.")] = 11,
     max_history: Annotated[int, typer.Option("--max", help="Longest; longer ones keep their newest.")] = 26,
 ) -> None:
-    """Say what is wrong with somebody's data: bad rows, unknown items, empty texts, and who survives each rule."""
+    """Say what is wrong with data: bad rows, unknown items, empty texts; and who survives each rule."""
     from trsr.data import doctor as examiner  # noqa: PLC0415  polars stays out of `trsr --help`
 
     source = examiner.detect(path)

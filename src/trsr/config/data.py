@@ -101,7 +101,7 @@ class TableData(Section):
     time_column: str | None = "time"
     """Column of the event table that holds the time (number, or ISO 8601); null: rows are in time order."""
     history_column: str = "item_ids"
-    """Column of the history table that holds the list (a real list, a JSON list, or ids by space or comma)."""
+    """Column of the history table that holds the list (real, JSON, or ids by space or comma)."""
 
     @model_validator(mode="after")
     def _one_source(self) -> TableData:
@@ -121,7 +121,7 @@ class ItemText(Section):
     """How an item becomes one line of text."""
 
     fields: tuple[str, ...] = ()
-    """Fields that writers and baselines read, in this order. Empty: all of the data set's, in its own order."""
+    """Fields that writers and baselines read, in this order. Empty: all of them, in the data's order."""
     max_tokens: int = Field(64, ge=4)
     """Cap of an item's line in a prompt, in tokens of the model that reads it."""
 

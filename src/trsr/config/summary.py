@@ -110,7 +110,7 @@ class Prompting(Section):
     item_fields: tuple[str, ...] = ()
     """Fields of an item that the ranking prompt shows, in this order. Empty: those of `items.fields`."""
     item_tokens: int | None = Field(None, ge=4)
-    """Cap of an item's line in the ranking prompt, in tokens of the ranking model. Null: `items.max_tokens`."""
+    """Cap of an item's line in the ranking prompt, in the model's tokens. Null: `items.max_tokens`."""
     max_tokens: int = Field(1024, ge=64)
     """Longest ranking prompt. Oldest recent items go first, then the summary's end; never the candidate."""
     summary_tokens: int = Field(256, ge=8)

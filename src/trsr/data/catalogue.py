@@ -39,7 +39,10 @@ class Catalogue:
         available = [name for name in items.columns if name != ITEM]
         unknown = [name for name in fields if name not in available]
         if unknown:
-            message = f"items.fields and prompt.item_fields must be among {', '.join(available)}, got {', '.join(map(repr, unknown))}"
+            message = (
+                f"items.fields and prompt.item_fields must be among {', '.join(available)}, "
+                f"got {', '.join(map(repr, unknown))}"
+            )
             raise ConfigError(message)
         self.available = tuple(available)
         self.fields = tuple(fields) or self.available
@@ -89,7 +92,8 @@ class Catalogue:
         Examples
         --------
         >>> items = pl.DataFrame({"item_id": ["a"], "title": ["Hammer"], "brand": ["Zagg"]})
-        >>> dict(Catalogue(items, ["brand", "title"]).make_item("new", {"title": "Saw", "brand": "Ox"}).fields)
+        >>> shop = Catalogue(items, ["brand", "title"])
+        >>> dict(shop.make_item("new", {"title": "Saw", "brand": "Ox"}).fields)
         {'brand': 'Ox', 'title': 'Saw'}
         """
         unknown = [name for name in texts if name not in self.available and name != ITEM]

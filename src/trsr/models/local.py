@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
@@ -17,10 +19,19 @@ from trsr.models.generation import Chat, Completion
 from trsr.models.identity import folder_identity
 from trsr.models.loading import LanguageModel, choose_device, load_language_model
 from trsr.models.seeded_draw import SeededDraw
+from trsr.models.slot_engine import Draw, SlotEngine
+from trsr.models.slot_probe import fit_slots
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class LocalGenerator:
-    """Generates with transformers, in padded batches of prompts of like length.
+    """Generates with a transformers model, many prompts at a time.
+
+    Models that it fits are decoded in slots (`SlotEngine`): what prompts begin with
+    alike is computed once, and an answer that ends makes room for the next prompt.
+    The others run through transformers' own ``generate``, in padded batches of
+    prompts of like length.
 
     An answer depends on its own prompt and the sampling alone: greedy at
     temperature 0, else with a random stream of its own (`SeededDraw`). What is left
@@ -36,6 +47,8 @@ class LocalGenerator:
     ----------
     identity
         Hub id and commit, or folder name and a hash of what is in it.
+    why_padded
+        Why the model is not decoded in slots; empty when it is.
 
     Raises
     ------
@@ -56,9 +69,16 @@ class LocalGenerator:
         self._pad = pad if pad is not None else next(iter(sorted(self._stops)), 0)
         # The folder's own generation settings (penalties, sampling) would go over the run's.
         self._model.generation_config = _settings()
+        self.why_padded = fit_slots(self._model)
+        if self.why_padded:
+            _LOG.warning("%s is decoded in padded batches: %s", self.identity, self.why_padded)
+        self._engine: SlotEngine | None = None
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield completions batch by batch, longest prompts first.
+        """Yield completions as answers end, longest prompts first.
+
+        Chats appended while the answers are read are answered by the same call, unless
+        the model is decoded in padded batches.
 
         Raises
         ------
@@ -66,13 +86,53 @@ class LocalGenerator:
             Before anything is generated, when a prompt and its answer don't fit the
             model's context; when the device runs out of memory.
         """
-        prompts = [self._encode(chat) for chat in chats]
-        self._check_lengths(prompts, sampling)
+        prompts: list[list[int]] = []
+        self._encode_new(chats, prompts, sampling)
+        answers = (
+            self._padded(prompts, sampling) if self.why_padded else self._in_slots(chats, prompts, sampling)
+        )
+        try:
+            for place, row in answers:
+                yield place, self._completion(len(prompts[place]), row)
+        except torch.cuda.OutOfMemoryError as error:
+            message = (
+                f"{self.identity}: out of memory with {self._config.batch_size} prompts of up to "
+                f"{max(map(len, prompts))} tokens; lower summary.writer.batch_size"
+            )
+            raise WriterError(message) from error
+
+    def _encode_new(self, chats: Sequence[Chat], prompts: list[list[int]], sampling: Sampling) -> None:
+        """Encode what was appended to `chats` since the last time."""
+        new = [self._encode(chat) for chat in chats[len(prompts) :]]
+        self._check_lengths(new, sampling)
+        prompts += new
+
+    def _in_slots(
+        self, chats: Sequence[Chat], prompts: list[list[int]], sampling: Sampling
+    ) -> Iterator[tuple[int, list[int]]]:
+        waiting: list[int] = []
+        seen = 0
+
+        def take(count: int) -> list[tuple[int, list[int]]]:
+            nonlocal seen
+            self._encode_new(chats, prompts, sampling)
+            if seen < len(prompts):
+                waiting.extend(range(seen, len(prompts)))
+                waiting.sort(key=lambda place: len(prompts[place]))
+                seen = len(prompts)
+            return [
+                (place, prompts[place]) for place in (waiting.pop() for _ in range(min(count, len(waiting))))
+            ]
+
+        self._engine = self._engine or SlotEngine(self._model, self._config.batch_size)
+        draw = partial(_draw, sampling=sampling) if sampling.temperature > 0 else None
+        yield from self._engine.answer(take, sampling.max_new_tokens, self._stops, draw)
+
+    def _padded(self, prompts: Sequence[list[int]], sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
         for start in range(0, len(order), self._config.batch_size):
             places = order[start : start + self._config.batch_size]
-            answers = self._answer([prompts[place] for place in places], sampling)
-            yield from zip(places, answers, strict=True)
+            yield from zip(places, self._batch([prompts[place] for place in places], sampling), strict=True)
 
     def _check_lengths(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
@@ -85,7 +145,7 @@ class LocalGenerator:
             )
             raise WriterError(message)
 
-    def _answer(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:
+    def _batch(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
         width = max(map(len, prompts))
         # Padded on the left, so that every prompt ends where its answer begins.
         ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts])
@@ -97,22 +157,15 @@ class LocalGenerator:
             eos_token_id=sorted(self._stops) or None,
             pad_token_id=self._pad,
         )
-        try:
-            with torch.inference_mode():
-                rows = self._model.generate(
-                    input_ids=ids.to(self._model.device),
-                    attention_mask=mask.to(self._model.device),
-                    generation_config=settings,
-                    logits_processor=LogitsProcessorList(draw),
-                )
-        except torch.cuda.OutOfMemoryError as error:
-            message = (
-                f"{self.identity}: out of memory with {len(prompts)} prompts of up to {width} tokens; "
-                f"lower summary.writer.batch_size (now {self._config.batch_size})"
+        with torch.inference_mode():
+            rows = self._model.generate(
+                input_ids=ids.to(self._model.device),
+                attention_mask=mask.to(self._model.device),
+                generation_config=settings,
+                logits_processor=LogitsProcessorList(draw),
             )
-            raise WriterError(message) from error
-        new = rows[:, width:].tolist()
-        return [self._completion(len(p), row) for p, row in zip(prompts, new, strict=True)]
+        answers: list[list[int]] = rows[:, width:].tolist()
+        return answers
 
     def _completion(self, prompt_tokens: int, row: Sequence[int]) -> Completion:
         end = next((place for place, token in enumerate(row) if token in self._stops), None)
@@ -123,6 +176,12 @@ class LocalGenerator:
             completion_tokens=len(answer),
             finish_reason="length" if end is None else "stop",
         )
+
+
+def _draw(prompt: Sequence[int], sampling: Sampling) -> Draw:
+    """Make the drawing of one prompt's tokens."""
+    seeded, no_ids = SeededDraw([prompt], sampling), torch.zeros((1, 0), dtype=torch.long)
+    return lambda logits: seeded(no_ids, logits)  # type: ignore[arg-type]
 
 
 def _check_device(name: str) -> None:

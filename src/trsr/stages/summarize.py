@@ -38,9 +38,8 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
             f"  {usage.calls:,} calls made, {usage.calls_reused:,} answered from the store; "
             f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens"
         )
-    say(
-        f"  {len(written):,} summaries, {config.summary.paradigm}, written by {summarizer.writer_name or 'no one'}"
-    )
+    author = summarizer.writer_name or "no one"
+    say(f"  {len(written):,} summaries, {config.summary.paradigm}, written by {author}")
     return [folder.summaries]
 
 

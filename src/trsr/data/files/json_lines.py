@@ -92,6 +92,9 @@ def _path_of(name: str) -> str:
     """Quote a key for a JSON path; the path language loses its way in escaped quotes, so none are written."""
     quote = '"' if "'" in name else "'"
     if "\\" in name or quote in name:
-        message = f"key {name!r}: keys with a backslash or both kinds of quotes can't be read; rename the key in the file"
+        message = (
+            f"key {name!r}: keys with a backslash or both kinds of quotes can't be read; "
+            "rename the key in the file"
+        )
         raise DataError(message)
     return f"$[{quote}{name}{quote}]"

@@ -1,0 +1,222 @@
+"""Decoding many prompts side by side: an answer that ends makes room for the next prompt at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trsr.models.slot_attention import ARGUMENT, SlotCall, SlotMemory
+
+Draw = Callable[[Tensor], Tensor]
+"""Logits of one row, shape ``(1, vocabulary)``, to scores whose largest is the drawn token."""
+
+Take = Callable[[int], Sequence[tuple[int, Sequence[int]]]]
+"""Asked for some prompts, gives at most so many, with their numbers."""
+
+_Ids = NDArray[np.int64]
+
+_NOTHING: Final = np.empty(0, dtype=np.int64)
+# A beginning shorter than this is not worth a forward of its own before the others'.
+_WORTH_WAITING: Final = 16
+# Rows of a CPU's forward stay in its cache; a GPU wants many tokens a forward.
+_CPU_TOKENS: Final = 512
+_GPU_TOKENS: Final = 8192
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One prompt under way."""
+
+    number: int
+    last: int
+    length: int
+    draw: Draw | None
+    answer: list[int] = field(default_factory=list)
+
+
+class SlotEngine:
+    """Keeps rows of keys and values, one a prompt, and decodes all rows a token at a time.
+
+    Rows under way lie side by side at the front, so that a forward reads them without
+    copying. A prompt takes over the keys of its longest beginning that any row holds,
+    whoever computed it: an instruction that all prompts begin with is computed once.
+
+    Parameters
+    ----------
+    model
+        A causal language model whose attention is `slot_attention.attend`.
+    rows
+        Prompts decoded at once.
+
+    Attributes
+    ----------
+    prompt_tokens_computed
+        Prompt tokens that went through the model so far; the others were taken over.
+    """
+
+    def __init__(self, model: Any, rows: int) -> None:
+        self._model = model
+        self._budget = _CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS
+        self.memory = SlotMemory(rows)
+        self._held: list[_Ids] = [_NOTHING] * rows
+        self._slots: list[_Slot] = []
+        self.last_call: SlotCall | None = None
+        self.prompt_tokens_computed = 0
+
+    def answer(
+        self,
+        take: Take,
+        limit: int,
+        stops: frozenset[int],
+        draw: Callable[[Sequence[int]], Draw] | None = None,
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Yield ``(number, new tokens)`` of every prompt as soon as its answer ends.
+
+        Parameters
+        ----------
+        take
+            Asked for more prompts, of one token at least, whenever there is room. When
+            it has none and no answer is under way, the work is done.
+        limit
+            Most tokens of an answer.
+        stops
+            Tokens that end an answer; the one that did is its last.
+        draw
+            Makes the drawing of a prompt's tokens; None takes the likeliest.
+        """
+        self._slots = []
+        # One forward for several prompts; empty rows in the meantime cost nothing, for none are computed.
+        enough = max(1, self.memory.rows // 8)
+        while True:
+            free = self.memory.rows - len(self._slots)
+            if free >= enough and (prompts := take(free)):
+                self.admit(prompts, limit, draw)
+            if not self._slots:
+                return
+            self._advance()
+            yield from self._ended(limit, stops)
+
+    @torch.inference_mode()
+    def admit(
+        self,
+        prompts: Sequence[tuple[int, Sequence[int]]],
+        limit: int,
+        draw: Callable[[Sequence[int]], Draw] | None = None,
+    ) -> None:
+        """Compute keys and values of prompts but for their last tokens, which the first step takes."""
+        self.memory.reserve(max(len(prompt) for _, prompt in prompts) + limit)
+        bodies = [np.asarray(prompt[:-1], dtype=np.int64) for _, prompt in prompts]
+        begin = 0
+        while begin < len(bodies):
+            begin += self._fill(bodies[begin:], len(self._slots) + begin)
+        self._slots += [
+            _Slot(number, prompt[-1], len(prompt) - 1, draw(prompt) if draw else None)
+            for number, prompt in prompts
+        ]
+
+    @torch.inference_mode()
+    def logits(self) -> Tensor:
+        """Take the last token of every row under way; return float32 ``(rows under way, vocabulary)``."""
+        ids = [[slot.last] for slot in self._slots]
+        places = [[slot.length] for slot in self._slots]
+        return self._forward(0, ids, places, max(places)[0] + 1)[:, -1].float()
+
+    def take(self, tokens: Sequence[int]) -> None:
+        """Give every row under way its next token."""
+        for slot, token in zip(self._slots, tokens, strict=True):
+            slot.answer.append(token)
+            slot.last = token
+            slot.length += 1
+
+    def _advance(self) -> None:
+        logits = self.logits()
+        if any(slot.draw is not None for slot in self._slots):
+            rows = [
+                slot.draw(logits[place : place + 1]) if slot.draw else logits[place : place + 1]
+                for place, slot in enumerate(self._slots)
+            ]
+            logits = torch.cat(rows)
+        self.take(logits.argmax(dim=-1).tolist())
+
+    def _ended(self, limit: int, stops: frozenset[int]) -> list[tuple[int, list[int]]]:
+        """Take out the rows whose answer is over; the last row under way moves into each gap."""
+        over = [
+            row for row, slot in enumerate(self._slots) if slot.last in stops or len(slot.answer) >= limit
+        ]
+        ended = [(self._slots[row].number, self._slots[row].answer) for row in over]
+        for row in reversed(over):
+            mover = self._slots.pop()
+            if row < len(self._slots):
+                self._move(len(self._slots), row, mover)
+        return ended
+
+    @torch.inference_mode()
+    def _move(self, source: int, target: int, mover: _Slot) -> None:
+        self.memory.copy(source, target, mover.length)
+        self._held[target] = self._held[source]
+        self._slots[target] = mover
+
+    @torch.inference_mode()
+    def _fill(self, bodies: Sequence[_Ids], first: int) -> int:
+        """Fill rows from `first` on in one forward; return how many prompts it took."""
+        starts: list[int] = []
+        longest = 0
+        for row, body in enumerate(bodies, start=first):
+            source, shared = max(
+                ((place, _common(held, body)) for place, held in enumerate(self._held)),
+                key=lambda pair: pair[1],
+            )
+            rest = max(longest, len(body) - shared)
+            mates = bodies[: row - first]
+            if mates and (
+                rest * (len(mates) + 1) > self._budget
+                or max(_common(mate, body) for mate in mates) >= shared + _WORTH_WAITING
+            ):
+                break
+            self.memory.copy(source, row, shared)
+            self._held[row] = body[:shared]
+            starts.append(shared)
+            longest = rest
+        taken = bodies[: len(starts)]
+        if longest:
+            ids = [
+                [*body[start:].tolist(), *[0] * (longest - len(body) + start)]
+                for body, start in zip(taken, starts, strict=True)
+            ]
+            places = [list(range(start, start + longest)) for start in starts]
+            self._forward(first, ids, places, max(map(len, taken)))
+            self.prompt_tokens_computed += sum(map(len, taken)) - sum(starts)
+        self._held[first : first + len(taken)] = taken
+        return len(taken)
+
+    def _forward(self, first: int, ids: list[list[int]], places: list[list[int]], width: int) -> Tensor:
+        device = self._model.device
+        positions = torch.tensor(places, device=device)
+        call = SlotCall(positions, width)
+        self.memory.aim(first, call)
+        self.last_call = call
+        # A mask of four axes is taken as it is, so that the model makes none of its own.
+        output = self._model(
+            input_ids=torch.tensor(ids, device=device),
+            position_ids=positions,
+            attention_mask=torch.empty((1, 1, 1, 1), device=device),
+            past_key_values=self.memory,
+            use_cache=True,
+            logits_to_keep=1,
+            **{ARGUMENT: call},
+        )
+        logits: Tensor = output.logits
+        return logits
+
+
+def _common(one: _Ids, other: _Ids) -> int:
+    """Count the tokens that two prompts begin with alike."""
+    length = min(len(one), len(other))
+    unlike = one[:length] != other[:length]
+    return int(unlike.argmax()) if unlike.any() else length
