@@ -10,23 +10,28 @@ help:
 	@echo "make demo    the main job on a generated shop, about five minutes, ends with a report"
 	@echo "make test    all tests but the slow ones"
 	@echo "make check   formatting, lint, types, import layers"
-	@echo "make bench   measured speed of the stages, written to runs/bench"
+	@echo "make bench   measured speed, side by side, written to docs/performance.md; over an hour"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment and the caches; runs/ stays"
 
-# torch first and by exact version: the constraint keeps every later step from replacing it.
+# torch first and by exact version: the constraint keeps every later step from replacing it. Where the
+# default index holds a CUDA build, name one of CPU builds: make demo TORCH_INDEX=--index-url=URL
+TORCH_INDEX ?=
+
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (once; a few minutes)"
-	@$(PIP) torch==2.13.0
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TRSR needs Python 3.11 or newer; make PYTHON=python3.12")'
+	@$(PIP) $(TORCH_INDEX) torch==2.13.0
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)
 	$(BIN)/trsr run examples/demo.yaml
 
+# One thread a process: the tests' models are tiny, and threads that wait for each other only cost.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -39,7 +44,9 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
-	$(BIN)/python benchmarks/stages.py
+	$(BIN)/python benchmarks/preparation.py
+	$(BIN)/python benchmarks/summaries.py
+	$(BIN)/python benchmarks/shared_prefix.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

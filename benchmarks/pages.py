@@ -93,7 +93,7 @@ def draw_speed(rows: Sequence[Row], path: Path) -> None:
         for place, speed in enumerate(speeds):
             axes.text(speed, place, f" {speed:.1f}x", va="center", ha="left", fontsize=8)
         axes.invert_yaxis()
-        axes.margins(y=0.01)
+        axes.margins(x=0.08, y=0.01)
         axes.set_xlabel("times faster than good practice; the black mark is the limit by arithmetic")
         axes.legend(
             handles=[Patch(color=PREFIX, label="scoring"), Patch(color=OWN, label="training")],

@@ -20,6 +20,9 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trsr.config.summary import EndpointWriter
 from trsr.prompts.templates import BUILT_IN
 
+# Tiny models gain nothing from a second thread, and lose much when the cores are busy.
+torch.set_num_threads(1)
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -76,7 +76,7 @@ def test_unknown_ids_users_and_empty_candidates_are_told(recommender: Recommende
 
 
 def test_an_unfinished_run_names_the_stage_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="trsr run"):
+    with pytest.raises(DataError, match="trsr run"):
         Recommender.load(tmp_path)
     folder = run(small_config(tmp_path / "half"), until="prepare", say=lambda line: None)
     with pytest.raises(ArtifactError, match="trsr train"):

@@ -128,8 +128,12 @@ class RunFolder:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        message = f"{path}: can't be written ({error.strerror}); free the place or give another --out"
+        raise ArtifactError(message) from error
     os.close(handle)
     temporary = Path(name)
     try:

@@ -7,14 +7,16 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 import trsr
 from trsr.config import Config, load, parse_overrides
-from trsr.config.data import HistoryWindow
-from trsr.errors import TrsrError
+from trsr.errors import ConfigError, TrsrError
+
+_INTERRUPTED: Final = 130
+"""The exit code that typer gives to Ctrl-C."""
 
 app = typer.Typer(
     name="trsr",
@@ -99,14 +101,27 @@ def doctor(
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="Folder, file or YAML configuration to examine.")
     ],
-    min_history: Annotated[int, typer.Option("--min", help="Shortest history that takes part.")] = 11,
-    max_history: Annotated[int, typer.Option("--max", help="Longest; longer ones keep their newest.")] = 26,
+    min_history: Annotated[
+        int | None,
+        typer.Option("--min", help="Shortest history that takes part [default: the file's, or 11]."),
+    ] = None,
+    max_history: Annotated[
+        int | None,
+        typer.Option("--max", help="Longest; longer keep their newest [default: the file's, or 26]."),
+    ] = None,
 ) -> None:
     """Say what is wrong with data: bad rows, unknown items, empty texts; and who survives each rule."""
     from trsr.data import doctor as examiner  # noqa: PLC0415  polars stays out of `trsr --help`
 
-    source = examiner.detect(path)
-    typer.echo(examiner.render(examiner.examine(source, HistoryWindow(min=min_history, max=max_history))))
+    is_config = path.suffix.lower() in (".yaml", ".yml")
+    given = {"history.min": min_history, "history.max": max_history}
+    config = load(
+        path if is_config else None, {key: value for key, value in given.items() if value is not None}
+    )
+    if path.is_file() and not is_config:
+        typer.echo(f"examining the folder of {path.name}")
+    source = config.data if is_config else examiner.detect(path)
+    typer.echo(examiner.render(examiner.examine(source, config.history)))
 
 
 @app.command()
@@ -122,6 +137,9 @@ def rank(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
     """Rank candidates for one user, with the summary that was used."""
+    if (user is None) == (history is None):
+        message = 'give either --user or --history (an empty one, --history "", ranks for a newcomer)'
+        raise ConfigError(message)
     recommender = trsr.Recommender.load(run_dir)
     chosen = _ids(candidates)
     ranking = (
@@ -150,9 +168,15 @@ def main() -> None:
     except TrsrError as error:
         typer.echo(f"trsr: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("trsr: interrupted; what was finished is kept, run the same command to go on", err=True)
-        sys.exit(130)
+    except OSError as error:
+        typer.echo(f"trsr: {error}; free the place or give another --out", err=True)
+        sys.exit(1)
+    except SystemExit as leaving:
+        if leaving.code == _INTERRUPTED:
+            typer.echo(
+                "trsr: interrupted; what was finished is kept, run the same command to go on", err=True
+            )
+        raise
 
 
 def _quieten_libraries() -> None:

@@ -65,13 +65,19 @@ class Recommender:
 
         Raises
         ------
+        DataError
+            When it is no run folder.
         ArtifactError
             When the folder lacks an artifact; the message names the stage that writes it.
         ModelError
             When the saved model can't be loaded.
         """
         folder = RunFolder(run_dir)
-        config = load(folder.require(folder.config, "run"))
+        if not folder.config.exists():
+            message = f"{run_dir}: not a run folder (it has no config.yaml); make one with `trsr run`"
+            raise DataError(message)
+        # The folder may have been moved: the store of answers lies beside where it is now.
+        config = load(folder.config).model_copy(update={"out": folder.path})
         items = read_parquet(folder.require(folder.items, "prepare"))
         ranker = Ranker.load(folder.require(folder.model, "train"))
         return cls(config, folder, items, ranker)

@@ -119,6 +119,12 @@ def test_malformed_overrides_are_refused(setting: str) -> None:
         parse_overrides([setting])
 
 
+def test_overrides_stay_as_the_caller_made_them() -> None:
+    training = {"epochs": 2}
+    load(overrides={"training": training, "training.epochs": 3})
+    assert training == {"epochs": 2}
+
+
 def test_override_through_a_value_is_refused() -> None:
     with pytest.raises(ConfigError, match="seed holds a value"):
         load(overrides={"seed": 3, "seed.sub": 1})

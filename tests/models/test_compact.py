@@ -25,8 +25,8 @@ def test_the_answers_are_single_tokens_whatever_the_catalogue(
 
 def test_any_text_comes_back_whole() -> None:
     tokenizer = train_tokenizer(LINES, ["Answer:"], ("yes", "no"), 400)
-    for text in [*LINES, "Ünseen wörds 🙂\n\ttabs"]:
-        assert tokenizer.decode(tokenizer(text).input_ids) == text
+    for text in [*LINES, "Ünseen Wörds 🙂\n\ttabs"]:
+        assert tokenizer.decode(tokenizer(text).input_ids) == text.lower()
 
 
 def test_the_same_catalogue_gives_the_same_vocabulary() -> None:

@@ -56,6 +56,39 @@ def test_drawn_answers_depend_on_the_seed_and_not_on_batch_mates(tiny_model_dir:
     assert ask(generator, CHATS, DRAWN.model_copy(update={"seed": 4})) != together
 
 
+def test_a_model_that_slots_do_not_fit_is_decoded_in_padded_batches_and_says_so(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_slots = open_model(tiny_model_dir, batch_size=2)
+    assert in_slots.why_padded == ""
+    monkeypatch.setattr(local, "fit_slots", lambda _: "it is of another kind")
+    padded = open_model(tiny_model_dir, batch_size=2)
+    assert "tiny-chat" in caplog.text
+    assert "padded batches: it is of another kind" in caplog.text
+    for sampling in (Sampling(max_new_tokens=10), DRAWN):
+        assert ask(padded, CHATS, sampling) == ask(in_slots, CHATS, sampling)
+
+
+def test_chats_appended_while_answers_are_read_are_answered(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir, batch_size=2)
+    chats, found = CHATS[:2], {}
+    for place, completion in generator.generate(chats, Sampling(max_new_tokens=10)):
+        if not found:
+            chats.append(CHATS[2])
+        found[place] = completion
+    assert [found[place] for place in range(3)] == ask(generator, CHATS, Sampling(max_new_tokens=10))
+
+
+def test_answers_read_side_by_side_do_not_mix(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir, batch_size=2)
+    sampling = Sampling(max_new_tokens=10)
+    streams = zip(generator.generate(CHATS, sampling), generator.generate(CHATS[::-1], sampling), strict=True)
+    pairs = list(streams)
+    alone = ask(generator, CHATS, sampling)
+    assert all(completion == alone[place] for (place, completion), _ in pairs)
+    assert all(completion == alone[2 - place] for _, (place, completion) in pairs)
+
+
 def test_the_folders_own_generation_settings_do_not_go_over_the_runs(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ def told(
 ) -> tuple[str, list[tuple[str, str]]]:
     document = game(max_tokens).document(history, summary, np.random.default_rng(seed))
     text = TOKENIZER.decode(document.ids)
-    asked = [question.split("\nAnswer: ") for question in text.split("? ")[1:]]
+    asked = [question.split("\nanswer: ") for question in text.split("? ")[1:]]
     assert [TOKENIZER.decode([document.ids[place]]) for place in document.answers] == [
         f" {a.strip()}" for _, a in asked
     ]
@@ -64,7 +64,7 @@ def test_items_of_the_history_are_answered_yes_in_order_and_others_no(seed: int)
 
 
 def test_the_summary_is_shown_most_times_but_not_always() -> None:
-    shown = ["Likes: Tea." in told(SHELF[:4], seed)[0] for seed in range(60)]
+    shown = ["likes: tea." in told(SHELF[:4], seed)[0] for seed in range(60)]
     assert 30 < sum(shown) < 58
 
 

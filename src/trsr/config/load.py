@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow, ItemText, SplitRule
 from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
@@ -41,8 +42,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 class Config(Section):
     """Everything that decides what a run does."""
 
-    name: str = "run"
-    """Name of the run, shown in the report."""
+    name: str = Field("run", pattern=r"^\w[\w .-]*$")
+    """Name of the run, shown in the report and, without `out`, the name of its folder."""
     preset: Literal["paper"] | None = None
     """Named starting values; the file's own values go over them."""
     seed: int = 0
@@ -112,7 +113,7 @@ def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = N
     if path is not None:
         _anchor_paths(values, Path(path).parent)
     for key, value in (overrides or {}).items():
-        _put(values, key, value)
+        _put(values, key, deepcopy(value))
     _anchor_paths(values, Path.cwd())
     preset = values.get("preset")
     if preset is not None:
@@ -171,7 +172,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         message = f"{path}: no such file; see examples/ for configurations to start from"
         raise ConfigError(message) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        message = f"{path}: not a readable YAML file: {error}"
+        message = (
+            f"{path}: not a readable YAML file ({error}); give a configuration such as examples/demo.yaml"
+        )
         raise ConfigError(message) from error
     if values is None:
         return {}

@@ -98,7 +98,7 @@ class Training(Section):
 class Evaluation(Section):
     """What is measured, and with which certainty."""
 
-    ks: tuple[int, ...] = (3, 5, 10)
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((3, 5, 10), min_length=1)
     """Cut-offs of Recall, MRR and NDCG."""
     bootstrap: int = Field(1000, ge=100)
     """Resamples of users for the 95% intervals."""

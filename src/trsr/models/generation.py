@@ -46,6 +46,9 @@ class TextGenerator(Protocol):
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         """Yield ``(place of the chat, its completion)`` as soon as each is there, in any order.
 
+        Chats that are appended while the answers are read may be answered by the same
+        call; those that were not, the caller asks for again.
+
         Raises
         ------
         WriterError

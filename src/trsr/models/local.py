@@ -124,9 +124,11 @@ class LocalGenerator:
                 (place, prompts[place]) for place in (waiting.pop() for _ in range(min(count, len(waiting))))
             ]
 
-        self._engine = self._engine or SlotEngine(self._model, self._config.batch_size)
+        # Taken while it works: answers that are read side by side must not share rows.
+        engine, self._engine = self._engine or SlotEngine(self._model, self._config.batch_size), None
         draw = partial(_draw, sampling=sampling) if sampling.temperature > 0 else None
-        yield from self._engine.answer(take, sampling.max_new_tokens, self._stops, draw)
+        yield from engine.answer(take, sampling.max_new_tokens, self._stops, draw)
+        self._engine = engine
 
     def _padded(self, prompts: Sequence[list[int]], sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)

@@ -98,6 +98,7 @@ def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
         report_to="none",
+        use_cpu=not torch.cuda.is_available(),
         logging_nan_inf_filter=False,
         **settings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -22,41 +23,72 @@ ARGUMENT: Final = "trsr_slot_call"
 # Rows grow by so many tokens at least, for growing copies all of them.
 _STEP: Final = 128
 
+# Tokens of a prompt that attend in one call.
+_PART: Final = 64
+
 # What some models hand to their attention and this one doesn't compute.
 _REFUSED: Final = ("softcap", "s_aux", "position_bias", "head_mask")
 
 
+class KeysWritten(Exception):
+    """Leaves a forward after its last layer's keys and values are written."""
+
+
 class SlotCall:
-    """One forward over the tokens of several rows.
+    """One forward over consecutive tokens of several rows.
 
     Parameters
     ----------
-    places
-        Place of every token in its row, shape ``(rows, tokens)``.
+    starts
+        Place of the first token in each row.
+    tokens
+        Tokens of a row, padding included.
     width
         Places of a row that are read.
+    device
+        Where the places are needed.
+    last_layer
+        When given: the forward is over once so many layers have their keys and values.
     """
 
-    def __init__(self, places: Tensor, width: int) -> None:
-        self.places = places
+    def __init__(
+        self,
+        starts: Sequence[int],
+        tokens: int,
+        width: int,
+        device: torch.device,
+        *,
+        last_layer: int | None = None,
+    ) -> None:
+        self.places = torch.tensor(starts, device=device)[:, None] + torch.arange(tokens, device=device)
         self.width = width
+        self.last_layer = last_layer
         self.layers = 0
         self.windows: set[int | None] = set()
-        self._masks: dict[tuple[int, int | None], Tensor] = {}
+        self._furthest = max(starts)
+        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
 
-    def mask(self, group: int, window: int | None, dtype: torch.dtype) -> Tensor:
+    def parts(self) -> Iterator[tuple[slice, int]]:
+        """Cut the tokens into parts, each with what it can see: little that is hidden is computed."""
+        tokens = self.places.shape[1]
+        for begin in range(0, tokens, _PART):
+            end = min(begin + _PART, tokens)
+            yield slice(begin, end), min(self.width, self._furthest + end)
+
+    def mask(self, part: slice, width: int, group: int, window: int | None, dtype: torch.dtype) -> Tensor:
         """Let every token see the places up to its own, shape ``(rows, 1, group * tokens, width)``."""
-        if (group, window) not in self._masks:
-            keys = torch.arange(self.width, device=self.places.device)
-            hidden = keys > self.places[..., None]
+        key = (part.start, group, window)
+        if key not in self._masks:
+            keys, own = torch.arange(width, device=self.places.device), self.places[:, part, None]
+            hidden = keys > own
             if window is not None:
-                hidden |= keys <= self.places[..., None] - window
+                hidden |= keys <= own - window
             bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
             bias.masked_fill_(hidden, -torch.inf)
-            rows, tokens, width = bias.shape
+            rows, tokens, _ = bias.shape
             spread = bias[:, None, None].expand(rows, 1, group, tokens, width)
-            self._masks[group, window] = spread.reshape(rows, 1, group * tokens, width)
-        return self._masks[group, window]
+            self._masks[key] = spread.reshape(rows, 1, group * tokens, width)
+        return self._masks[key]
 
 
 class SlotMemory(Cache):
@@ -166,12 +198,27 @@ def attend(
             raise ModelError(message)
     call.layers += 1
     call.windows.add(sliding_window)
+    if call.layers == call.last_layer:
+        raise KeysWritten
+    return _attend_rows(call, query, key, value, scaling, sliding_window), None
+
+
+def _attend_rows(
+    call: SlotCall, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
+) -> Tensor:
     rows, heads, tokens, dim = query.shape
-    group = heads // key.shape[1]
-    folded = query.reshape(rows, key.shape[1], group * tokens, dim)
-    mask = call.mask(group, sliding_window, query.dtype)
-    output = functional.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
-    return output.reshape(rows, heads, tokens, -1).transpose(1, 2).contiguous(), None
+    shared, group = key.shape[1], heads // key.shape[1]
+    by_key = query.view(rows, shared, group, tokens, dim)
+    outputs = []
+    for part, width in call.parts():
+        folded = by_key[:, :, :, part].reshape(rows, shared, -1, dim)
+        mask = call.mask(part, width, group, window, query.dtype)
+        output = functional.scaled_dot_product_attention(
+            folded, key[:, :, :width], value[:, :, :width], attn_mask=mask, scale=scaling
+        )
+        outputs.append(output.view(rows, heads, part.stop - part.start, -1))
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+    return joined.transpose(1, 2).contiguous()
 
 
 def register() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trsr.models.slot_attention import ARGUMENT, SlotCall, SlotMemory
+from trsr.models.slot_attention import ARGUMENT, KeysWritten, SlotCall, SlotMemory
 
 Draw = Callable[[Tensor], Tensor]
 """Logits of one row, shape ``(1, vocabulary)``, to scores whose largest is the drawn token."""
@@ -63,6 +64,7 @@ class SlotEngine:
     def __init__(self, model: Any, rows: int) -> None:
         self._model = model
         self._budget = _CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS
+        self._layers: int = model.config.get_text_config().num_hidden_layers
         self.memory = SlotMemory(rows)
         self._held: list[_Ids] = [_NOTHING] * rows
         self._slots: list[_Slot] = []
@@ -124,8 +126,9 @@ class SlotEngine:
     def logits(self) -> Tensor:
         """Take the last token of every row under way; return float32 ``(rows under way, vocabulary)``."""
         ids = [[slot.last] for slot in self._slots]
-        places = [[slot.length] for slot in self._slots]
-        return self._forward(0, ids, places, max(places)[0] + 1)[:, -1].float()
+        starts = [slot.length for slot in self._slots]
+        self.last_call = SlotCall(starts, 1, max(starts) + 1, self._model.device)
+        return self._forward(0, ids, self.last_call)[:, -1].float()
 
     def take(self, tokens: Sequence[int]) -> None:
         """Give every row under way its next token."""
@@ -189,22 +192,22 @@ class SlotEngine:
                 [*body[start:].tolist(), *[0] * (longest - len(body) + start)]
                 for body, start in zip(taken, starts, strict=True)
             ]
-            places = [list(range(start, start + longest)) for start in starts]
-            self._forward(first, ids, places, max(map(len, taken)))
+            call = SlotCall(
+                starts, longest, max(map(len, taken)), self._model.device, last_layer=self._layers
+            )
+            with suppress(KeysWritten):
+                self._forward(first, ids, call)
             self.prompt_tokens_computed += sum(map(len, taken)) - sum(starts)
         self._held[first : first + len(taken)] = taken
         return len(taken)
 
-    def _forward(self, first: int, ids: list[list[int]], places: list[list[int]], width: int) -> Tensor:
+    def _forward(self, first: int, ids: list[list[int]], call: SlotCall) -> Tensor:
         device = self._model.device
-        positions = torch.tensor(places, device=device)
-        call = SlotCall(positions, width)
         self.memory.aim(first, call)
-        self.last_call = call
         # A mask of four axes is taken as it is, so that the model makes none of its own.
         output = self._model(
             input_ids=torch.tensor(ids, device=device),
-            position_ids=positions,
+            position_ids=call.places,
             attention_mask=torch.empty((1, 1, 1, 1), device=device),
             past_key_values=self.memory,
             use_cache=True,

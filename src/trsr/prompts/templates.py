@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -27,6 +27,12 @@ BUILT_IN: Final = Path(__file__).with_name("templates")
 _WORDS_FILE: Final = "domains.yaml"
 _VERSION: Final = re.compile(r"\A\ufeff?\{#-?\s*version:\s*(?P<version>[\w.-]+?)\s*-?#\}")
 _HASH_DIGITS: Final = 12
+
+
+SUMMARY_TEMPLATES: Final = ("system", "describe", "update", "combine")
+"""What writers with a language model read."""
+RANKING_TEMPLATES: Final = ("rank_prefix", "rank_suffix", "rank_compact_prefix", "rank_compact_suffix")
+"""What ranking models read."""
 
 
 class Templates:
@@ -114,6 +120,10 @@ class Templates:
         _, source, declared = self._read(name)
         digest = hash_value([source, self._words])
         return f"{declared}-{digest[:_HASH_DIGITS]}"
+
+    def versions(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the version of each named template."""
+        return {name: self.version(name) for name in names}
 
     def _path(self, file: str) -> Path:
         own = None if self.folder is None else self.folder / file

@@ -211,7 +211,7 @@ class Ranker:
         except (OSError, ValueError, RuntimeError) as error:
             message = f"{folder}: can't load the ranker's weights: {str(error).splitlines()[0]}; train again"
             raise ModelError(message) from error
-        ranker = cls(model.eval(), tokenizer, prompting, int(card["item_tokens"]), origin)
+        ranker = cls(model.eval(), tokenizer, prompting, card["item_tokens"], origin)
         _compare(ranker, card, folder)
         if isinstance(model, PeftModel):
             require_effect(model, [*ranker.prompt.prefix("", ()).ids, ranker.answers.yes])
@@ -238,8 +238,11 @@ def _settings(card: dict[str, Any], folder: Path) -> tuple[Prompting, Origin]:
     try:
         base = None if card["base"] is None else HuggingFaceModel.model_validate(card["base"])
         origin = Origin(card["kind"], card["identity"], base)
+        if not isinstance(card["item_tokens"], int) or not isinstance(card["adapter"], bool):
+            message = "item_tokens must be a number and adapter true or false"
+            raise TypeError(message)
         return Prompting.model_validate(card["prompting"]), origin
-    except (KeyError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError) as error:
         message = f"{folder / _CARD}: a setting is missing or wrong ({error}); train again"
         raise ArtifactError(message) from error
 

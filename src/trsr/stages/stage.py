@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trsr import __version__
 from trsr.artifacts import RunFolder, hash_path, hash_value
 from trsr.config import Config
 
@@ -58,6 +59,7 @@ class Stage:
         complete = folder.stages()
         return hash_value(
             {
+                "version": __version__,
                 "settings": self.settings(config),
                 "inputs": [hash_path(path) for path in self.inputs(config) if path.exists()],
                 "needs": {name: dict(complete[name].outputs) for name in self.needs if name in complete},

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trsr.artifacts import RunFolder, hash_path, read_parquet, write_parquet
+from trsr.artifacts import RunFolder, read_parquet, write_parquet
 from trsr.config import Config
 from trsr.data.catalogue import Catalogue
+from trsr.prompts.templates import SUMMARY_TEMPLATES, Templates
 from trsr.records import HISTORY, ITEM, USER, Usage
 from trsr.stages.stage import Say, Stage
 from trsr.summarize.summarizer import Summarizer
@@ -17,11 +18,8 @@ from trsr.summarize.table import to_frame
 def _settings(config: Config) -> Any:
     settings = config.model_dump(mode="json", include={"items", "summary"})
     settings["summary"].pop("store")
-    templates = config.prompt.templates
-    return settings | {
-        "domain": config.prompt.domain,
-        "templates": hash_path(templates) if templates is not None and templates.exists() else None,
-    }
+    templates = Templates(config.prompt.domain, config.prompt.templates)
+    return settings | {"templates": templates.versions(SUMMARY_TEMPLATES)}
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
@@ -33,7 +31,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     written = summarizer.summarize((user, catalogue.items(history)) for user, history in users)
     write_parquet(to_frame(written), folder.summaries)
     usage = sum((summary.usage for summary in written), Usage())
-    if usage.calls or usage.calls_reused:
+    if usage.prompt_tokens:
         say(
             f"  {usage.calls:,} calls made, {usage.calls_reused:,} answered from the store; "
             f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens"

@@ -9,6 +9,7 @@ from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.config import Config
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import load
+from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.fresh import fresh_ranker
 from trsr.ranking.training import fine_tune
 from trsr.records import Split
@@ -21,7 +22,11 @@ LOG: Final = "training_log.json"
 
 def _settings(config: Config) -> Any:
     settings = config.model_dump(mode="json", include={"seed", "items", "prompt", "model", "training"})
-    return settings | {"batch_tokens": config.evaluation.batch_tokens}
+    templates = Templates(config.prompt.domain, config.prompt.templates)
+    return settings | {
+        "batch_tokens": config.evaluation.batch_tokens,
+        "templates": templates.versions(RANKING_TEMPLATES),
+    }
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
