@@ -56,6 +56,11 @@ def test_rank_prints_the_summary_and_the_items(finished: Path) -> None:
         (("run", "--set", "training.epochs=0", "--set", "nothing=1"), "2 settings to mend"),
         (("prepare", "--set", "data={format: microlens, path: nowhere}"), "nowhere"),
         (("doctor", "nowhere"), "nowhere"),
+        (("run", "."), "give a configuration"),
+        (("run", "--set", "evaluation.ks=[]"), "evaluation.ks"),
+        (("run", "--set", "name=../away"), "name"),
+        (("rank", ".", "--user", "a", "--history", "b"), "either --user or --history"),
+        (("rank", ".", "--user", "a"), "not a run folder"),
     ],
 )
 def test_wrong_input_ends_with_one_message_and_code_2(
@@ -79,3 +84,26 @@ def test_a_failure_ends_with_code_1(tmp_path: Path) -> None:
 
 def test_an_unknown_option_is_a_usage_error() -> None:
     assert trsr("run", "--nothing").returncode == 2
+
+
+def test_a_place_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = trsr("prepare", "--out", tmp_path / "file" / "run")
+    assert done.returncode == 1
+    assert "can't be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_goes_by_the_files_window_and_by_the_flags_over_it(tmp_path: Path) -> None:
+    config = small_config_file(tmp_path, history__min=6, history__max=8)
+    assert "with at least 6 interactions" in trsr("doctor", config).stdout
+    assert "with at least 9 interactions" in trsr("doctor", config, "--min", 9, "--max", 20).stdout
+
+
+def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    command = "import trsr.cli as c; c.trsr.run = lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt); c.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "run"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 130
+    assert "run the same command to go on" in done.stderr

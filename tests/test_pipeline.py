@@ -15,6 +15,7 @@ from trsr.config import Config, load
 from trsr.config.summary import EndpointWriter
 from trsr.errors import ConfigError
 from trsr.pipeline import STAGES, run
+from trsr.prompts.templates import BUILT_IN
 
 ARTIFACTS = (
     "config.yaml", "dataset/items.parquet", "dataset/histories.parquet", "dataset/candidates.parquet",
@@ -120,6 +121,22 @@ def test_a_changed_setting_reruns_its_stage_and_what_reads_it(
     names = [stage.name for stage in STAGES]
     assert complete[: names.index(first_stage)] == names[: names.index(first_stage)]
     assert first_stage not in complete
+
+
+def test_a_changed_template_reruns_what_was_made_with_it(
+    finished: tuple[Config, RunFolder], tmp_path: Path
+) -> None:
+    own = tmp_path / "templates"
+    own.mkdir()
+    config = small_config(finished[1].path, prompt__templates=str(own))
+    before = {stage.name: stage.fingerprint(config, finished[1]) for stage in STAGES}
+    name = "rank_compact_suffix.jinja"
+    (own / name).write_text((BUILT_IN / name).read_text().replace("?", "Next?"))
+    after = {stage.name: stage.fingerprint(config, finished[1]) for stage in STAGES}
+    assert [name for name in before if before[name] != after[name]] == ["train"]
+    (own / "update.jinja").write_text((BUILT_IN / "update.jinja").read_text() + "Be brief.")
+    last = {stage.name: stage.fingerprint(config, finished[1]) for stage in STAGES}
+    assert [name for name in before if after[name] != last[name]] == ["summarize"]
 
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:
