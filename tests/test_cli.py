@@ -26,6 +26,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_without_a_configuration_the_demo_is_run(tmp_path: Path) -> None:
+    done = trsr("prepare", "--set", "data.users=60", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "demo" / "dataset" / "candidates.parquet").exists()
+
+
 def test_help_names_every_verb() -> None:
     done = trsr("--help")
     assert done.returncode == 0

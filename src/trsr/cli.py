@@ -47,6 +47,8 @@ OutFolder = Annotated[
 
 def _config(path: Path | None, settings: list[str] | None, out: Path | None) -> Config:
     overrides: dict[str, Any] = parse_overrides(settings or [])
+    if path is None:
+        overrides.setdefault("preset", "demo")
     if out is not None:
         overrides["out"] = str(out)
     return load(path, overrides)

@@ -54,6 +54,11 @@ def test_precedence_is_override_then_file_then_preset_then_default(tmp_path: Pat
     assert config.evaluation.ks == (3, 5, 10)
 
 
+def test_the_demo_preset_is_the_demo_example() -> None:
+    example = load(Path(__file__).parents[2] / "examples" / "demo.yaml")
+    assert load(overrides={"preset": "demo"}).model_copy(update={"preset": None}) == example
+
+
 def test_paper_preset_holds_the_papers_choices() -> None:
     config = load(overrides={"preset": "paper"})
     training = config.training

@@ -17,6 +17,12 @@ from trsr.config.summary import Prompting, Summarization
 from trsr.errors import ConfigError
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "demo": {
+        "name": "demo",
+        "data": {"format": "demo"},
+        "prompt": {"domain": "shopping", "item_fields": ["category", "title"], "item_tokens": 8},
+        "training": {"method": "full", "learning_rate": 1e-3, "batch_size": 40, "epochs": 4},
+    },
     "paper": {
         "history": {"min": 11, "max": 26},
         "candidates": {"negatives": 20, "sampler": "uniform"},
@@ -44,7 +50,7 @@ class Config(Section):
 
     name: str = Field("run", pattern=r"^\w[\w .-]*$")
     """Name of the run, shown in the report and, without `out`, the name of its folder."""
-    preset: Literal["paper"] | None = None
+    preset: Literal["demo", "paper"] | None = None
     """Named starting values; the file's own values go over them."""
     seed: int = 0
     """Seed of split, negatives, training and bootstrap."""
