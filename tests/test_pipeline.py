@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from small_run import small_config
 from trsr.artifacts import RunFolder
@@ -206,3 +207,22 @@ def test_a_whole_run_with_summaries_of_a_server(
     folder = run(small_config(tmp_path / "served", **changes), say=lambda line: None)
     assert folder.report.stat().st_size > 10_000
     assert "endpoint" in folder.report.read_text()
+
+
+def test_a_hugging_face_model_is_tuned_with_adapters_alone(tmp_path: Path, tiny_model_dir: Path) -> None:
+    model = {"kind": "huggingface", "path": str(tiny_model_dir)}
+    answers = one_token_words(tiny_model_dir)
+    config = small_config(
+        tmp_path / "tuned", model=model, training__epochs=1, prompt__answers=answers, prompt__max_tokens=512
+    )
+    folder = run(config, until="evaluate", say=lambda line: None)
+    assert (folder.model / "adapter_model.safetensors").exists()
+    assert not (folder.model / "model.safetensors").exists(), "the base model is named, not copied"
+    assert pl.read_parquet(folder.scores)["p_yes"].n_unique() > 1
+
+
+def one_token_words(model: Path) -> list[str]:
+    """Find two words that the tiny tokenizer has whole; it was made of so little text that yes may be two."""
+    vocabulary = AutoTokenizer.from_pretrained(model).get_vocab()
+    words = sorted(token[1:] for token in vocabulary if token.startswith("\u0120") and token[1:].isalpha())
+    return [word for word in words if len(word) > 2][:2]

@@ -24,7 +24,9 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     users = ", ".join(f"{counts.get(split, 0):,} {split}" for split in ("train", "valid", "test"))
     say(f"  {prepared.items.height:,} items; users: {users}")
     for finding in prepared.findings:
-        say(f"  {finding.action}: {finding.message}")
+        count = f"{finding.count:,}"
+        told = finding.message if count in finding.message else f"{count} {finding.message}"
+        say(f"  {finding.action}: {told}")
     return [folder.items, folder.histories, folder.candidates, folder.findings]
 
 
