@@ -2,6 +2,8 @@
 
 The plan lists every batch of every epoch in order, so a resumed run skips what
 was done by counting, and sees exactly the batches that an uninterrupted one sees.
+Where several processes train together (``torchrun``), each takes every so-manieth
+batch, and their gradients are averaged.
 """
 
 from __future__ import annotations
@@ -89,23 +91,30 @@ def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
     **settings
         Further fields of `transformers.TrainingArguments`.
     """
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,
         per_device_train_batch_size=1,
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        # A batch may be several forward passes under one backward pass, and not as many on every process: a
+        # forward pass must neither talk to the other processes nor guess which parameters come later.
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
         disable_tqdm=True,
         report_to="none",
         use_cpu=not torch.cuda.is_available(),
         logging_nan_inf_filter=False,
         **settings,
     )
+    # Several GPUs in one process would be handed several planned batches at once; torchrun uses them well.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class _Progress(TrainerCallback):
-    """One bar over the updates, with the latest loss; silent when not on a terminal."""
+    """One bar over the updates, with the latest loss; the main process shows it, on a terminal only."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -116,7 +125,11 @@ class _Progress(TrainerCallback):
     ) -> None:
         """Open the bar where training begins or goes on."""
         self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc=self._title, unit="step", disable=None
+            total=state.max_steps,
+            initial=state.global_step,
+            desc=self._title,
+            unit="step",
+            disable=None if state.is_world_process_zero else True,
         )
 
     def on_step_end(

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -55,16 +56,29 @@ class Example:
     candidates: tuple[int, ...]
 
 
-def plan_epochs(users: Sequence[EncodedUser], settings: Training, seed: int) -> list[list[Example]]:
+def plan_epochs(
+    users: Sequence[EncodedUser], settings: Training, seed: int, processes: int = 1
+) -> list[list[Example]]:
     """Plan every batch of every epoch.
 
     Each user is asked about the target and `settings.negatives` of the other
     candidates; epochs take these in turn, in an order of the user's own.
 
+    Parameters
+    ----------
+    users
+        Training users.
+    settings
+        How to train.
+    seed
+        Decides negatives and order.
+    processes
+        How many train together; an update takes `settings.accumulation` batches of each.
+
     Returns
     -------
     list
-        Batches of examples, the same number in every epoch.
+        Batches of examples, the same number of whole updates in every epoch.
     """
     generator = np.random.default_rng(seed)
     lengths = np.array([len(user.prefix) + max(map(len, user.suffixes)) for user in users])
@@ -73,7 +87,7 @@ def plan_epochs(users: Sequence[EncodedUser], settings: Training, seed: int) -> 
         for user in users
     ]
     size = max(1, settings.batch_size // (1 + settings.negatives))
-    multiple = min(settings.accumulation, len(users))
+    multiple = _accumulation(settings, len(users), processes) * processes
     plan = []
     for epoch in range(settings.epochs):
         for rows in shuffled_batches(lengths, size, generator, multiple):
@@ -99,6 +113,10 @@ def fine_tune(
 
     A run that was killed goes on from its last checkpoint in `folder` and ends with
     the weights of an uninterrupted one.
+
+    Under ``torchrun`` every process calls this with the same arguments and ends with
+    the same weights and log. W processes train as one does that accumulates W times as
+    many batches, and share `folder`, which the main process alone clears.
 
     Parameters
     ----------
@@ -135,11 +153,16 @@ def fine_tune(
     generator = np.random.default_rng(seed)
     encoded = ranker.encode(_some(train, settings.max_users, generator))
     validation = ranker.encode(_some(valid, settings.validation_users, generator))
-    plan = plan_epochs(encoded, settings, seed)
-    accumulation = min(settings.accumulation, len(encoded))
-    updates = len(plan) // settings.epochs // accumulation
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    count = processes.num_processes
+    plan = plan_epochs(encoded, settings, seed, count)
+    accumulation = _accumulation(settings, len(encoded), count)
+    updates = len(plan) // settings.epochs // (accumulation * count)
     start = [float(weight.detach().double().sum()) for weight in ranker.model.parameters()]
-    _clear_other_run(folder, [start, settings.model_dump(mode="json"), seed, encoded])
+    with processes.main_process_first():
+        if processes.is_main_process:
+            _clear_other_run(folder, [start, settings.model_dump(mode="json"), seed, count, encoded])
+        checkpoint = _last_checkpoint(folder)
     torch.manual_seed(seed)
     compact = ranker.origin.kind == COMPACT
     if settings.method == "lora" or (settings.method == "auto" and not compact):
@@ -152,8 +175,11 @@ def fine_tune(
         ranker.model.gradient_checkpointing_enable()
     arguments = _arguments(settings, folder, seed, accumulation, updates, bool(validation))
     trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens, settings.loss)
+    if processes.process_index:
+        # Dropout is the process's own; the weights are the main process's.
+        torch.manual_seed(seed + processes.process_index)
     with without_bars():
-        trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+        trainer.train(resume_from_checkpoint=checkpoint)
     trainer.restore_best()
     ranker.model.eval()
     return _history(trainer.state.log_history, updates)
@@ -193,26 +219,28 @@ class _RankingTrainer(PlannedTrainer):
         return functional.cross_entropy(logits, inputs["answers"].to(logits.device))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Rank the validation users; keep the weights when they are the best so far."""
+        """Rank the validation users, on every process; keep the weights when they are the best so far."""
         ranker = self._ranker
         scores = score(ranker.model, self._valid_users, ranker.answers, ranker.plan, self._batch_tokens)
         metrics = {_RECALL_SUM: recall_sum(scores, [user.target or 0 for user in self._valid_users])}
         earlier = [entry[_RECALL_SUM] for entry in self.state.log_history if _RECALL_SUM in entry]
         best = max(earlier, default=-1.0)
-        if metrics[_RECALL_SUM] > best:
+        if metrics[_RECALL_SUM] > best and self.accelerator.is_main_process:
             self._keep_best()
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def restore_best(self) -> None:
-        """Put the weights of the best epoch back into the model."""
-        if not self._best.exists():
-            return
-        kept = load_file(self._best)
-        with torch.no_grad():
-            for name, parameter in _trained(self._ranker.model):
-                parameter.copy_(kept[name])
+        """Put the weights of the best epoch back into the model, on every process."""
+        self.accelerator.wait_for_everyone()
+        if self._best.exists():
+            kept = load_file(self._best)
+            with torch.no_grad():
+                for name, parameter in _trained(self._ranker.model):
+                    parameter.copy_(kept[name])
+        # Who is done first may delete the folder.
+        self.accelerator.wait_for_everyone()
 
     @property
     def _best(self) -> Path:
@@ -249,6 +277,11 @@ def recall_sum(scores: Sequence[NDArray[np.float64]], targets: Sequence[int]) ->
         metrics = expected_metrics(above, tied, _SELECTION_KS)
         sums.append(sum(float(metrics[f"Recall@{k}"][0]) for k in _SELECTION_KS))
     return float(np.mean(sums))
+
+
+def _accumulation(settings: Training, users: int, processes: int) -> int:
+    """Return the batches of an update on each process: no more than there are users for."""
+    return max(1, min(settings.accumulation, users // processes))
 
 
 def _arguments(
