@@ -65,9 +65,10 @@ def cases(*, quick: bool) -> Iterator[Case]:
         for suffix in (40, 120):
             for prefix in (300, 800, 1500):
                 yield Case("score", model, prefix, suffix, 21)
-        for prefix in (300, 800) if model == "small" else (800,):
+        whole = ((300, 40), (800, 40), (1500, 40), (300, 120), (800, 120), (1500, 120))
+        for prefix, suffix in whole if model == "small" else ((800, 40),):
             for negatives in (1, 4, 20):
-                yield Case("train", model, prefix, 40, negatives + 1)
+                yield Case("train", model, prefix, suffix, negatives + 1)
     for suffix in (40, 120):
         for prefix in (300, 800, 1500):
             yield Case("score", "small", prefix, suffix, 101)
