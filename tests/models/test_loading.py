@@ -7,7 +7,7 @@ import torch
 
 from trsr.config.ranking import HuggingFaceModel
 from trsr.errors import ModelError
-from trsr.models.loading import choose_device, load_language_model, padding_id
+from trsr.models.loading import choose_device, load_language_model
 
 
 def settings(path: Path | str, dtype: str = "auto") -> HuggingFaceModel:
@@ -19,7 +19,6 @@ def test_a_local_model_is_named_by_its_content(tiny_model_dir: Path) -> None:
     assert loaded.identity.startswith("tiny-chat@folder-")
     assert not loaded.model.training
     assert loaded.model.dtype == torch.float32
-    assert padding_id(loaded.tokenizer) == loaded.tokenizer.pad_token_id
 
 
 def test_the_number_format_is_the_one_asked_for(tiny_model_dir: Path) -> None:

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trsr.errors import ModelError
 from trsr.models.compact import END, PAD, train_tokenizer
-from trsr.models.tokenization import PlainEncoder, TokenizerTokens, encode_plain, leading_ids
+from trsr.models.tokenization import PlainEncoder, TokenizerTokens, leading_ids
 
 LINES = ["cordless drill, 18V", "the red lamp", "blue mug for tea"]
 
@@ -30,7 +30,7 @@ CONTROL = {END, PAD, "<|im_end|>", "<tool>"}
 def test_control_tokens_in_data_come_out_as_plain_text(text: str) -> None:
     control = {TOKENIZER.convert_tokens_to_ids(token) for token in CONTROL}
     assert control & set(TOKENIZER(text).input_ids), "the tokenizer by itself must fall for it"
-    ids = encode_plain(TOKENIZER, [text])[0]
+    ids = PlainEncoder(TOKENIZER)([text])[0]
     assert not control & set(ids)
     assert TOKENIZER.decode(ids) == text
 
@@ -51,7 +51,7 @@ def test_pieces_of_the_vocabulary_that_are_control_tokens_are_broken_up() -> Non
     backend = Tokenizer(models.Unigram(pieces, unk_id=0))
     backend.add_special_tokens([AddedToken("</s>", special=True)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
-    ids = encode_plain(tokenizer, ["a</s>b"])[0]
+    ids = PlainEncoder(tokenizer)(["a</s>b"])[0]
     assert tokenizer.eos_token_id not in ids
     assert tokenizer.decode(ids).replace(" ", "") == "a</s>b"
 
@@ -60,13 +60,13 @@ def test_a_tokenizer_that_leaks_even_so_is_refused() -> None:
     backend = Tokenizer(models.WordLevel({"x": 0, "[UNK]": 1}, unk_token="[UNK]"))
     backend.add_special_tokens(["x"])
     with pytest.raises(ModelError, match=r"control tokens \['x'\] out of the plain text 'x'"):
-        encode_plain(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"), ["x"])
+        PlainEncoder(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"))(["x"])
 
 
 def test_letters_that_the_tokenizer_lacks_become_its_unknown_token() -> None:
     backend = Tokenizer(models.WordLevel({"x": 0, "[UNK]": 1}, unk_token="[UNK]"))
     backend.add_special_tokens(["[UNK]"])
-    assert encode_plain(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"), ["drill"]) == [
+    assert PlainEncoder(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"))(["drill"]) == [
         [1]
     ]
 

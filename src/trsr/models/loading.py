@@ -103,11 +103,3 @@ def without_bars() -> Iterator[None]:
 def place_model(model: nn.Module, place: torch.device) -> PreTrainedModel:
     """Move a model to its device and set it to evaluation."""
     return cast(PreTrainedModel, model.to(place).eval())
-
-
-def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id to fill rows with; what is padded on the right is never looked at."""
-    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token_id is not None:
-            return int(token_id)
-    return 0

@@ -119,11 +119,6 @@ class TokenizerTokens:
         return ""
 
 
-def encode_plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Encode texts as text, whatever they spell; `PlainEncoder` when more than one batch is to come."""
-    return PlainEncoder(tokenizer)(texts)
-
-
 def leading_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Return the special tokens that the tokenizer puts before a text, such as one that begins it."""
     special = set(tokenizer.all_special_ids)

@@ -26,7 +26,7 @@ from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import Prompting
 from trsr.errors import ArtifactError, ModelError
 from trsr.models.adapters import add_adapter, require_effect, save_base
-from trsr.models.loading import choose_device, load_language_model, padding_id, place_model, without_bars
+from trsr.models.loading import choose_device, load_language_model, place_model, without_bars
 from trsr.models.tokenization import PlainEncoder, TokenizerTokens, leading_ids
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
@@ -112,7 +112,6 @@ class Ranker:
         self.answers: Answers = find_answers(
             encoder, self.prompt.slot(), prompting.answers, tokenizer.unk_token_id
         )
-        self.padding = padding_id(tokenizer)
 
     def adapt(self, settings: Lora) -> None:
         """Put fresh adapters onto the model; only they will be trained.
