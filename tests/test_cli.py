@@ -108,7 +108,7 @@ def test_doctor_goes_by_the_files_window_and_by_the_flags_over_it(tmp_path: Path
 
 def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:
     interrupt = "lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)"
-    command = f"import trsr.cli as c; c.trsr.run = {interrupt}; c.main()"
+    command = f"import trsr, trsr.cli as c; trsr.run = {interrupt}; c.main()"
     done = subprocess.run(
         [sys.executable, "-c", command, "run"], capture_output=True, text=True, cwd=tmp_path
     )

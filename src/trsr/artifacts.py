@@ -63,6 +63,7 @@ class RunFolder:
         self.items = self.path / "dataset" / "items.parquet"
         self.histories = self.path / "dataset" / "histories.parquet"
         self.candidates = self.path / "dataset" / "candidates.parquet"
+        self.background = self.path / "dataset" / "background.parquet"
         self.findings = self.path / "dataset" / "findings.json"
         self.summaries = self.path / "summaries.parquet"
         self.model = self.path / "model"

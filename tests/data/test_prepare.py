@@ -101,3 +101,29 @@ def test_a_target_that_was_taken_before_is_noted(tmp_path: Path) -> None:
     findings = prepare(Config(data=source, **rules)).findings
     repeated = [finding for finding in findings if finding.rule == "repeated-target"]
     assert [(finding.count, finding.examples) for finding in repeated] == [(1, ("user u07: item i3",))]
+
+
+def test_short_histories_are_background_and_count_for_popularity_alone(prepared: Prepared) -> None:
+    window = HistoryWindow(min=14, max=26)
+    config = Config(data=DemoData(users=400, items=100), history=window)
+    with_short = prepare(config)
+    assert with_short.background.height > 0
+    assert with_short.background["item_ids"].list.len().is_between(2, 13).all()
+    assert not set(with_short.background["user_id"]) & set(with_short.histories["user_id"])
+    without = prepare(config.model_copy(update={"history": window.model_copy(update={"background": False})}))
+    assert without.background.height == 0
+    assert without.histories.equals(with_short.histories)
+    assert without.candidates.equals(with_short.candidates)
+
+
+def test_background_of_a_split_by_time_ends_before_the_first_measured_target() -> None:
+    config = Config(
+        data=DemoData(users=400, items=100), history=HistoryWindow(min=14, max=26), split=SplitRule(by="time")
+    )
+    every = generate(config.data).histories
+    prepared = prepare(config)
+    last = every.select("user_id", pl.col("times").list.last().alias("last"))
+    measured = prepared.histories.filter(pl.col("split") != "train").join(last, on="user_id")["last"].min()
+    background = prepared.background.join(last, on="user_id")["last"]
+    assert len(background) > 0
+    assert background.max() < measured

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trsr.config.data import HistoryWindow
-from trsr.data.window import apply_window
+from trsr.data.window import apply_window, too_short
 
 SCHEMA = {"user_id": pl.String, "item_ids": pl.List(pl.String), "times": pl.List(pl.Int64)}
 
@@ -47,3 +47,15 @@ def test_every_user_is_kept_or_counted(lengths: list[int]) -> None:
     dropped = sum(finding.count for finding in findings if finding.action == "dropped")
     assert kept.height + dropped == len(lengths)
     assert all(11 <= length <= 26 for length in kept["item_ids"].list.len())
+
+
+def test_histories_below_the_window_are_those_that_still_have_a_transition() -> None:
+    rows = [("a", 1), ("b", 2), ("c", 4), ("d", 5), ("e", 9)]
+    histories = pl.DataFrame(
+        {
+            "user_id": [user for user, _ in rows],
+            "item_ids": [[str(i) for i in range(n)] for _, n in rows],
+            "times": [list(range(n)) for _, n in rows],
+        }
+    )
+    assert too_short(histories, HistoryWindow(min=5, max=6))["user_id"].to_list() == ["b", "c"]

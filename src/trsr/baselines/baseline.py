@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
+
+from trsr.baselines.training_data import TrainingData
+
+Places = NDArray[np.int32]
+"""Items as their places in the catalogue."""
 
 
 class Baseline(Protocol):
-    """Scores candidates from histories, item texts and training data, never from a target to be predicted."""
+    """Learns from training users and the catalogue, then scores items for any history.
 
-    def score(self, items: pl.DataFrame, histories: pl.DataFrame, pairs: pl.DataFrame) -> NDArray[np.float64]:
-        """Score pairs of a user and a candidate; higher is better.
+    Nothing about the users who are measured reaches `fit`, except, for those who stop
+    early, the validation users that `TrainingData` holds.
+    """
+
+    def fit(self, data: TrainingData) -> None:
+        """Learn; called once, before `score`.
 
         Parameters
         ----------
-        items
-            The catalogue.
+        data
+            Training histories, the catalogue, and validation users to stop by.
+        """
+        ...
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
+    ) -> NDArray[np.float64]:
+        """Score candidates, or the whole catalogue; higher is better, no value is NaN.
+
+        Parameters
+        ----------
+        users
+            Ids; a system may draw chance from them and nothing else.
         histories
-            `USER`, `SPLIT`, `HISTORY` and `TARGET`; targets of training users only may be looked at.
-        pairs
-            `USER` and `ITEM`, users in one piece.
+            What each user took before, oldest first, as places in the catalogue; may be empty.
+        candidates
+            Places of each user's candidates, ``(n_users, n_candidates)``; None for every item
+            of the catalogue. A pair's score is the same either way and whatever other users
+            are asked about (floats within 1e-5).
 
         Returns
         -------
         numpy.ndarray
-            In the order of the pairs, ``(n_pairs,)``.
+            ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
         """
         ...

@@ -133,6 +133,8 @@ class HistoryWindow(Section):
     """Users with fewer interactions are left out, and counted."""
     max: int = Field(26, ge=2)
     """Longer histories keep their newest `max` interactions, and are counted."""
+    background: bool = True
+    """Models learn from the histories that are too short to take part, too; nobody is measured on them."""
 
     @model_validator(mode="after")
     def _ordered(self) -> HistoryWindow:

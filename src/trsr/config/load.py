@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow, ItemText, SplitRule
+from trsr.config.experiments import Comparison, Fusion
 from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
 from trsr.config.section import Section
 from trsr.config.summary import Prompting, Summarization
@@ -53,7 +54,7 @@ class Config(Section):
     preset: Literal["demo", "paper"] | None = None
     """Named starting values; the file's own values go over them."""
     seed: int = 0
-    """Seed of split, negatives, training and bootstrap."""
+    """Seed of split, negatives and bootstrap, and of training unless `training.seed` is given."""
     out: Path | None = None
     """The run folder; null: `runs/NAME`."""
     data: DataSource = DemoData()
@@ -74,13 +75,22 @@ class Config(Section):
     """The model that answers yes or no."""
     training: Training = Training()
     """How it is fine-tuned."""
+    fusion: Fusion = Fusion()
+    """The fused ranker."""
     evaluation: Evaluation = Evaluation()
     """What is measured."""
+    comparison: Comparison = Comparison()
+    """What `trsr compare` puts into one table."""
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return self.out if self.out is not None else Path("runs") / self.name
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of everything that is trained."""
+        return self.seed if self.training.seed is None else self.training.seed
 
     @property
     def ranking_fields(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trsr.config.experiments import BaselineName
 from trsr.config.section import Section
 
 
@@ -89,6 +90,9 @@ class Training(Section):
     """`auto`: bfloat16 on a GPU that has it, else float32."""
     gradient_checkpointing: bool = False
     """Less memory for more time."""
+    seed: int | None = None
+    """Seed of initial weights, order and drawn negatives; null: the run's seed. Split and candidates follow
+    the run's seed, so that several trainings are measured on the same users."""
     max_users: int | None = Field(None, ge=1)
     """Train on this many users at most, chosen by the seed."""
     validation_users: int | None = Field(None, ge=1)
@@ -102,7 +106,7 @@ class Evaluation(Section):
     """Cut-offs of Recall, MRR and NDCG."""
     bootstrap: int = Field(1000, ge=100)
     """Resamples of users for the 95% intervals."""
-    baselines: tuple[Literal["random", "popularity", "tfidf"], ...] = ("random", "popularity", "tfidf")
+    baselines: tuple[BaselineName, ...] = ("random", "popularity", "tfidf")
     """Systems that stand in the same table as a floor."""
     batch_tokens: int = Field(16384, ge=256)
     """Tokens a scoring batch, padding included."""

@@ -25,7 +25,11 @@ _Floats = NDArray[np.float64]
 
 
 def draw_candidates(
-    histories: pl.DataFrame, items: pl.DataFrame, rule: CandidateRule, seed: int
+    histories: pl.DataFrame,
+    items: pl.DataFrame,
+    rule: CandidateRule,
+    seed: int,
+    background: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Draw negatives for every user and shuffle the target among them.
 
@@ -44,6 +48,8 @@ def draw_candidates(
         How many negatives, and how they are drawn.
     seed
         The run's seed.
+    background
+        Histories that count for popularity beside those of training users.
 
     Returns
     -------
@@ -56,7 +62,7 @@ def draw_candidates(
         When the catalogue is too small for a user's negatives.
     """
     ids = items[ITEM].unique().sort()
-    counts = training_counts(histories, ids.to_list())
+    counts = training_counts(histories, ids.to_list(), background)
     weights = (counts + 1 if rule.sampler == "popularity" else np.ones_like(counts)).astype(np.float64)
     taken = _taken(histories, ids)
     _refuse_small_catalogue(histories[USER], taken, len(ids), rule.negatives)

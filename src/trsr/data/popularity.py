@@ -8,11 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trsr.records import HISTORY, ITEM, SPLIT, TARGET, Split
+from trsr.records import HISTORY, ITEM, ITEMS, SPLIT, TARGET, Split
 
 
-def training_counts(histories: pl.DataFrame, item_ids: Sequence[str]) -> NDArray[np.int64]:
-    """Count items over histories and targets of training users.
+def training_counts(
+    histories: pl.DataFrame, item_ids: Sequence[str], background: pl.DataFrame | None = None
+) -> NDArray[np.int64]:
+    """Count items over histories and targets of training users, and over background histories.
 
     Users of the other splits count nothing, so that no target that is to be
     predicted shows in the counts.
@@ -23,6 +25,8 @@ def training_counts(histories: pl.DataFrame, item_ids: Sequence[str]) -> NDArray
         `SPLIT`, `HISTORY` and `TARGET`.
     item_ids
         The catalogue.
+    background
+        `ITEMS` of users who only ever train; see `Prepared.background`.
 
     Returns
     -------
@@ -38,6 +42,8 @@ def training_counts(histories: pl.DataFrame, item_ids: Sequence[str]) -> NDArray
     taken = histories.filter(pl.col(SPLIT) == Split.TRAIN).select(
         pl.concat_list(HISTORY, TARGET).explode().alias(ITEM)
     )
+    if background is not None:
+        taken = pl.concat([taken, background.select(pl.col(ITEMS).explode().alias(ITEM))])
     counts = taken.group_by(ITEM).len("count")
     catalogue = pl.DataFrame({ITEM: pl.Series(item_ids, dtype=pl.String)})
     joined = catalogue.join(counts, on=ITEM, how="left", maintain_order="left")

@@ -12,9 +12,9 @@ from trsr.config import Config
 from trsr.data.negatives import draw_candidates
 from trsr.data.read import read
 from trsr.data.split import split_users
-from trsr.data.window import apply_window
+from trsr.data.window import apply_window, too_short
 from trsr.errors import ArtifactError, DataError
-from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, USER, Finding
+from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, TIMES, USER, Finding, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ class Prepared:
     candidates
         `USER`, `SPLIT`, `TARGET`, `CANDIDATES` (the target among them), and the seed
         and the sampler that they were drawn with, in the same order.
+    background
+        `USER` and `ITEMS`, oldest first: users whom the window leaves out as too short. Models learn
+        from them; nobody is measured on them.
     findings
         What was noticed, repaired or left out on the way.
     """
@@ -37,6 +40,7 @@ class Prepared:
     items: pl.DataFrame
     histories: pl.DataFrame
     candidates: pl.DataFrame
+    background: pl.DataFrame
     findings: tuple[Finding, ...]
 
 
@@ -78,9 +82,10 @@ def prepare(config: Config) -> Prepared:
         pl.col(ITEMS).list.head(last).alias(HISTORY),
         pl.col(ITEMS).list.last().alias(TARGET),
     )
-    candidates = draw_candidates(histories, dataset.items, config.candidates, config.seed)
+    background = _background(dataset.histories, divided, config)
+    candidates = draw_candidates(histories, dataset.items, config.candidates, config.seed, background)
     findings = (*noticed, *windowed, *_repeated_targets(histories))
-    return Prepared(dataset.items, histories, candidates, findings)
+    return Prepared(dataset.items, histories, candidates, background, findings)
 
 
 def save(prepared: Prepared, folder: RunFolder) -> None:
@@ -88,6 +93,7 @@ def save(prepared: Prepared, folder: RunFolder) -> None:
     write_parquet(prepared.items, folder.items)
     write_parquet(prepared.histories, folder.histories)
     write_parquet(prepared.candidates, folder.candidates)
+    write_parquet(prepared.background, folder.background)
     write_json([asdict(finding) for finding in prepared.findings], folder.findings)
 
 
@@ -99,9 +105,9 @@ def load(folder: RunFolder) -> Prepared:
     ArtifactError
         When a file is missing or damaged.
     """
-    items, histories, candidates = (
+    items, histories, candidates, background = (
         read_parquet(folder.require(path, "prepare"))
-        for path in (folder.items, folder.histories, folder.candidates)
+        for path in (folder.items, folder.histories, folder.candidates, folder.background)
     )
     path = folder.require(folder.findings, "prepare")
     try:
@@ -110,7 +116,19 @@ def load(folder: RunFolder) -> Prepared:
     except (ValueError, TypeError, KeyError) as error:
         message = f"{path}: not a list of findings ({error}); run `trsr prepare` again"
         raise ArtifactError(message) from error
-    return Prepared(items, histories, candidates, findings)
+    return Prepared(items, histories, candidates, background, findings)
+
+
+def _background(histories: pl.DataFrame, divided: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Find the users who only train; when the split goes by time, only what came before it."""
+    if not config.history.background:
+        return histories.clear().select(USER, ITEMS)
+    short = too_short(histories, config.history)
+    if config.split.by == "time":
+        measured = divided.filter(pl.col(SPLIT) != Split.TRAIN)
+        first = measured.select(pl.col(TIMES).list.last().min()).item()
+        short = short.filter(pl.col(TIMES).list.last() < first)
+    return short.select(USER, ITEMS).sort(USER)
 
 
 def _repeated_targets(histories: pl.DataFrame) -> tuple[Finding, ...]:

@@ -10,6 +10,30 @@ from trsr.records import ITEMS, TIMES, USER, Finding
 _EXAMPLES = 5
 
 
+def too_short(histories: pl.DataFrame, window: HistoryWindow) -> pl.DataFrame:
+    """Return the histories that the window leaves out but that still tell what follows what.
+
+    Parameters
+    ----------
+    histories
+        `USER`, `ITEMS` and `TIMES`, oldest first.
+    window
+        Fewest interactions of those who take part.
+
+    Returns
+    -------
+    polars.DataFrame
+        The same columns; each history has 2 interactions or more.
+
+    Examples
+    --------
+    >>> rows = {"user_id": ["u", "v", "w"], "item_ids": [["a", "b", "c"], ["a", "b"], ["a"]]}
+    >>> too_short(pl.DataFrame(rows), HistoryWindow(min=3, max=9))["user_id"].to_list()
+    ['v']
+    """
+    return histories.filter(pl.col(ITEMS).list.len().is_between(2, window.min - 1))
+
+
 def apply_window(histories: pl.DataFrame, window: HistoryWindow) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
     """Leave out histories that are too short and cut those that are too long to their newest part.
 

@@ -22,12 +22,17 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     save(prepared, folder)
     counts = dict(prepared.histories.group_by(SPLIT).len().iter_rows())
     users = ", ".join(f"{counts.get(split, 0):,} {split}" for split in ("train", "valid", "test"))
-    say(f"  {prepared.items.height:,} items; users: {users}")
+    learnt = (
+        f"; {prepared.background.height:,} shorter histories to learn from"
+        if prepared.background.height
+        else ""
+    )
+    say(f"  {prepared.items.height:,} items; users: {users}{learnt}")
     for finding in prepared.findings:
         count = f"{finding.count:,}"
         told = finding.message if count in finding.message else f"{count} {finding.message}"
         say(f"  {finding.action}: {told}")
-    return [folder.items, folder.histories, folder.candidates, folder.findings]
+    return [folder.items, folder.histories, folder.candidates, folder.background, folder.findings]
 
 
 STAGE = Stage(

@@ -47,7 +47,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         valid,
         config.training,
         folder.checkpoints / "fine_tuning",
-        config.seed,
+        config.training_seed,
         config.evaluation.batch_tokens,
     )
     say(f"  prompts: {ranker.plan.reason}")

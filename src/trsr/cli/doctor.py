@@ -1,0 +1,37 @@
+"""The command that examines data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trsr.config import load
+
+
+def doctor(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Folder, file or YAML configuration to examine.")
+    ],
+    min_history: Annotated[
+        int | None,
+        typer.Option("--min", help="Shortest history that takes part [default: the file's, or 11]."),
+    ] = None,
+    max_history: Annotated[
+        int | None,
+        typer.Option("--max", help="Longest; longer keep their newest [default: the file's, or 26]."),
+    ] = None,
+) -> None:
+    """Say what is wrong with data: bad rows, unknown items, empty texts; and who survives each rule."""
+    from trsr.data import doctor as examiner  # noqa: PLC0415  polars stays out of `trsr --help`
+
+    is_config = path.suffix.lower() in (".yaml", ".yml")
+    given = {"history.min": min_history, "history.max": max_history}
+    config = load(
+        path if is_config else None, {key: value for key, value in given.items() if value is not None}
+    )
+    if path.is_file() and not is_config:
+        typer.echo(f"examining the folder of {path.name}")
+    source = config.data if is_config else examiner.detect(path)
+    typer.echo(examiner.render(examiner.examine(source, config.history)))

@@ -1,0 +1,1 @@
+"""Experiments: many systems or many settings, measured side by side."""
