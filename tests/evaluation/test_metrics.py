@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from trsr.errors import DataError
-from trsr.evaluation.metrics import expected_metrics, place_target
+from trsr.evaluation.catalogue import catalogue_metrics, place_in_catalogue
+from trsr.evaluation.metrics import (
+    AUC,
+    Protocol,
+    expected_auc,
+    expected_metrics,
+    named,
+    place_target,
+    plain_name,
+)
 
 KS = (1, 3, 5, 10)
 
@@ -125,3 +135,62 @@ def test_agrees_with_ir_measures_where_there_is_no_tie() -> None:
         theirs = ir_measures.calc_aggregate(list(measures), qrels, run)
         for measure, name in measures.items():
             assert mine[name].mean() == pytest.approx(theirs[measure], abs=1e-9), name
+
+
+def test_auc_by_hand() -> None:
+    assert expected_auc([0, 20, 10, 0, 3], [0, 0, 0, 20, 4], 20).tolist() == [1.0, 0.0, 0.5, 0.5, 0.75]
+
+
+def test_auc_with_nothing_to_compare_with_is_one_half() -> None:
+    assert expected_auc([0], [0], [0]).tolist() == [0.5]
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=6), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_auc_is_the_mean_over_all_orders_of_the_candidates(scores: list[int], at: int) -> None:
+    target = at % len(scores)
+    below = []
+    for order in itertools.permutations(range(len(scores))):
+        rank = sorted(order, key=lambda place: -scores[place]).index(target) + 1
+        below.append((len(scores) - rank) / (len(scores) - 1))
+    above, tied = place_target([scores], [target])
+    assert expected_auc(above, tied, len(scores) - 1)[0] == pytest.approx(np.mean(below))
+
+
+def test_auc_agrees_with_scikit_learn_with_and_without_ties() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.round(rng.random((50, 21)), 1)
+    target = rng.integers(0, 21, size=50)
+    got = expected_auc(*place_target(scores, target), 20)
+    want = [roc_auc_score(np.arange(21) == at, row) for row, at in zip(scores, target, strict=True)]
+    assert got == pytest.approx(want)
+
+
+def test_agrees_with_ir_measures_on_the_whole_catalogue() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.permuted(np.tile(np.arange(300.0), (60, 1)), axis=1)
+    target = rng.integers(0, 300, size=60)
+    histories = [rng.choice(np.setdiff1d(np.arange(300), [at]), 40, replace=False) for at in target]
+    qrels = [ir_measures.Qrel(str(user), str(item), 1) for user, item in enumerate(target)]
+    run = [
+        ir_measures.ScoredDoc(str(user), str(item), float(row[item]))
+        for user, row in enumerate(scores)
+        for item in np.setdiff1d(np.arange(300), histories[user])
+    ]
+    mine = catalogue_metrics(place_in_catalogue(scores, target, histories), (10, 50))
+    for k in (10, 50):
+        measures = {
+            ir_measures.R @ k: f"Recall@{k}",
+            ir_measures.RR @ k: f"MRR@{k}",
+            ir_measures.nDCG @ k: f"NDCG@{k}",
+        }
+        theirs = ir_measures.calc_aggregate(list(measures), qrels, run)
+        for measure, name in measures.items():
+            assert mine[f"{name} (catalogue)"].mean() == pytest.approx(theirs[measure], abs=1e-9), name
+
+
+def test_protocols_never_share_a_name() -> None:
+    plain = {name: np.ones(1) for name in ("Recall@3", AUC)}
+    names = [*plain, *(name for protocol in Protocol for name in named(plain, protocol))]
+    assert len(set(names)) == 2 * (1 + len(Protocol))
+    assert {plain_name(name) for name in names} == set(plain)

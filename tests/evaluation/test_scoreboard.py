@@ -53,5 +53,7 @@ def test_json_is_of_the_form_of_metrics_json() -> None:
     assert written["systems"]["lm"]["test"] == {
         "users": 6,
         "tie_rate": 0.0,
-        "metrics": {name: {"mean": 1.0, "low": 1.0, "high": 1.0} for name in ("Recall@1", "MRR@1", "NDCG@1")},
+        "metrics": {
+            name: {"mean": 1.0, "low": 1.0, "high": 1.0} for name in ("Recall@1", "MRR@1", "NDCG@1", "AUC")
+        },
     }

@@ -1,4 +1,4 @@
-"""Recall, MRR and NDCG of one relevant item, per user, in expectation over the order of equal scores.
+"""Recall, MRR, NDCG and AUC of one relevant item, per user, in expectation over the order of equal scores.
 
 With one relevant item at rank ``r`` every metric at cut-off K is a gain ``g(r)``
 for ``r <= K`` and 0 beyond: 1 for Recall, ``1 / r`` for MRR, ``1 / log2(r + 1)``
@@ -6,11 +6,19 @@ for NDCG. When the target shares its score with ``t`` others and ``b`` are above
 its rank is any of ``b + 1 ... b + t + 1`` with equal chance, and the metric is the
 mean gain over these ranks. It is not the gain at the mean rank, which would turn
 two tied candidates at the cut-off into all or nothing.
+
+AUC is the share of other candidates that stand below the target, those with its
+score counted half: the chance that the target beats one drawn at random.
+
+A figure among sampled candidates, one in the whole catalogue and one of a two-stage
+ranking differ in kind. All but the first carry their `Protocol` in the metric's
+name, so that they can't end up in one column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -19,10 +27,46 @@ from numpy.typing import ArrayLike, NDArray
 from trsr.errors import DataError
 
 FAMILIES: Final = ("Recall", "MRR", "NDCG")
-"""Names of the metrics, without their cut-offs."""
+"""Names of the metrics that have cut-offs, without these."""
+
+AUC: Final = "AUC"
+"""Name of the metric without a cut-off."""
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
+
+
+class Protocol(StrEnum):
+    """Among what the target was ranked, where not among the frozen candidates."""
+
+    CATALOGUE = "catalogue"
+    """All items but the history."""
+    EXPECTED = "expected"
+    """The frozen candidates' figure in exact expectation over all draws of uniform negatives."""
+    TWO_STAGE = "two-stage"
+    """What a retriever proposed; a target that it missed counts 0."""
+
+
+def named(metrics: Mapping[str, _Floats], protocol: Protocol) -> dict[str, _Floats]:
+    """Say in the metrics' names how they were measured.
+
+    Examples
+    --------
+    >>> list(named({"Recall@3": np.ones(1)}, Protocol.CATALOGUE))
+    ['Recall@3 (catalogue)']
+    """
+    return {f"{name} ({protocol})": values for name, values in metrics.items()}
+
+
+def plain_name(metric: str) -> str:
+    """Return a metric's name without its protocol, for records that say elsewhere how it was measured.
+
+    Examples
+    --------
+    >>> plain_name("Recall@3 (catalogue)"), plain_name("AUC")
+    ('Recall@3', 'AUC')
+    """
+    return metric.partition(" (")[0]
 
 
 def place_target(scores: ArrayLike, target: ArrayLike) -> tuple[_Ints, _Ints]:
@@ -54,16 +98,45 @@ def place_target(scores: ArrayLike, target: ArrayLike) -> tuple[_Ints, _Ints]:
     """
     table = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     column = np.asarray(target, dtype=np.int64)
-    if np.isnan(table).any():
-        row = int(np.argwhere(np.isnan(table))[0, 0])
-        message = f"scores must be numbers, got NaN for user number {row}; a NaN has no place in a ranking"
-        raise DataError(message)
+    refuse_nan(table)
     own = np.take_along_axis(table, column[:, None], axis=1)
     return (table > own).sum(axis=1), (table == own).sum(axis=1) - 1
 
 
+def refuse_nan(scores: _Floats) -> None:
+    """Raise `DataError` when a score of ``(n_users, n_items)`` is NaN, naming the user's row."""
+    if np.isnan(scores).any():
+        row = int(np.argwhere(np.isnan(scores))[0, 0])
+        message = f"scores must be numbers, got NaN for user number {row}; a NaN has no place in a ranking"
+        raise DataError(message)
+
+
+def rank_gains(ks: Sequence[int]) -> dict[str, _Floats]:
+    """Give every metric's gain of the target's rank.
+
+    Parameters
+    ----------
+    ks
+        Cut-offs.
+
+    Returns
+    -------
+    dict[str, numpy.ndarray]
+        ``Recall@3`` and so on, family by family, each ``(max(ks),)``: the gain at rank 1, 2, ...;
+        beyond it all gains are 0.
+
+    Examples
+    --------
+    >>> rank_gains([1, 3])["MRR@1"].tolist()
+    [1.0, 0.0, 0.0]
+    """
+    ranks = np.arange(1, max(ks, default=0) + 1)
+    gains = dict(zip(FAMILIES, (np.ones(len(ranks)), 1 / ranks, 1 / np.log2(ranks + 1)), strict=True))
+    return {f"{family}@{k}": np.where(ranks <= k, gain, 0.0) for family, gain in gains.items() for k in ks}
+
+
 def expected_metrics(above: ArrayLike, tied: ArrayLike, ks: Sequence[int]) -> dict[str, _Floats]:
-    """Compute every metric per user.
+    """Compute every metric that has a cut-off, per user.
 
     Parameters
     ----------
@@ -88,12 +161,36 @@ def expected_metrics(above: ArrayLike, tied: ArrayLike, ks: Sequence[int]) -> di
     """
     first = np.asarray(above, dtype=np.int64)
     last = first + np.asarray(tied, dtype=np.int64) + 1
-    ranks = np.arange(1, max(ks, default=0) + 1)
-    gains = dict(zip(FAMILIES, (np.ones(len(ranks)), 1 / ranks, 1 / np.log2(ranks + 1)), strict=True))
     metrics = {}
-    for family, gain in gains.items():
+    for name, gain in rank_gains(ks).items():
         total = np.concatenate([[0.0], np.cumsum(gain)])
-        for k in ks:
-            within = total[np.minimum(last, k)] - total[np.minimum(first, k)]
-            metrics[f"{family}@{k}"] = within / (last - first)
+        within = total[np.minimum(last, len(gain))] - total[np.minimum(first, len(gain))]
+        metrics[name] = within / (last - first)
     return metrics
+
+
+def expected_auc(above: ArrayLike, tied: ArrayLike, others: ArrayLike) -> _Floats:
+    """Compute the AUC of one target, per user: ``(others - above - tied / 2) / others``.
+
+    Parameters
+    ----------
+    above
+        Candidates with a higher score than the target, ``(n_users,)``.
+    tied
+        Other candidates with the target's score, ``(n_users,)``.
+    others
+        Candidates beside the target, ``(n_users,)``, or one number for all.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n_users,)``; one half where there is nothing beside the target to compare with.
+
+    Examples
+    --------
+    >>> expected_auc([0, 1, 0], [0, 0, 20], 20).tolist()
+    [1.0, 0.95, 0.5]
+    """
+    count = np.asarray(others, dtype=np.float64)
+    below = count - np.asarray(above, dtype=np.float64) - np.asarray(tied, dtype=np.float64) / 2
+    return np.where(count > 0, below / np.maximum(count, 1), 0.5)

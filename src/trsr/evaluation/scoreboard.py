@@ -11,7 +11,7 @@ import polars as pl
 from trsr.config.data import CandidateRule
 from trsr.config.ranking import Evaluation
 from trsr.evaluation.intervals import Estimate, bootstrap_means
-from trsr.evaluation.user_metrics import TIED, user_metrics
+from trsr.evaluation.user_metrics import TIED, metric_names, user_metrics
 from trsr.records import SPLIT, USER
 
 
@@ -26,7 +26,7 @@ class Result:
     tie_rate
         Share of users whose target has the same score as another candidate.
     metrics
-        ``Recall@3`` and so on, each with its 95% interval.
+        ``Recall@3`` and so on, and ``AUC``, each with its 95% interval.
     """
 
     users: int
@@ -73,16 +73,16 @@ def summarise(per_user: pl.DataFrame, resamples: int, seed: int) -> Result:
     Parameters
     ----------
     per_user
-        As `user_metrics` gives it, of one split.
+        As `user_metrics` gives it, of one split; `TIED` may be a share of seeds.
     resamples
         Resamples of users.
     seed
         Seed of the resamples.
     """
-    values = per_user.drop(USER, SPLIT, TIED)
-    estimates = bootstrap_means(values.to_numpy(), resamples, seed)
-    tied = int((per_user[TIED] > 0).sum())
-    return Result(per_user.height, tied / per_user.height, dict(zip(values.columns, estimates, strict=True)))
+    names = metric_names(per_user)
+    estimates = bootstrap_means(per_user.select(names).to_numpy(), resamples, seed)
+    tied = float(per_user[TIED].clip(0, 1).sum())
+    return Result(per_user.height, tied / per_user.height, dict(zip(names, estimates, strict=True)))
 
 
 def to_json(systems: Mapping[str, Mapping[str, Result]], rule: CandidateRule) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike, NDArray
 
 from trsr.errors import DataError
-from trsr.evaluation.metrics import expected_metrics
+from trsr.evaluation.metrics import AUC, expected_auc, expected_metrics
 from trsr.records import CANDIDATES, ITEM, SCORE, SPLIT, TARGET, USER
 
 TIED: Final = "tied"
@@ -16,6 +18,7 @@ TIED: Final = "tied"
 
 _OWN: Final = "target_score"
 _ABOVE: Final = "above"
+_OTHERS: Final = "others"
 _PAIR: Final = [USER, ITEM]
 
 
@@ -36,7 +39,8 @@ def user_metrics(candidates: pl.DataFrame, scores: pl.DataFrame, ks: Sequence[in
     Returns
     -------
     polars.DataFrame
-        `USER`, `SPLIT`, `TIED`, then one column per metric, by rising user id.
+        `USER`, `SPLIT`, `TIED`, then one column per metric (``Recall@3`` and so on, ``AUC`` last), by
+        rising user id.
 
     Raises
     ------
@@ -71,13 +75,57 @@ def user_metrics(candidates: pl.DataFrame, scores: pl.DataFrame, ks: Sequence[in
         .agg(
             (pl.col(SCORE) > pl.col(_OWN)).sum().cast(pl.Int64).alias(_ABOVE),
             (pl.col(SCORE) == pl.col(_OWN)).sum().cast(pl.Int64).sub(1).alias(TIED),
+            pl.len().cast(pl.Int64).sub(1).alias(_OTHERS),
         )
         .sort(USER)
     )
-    metrics = expected_metrics(placed[_ABOVE].to_numpy(), placed[TIED].to_numpy(), ks)
-    return placed.select(USER, SPLIT, TIED).with_columns(
-        pl.Series(name, got) for name, got in metrics.items()
-    )
+    above, tied = placed[_ABOVE].to_numpy(), placed[TIED].to_numpy()
+    metrics = expected_metrics(above, tied, ks)
+    metrics[AUC] = expected_auc(above, tied, placed[_OTHERS].to_numpy())
+    return metrics_frame(placed[USER], placed[SPLIT], tied, metrics)
+
+
+def metrics_frame(
+    users: Sequence[str] | pl.Series,
+    splits: Sequence[str] | pl.Series,
+    tied: ArrayLike,
+    metrics: Mapping[str, NDArray[np.float64]],
+) -> pl.DataFrame:
+    """Put metrics that were computed user by user into the frame that all statistics work on.
+
+    Parameters
+    ----------
+    users, splits
+        Whose metrics they are, ``(n_users,)``.
+    tied
+        How many others share the target's score, ``(n_users,)``.
+    metrics
+        Name to values, each ``(n_users,)``.
+
+    Returns
+    -------
+    polars.DataFrame
+        `USER`, `SPLIT`, `TIED`, then one column per metric, by rising user id.
+
+    Examples
+    --------
+    >>> metrics_frame(["v", "u"], ["test", "test"], [0, 1], {"AUC": np.array([1.0, 0.5])})["AUC"].to_list()
+    [0.5, 1.0]
+    """
+    columns = [pl.Series(name, values, dtype=pl.Float64) for name, values in metrics.items()]
+    return pl.DataFrame(
+        [
+            pl.Series(USER, users, dtype=pl.String),
+            pl.Series(SPLIT, splits, dtype=pl.String),
+            pl.Series(TIED, np.asarray(tied)),
+            *columns,
+        ]
+    ).sort(USER)
+
+
+def metric_names(per_user: pl.DataFrame) -> list[str]:
+    """Names of the metrics in a frame of `metrics_frame`'s form."""
+    return [name for name in per_user.columns if name not in (USER, SPLIT, TIED)]
 
 
 def _refuse(pairs: pl.DataFrame, where: pl.Series | None, rule: str) -> None:
