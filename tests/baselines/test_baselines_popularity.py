@@ -1,19 +1,11 @@
-import polars as pl
+from baselines_shop import learnt_from, row
 
 from trsr.baselines.popularity import Popularity
 
-HISTORIES = pl.DataFrame(
-    {
-        "user_id": ["s", "t", "u"],
-        "split": ["train", "train", "test"],
-        "history": [["a", "b"], ["a"], ["c", "c"]],
-        "target": ["b", "a", "c"],
-    }
-)
 
-
-def test_counts_of_training_users_by_hand() -> None:
-    pairs = pl.DataFrame({"user_id": ["u"] * 4, "item_id": ["c", "a", "b", "d"]})
-    items = pl.DataFrame({"item_id": ["a", "b", "c", "d"], "title": [""] * 4})
-    # The test user's three takings of c count nothing.
-    assert Popularity().score(items, HISTORIES, pairs).tolist() == [0, 3, 2, 0]
+def test_counts_of_training_sequences_by_hand() -> None:
+    popularity = Popularity()
+    popularity.fit(learnt_from([[0, 1, 1], [0, 0]]))
+    # What the users who are asked about took counts nothing.
+    assert popularity.score(["u"], [row(2, 2)]).tolist() == [[3, 2, 0, 0]]
+    assert popularity.score(["u"], [row()], row(2, 1)[None]).tolist() == [[0, 2]]

@@ -1,21 +1,29 @@
 """What holds for every baseline, and what each knows."""
 
+import tracemalloc
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import polars as pl
 import pytest
 
-from trsr.baselines.score import score
+from trsr.baselines import score as module
+from trsr.baselines.baseline import Baseline
+from trsr.baselines.score import open_baseline, score_candidates, score_catalogue
+from trsr.baselines.sequential import SEQUENTIAL_NAMES
+from trsr.baselines.training_data import places, training_data
 from trsr.config import Config
-from trsr.config.data import DemoData
+from trsr.config.data import CandidateRule, DemoData
+from trsr.config.experiments import BaselineName
 from trsr.config.ranking import Evaluation
+from trsr.data.negatives import draw_candidates
 from trsr.data.prepare import Prepared, prepare
 from trsr.evaluation.scoreboard import evaluate
 from trsr.evaluation.user_metrics import user_metrics
-from trsr.records import Split
 
-NAMES = ("random", "popularity", "tfidf")
+NAMES = ("random", "popularity", "itemknn", "tfidf", "bm25")
+HELD = pl.col("split") != "train"
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +31,20 @@ def prepared() -> Prepared:
     return prepare(Config(data=DemoData(users=800, items=200)))
 
 
+def learnt(name: str, prepared: Prepared, seed: int = 0) -> Baseline:
+    baseline = open_baseline(name, seed)
+    baseline.fit(training_data(prepared))
+    return baseline
+
+
+def scored(name: str, prepared: Prepared, seed: int = 0) -> pl.DataFrame:
+    return score_candidates(learnt(name, prepared, seed), prepared, prepared.candidates.filter(HELD))
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_candidate_of_the_wanted_splits_is_scored_once(name: str, prepared: Prepared) -> None:
-    scores = score(name, prepared, seed=0)
-    wanted = prepared.candidates.filter(pl.col("split") != "train")
+def test_every_candidate_is_scored_once(name: str, prepared: Prepared) -> None:
+    scores = scored(name, prepared)
+    wanted = prepared.candidates.filter(HELD)
     assert user_metrics(wanted, scores, (3,)).height == wanted.height
     assert scores.schema == {"user_id": pl.String, "item_id": pl.String, "score": pl.Float64}
     assert set(scores["user_id"]) == set(wanted["user_id"])
@@ -34,37 +52,83 @@ def test_every_candidate_of_the_wanted_splits_is_scored_once(name: str, prepared
 
 @pytest.mark.parametrize("name", NAMES)
 def test_targets_to_be_predicted_change_no_score(name: str, prepared: Prepared) -> None:
-    held = pl.col("split") != "train"
-    shuffled = prepared.histories.with_columns(
-        pl.when(held).then(pl.col("target").sample(fraction=1.0, shuffle=True, seed=1)).otherwise("target")
-    )
+    moved_targets = pl.when(HELD).then(pl.col("target").sample(fraction=1.0, shuffle=True, seed=1))
+    shuffled = prepared.histories.with_columns(moved_targets.otherwise("target"))
     assert not shuffled.equals(prepared.histories)
-    moved = replace(prepared, histories=shuffled)
-    assert score(name, moved, seed=0).equals(score(name, prepared, seed=0))
+    assert scored(name, replace(prepared, histories=shuffled)).equals(scored(name, prepared))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_order_of_candidates_changes_no_score(name: str, prepared: Prepared) -> None:
     turned = prepared.candidates.with_columns(pl.col("candidates").list.reverse()).reverse()
-    moved = replace(prepared, candidates=turned)
     pair = ["user_id", "item_id"]
-    assert score(name, moved, seed=0).sort(pair).equals(score(name, prepared, seed=0).sort(pair))
+    moved = scored(name, replace(prepared, candidates=turned)).sort(pair)
+    assert moved.equals(scored(name, prepared).sort(pair))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_catalogue_and_other_candidates_get_the_same_scores(
+    name: str, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CELLS_A_BATCH", 7 * prepared.items.height)
+    monkeypatch.setattr(module, "_USERS_A_BATCH", 11)
+    baseline = learnt(name, prepared)
+    rows = prepared.histories.filter(HELD)
+    ids = prepared.items["item_id"]
+    histories = places(rows["history"], ids)
+    parts = list(score_catalogue(baseline, rows["user_id"].to_list(), histories, prepared.items.height))
+    assert max(len(scores) for _, scores in parts) == 7
+    whole = np.concatenate([scores for _, scores in parts])
+    rule = CandidateRule(negatives=5, sampler="popularity")
+    other = draw_candidates(prepared.histories, prepared.items, rule, seed=0).filter(HELD)
+    sampled = score_candidates(baseline, prepared, other)
+    index = {item: place for place, item in enumerate(ids)}
+    row = {user: place for place, user in enumerate(rows["user_id"])}
+    expected = [whole[row[user], index[item]] for user, item, _ in sampled.iter_rows()]
+    assert sampled["score"].to_list() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_candidates_of_a_large_catalogue_are_scored_without_the_rest_of_it(name: str) -> None:
+    size, users = 50_000, 1000
+    titles = [f"thing {number % 97} of kind {number % 1009}" for number in range(size)]
+    items = pl.DataFrame({"item_id": [str(number) for number in range(size)], "title": titles})
+    lists = [list(map(str, row)) for row in np.random.default_rng(0).integers(0, size, (users, 30))]
+    taken = pl.col("item_ids")
+    frame = pl.DataFrame({"user_id": [f"u{number}" for number in range(users)], "item_ids": lists})
+    split = pl.lit("train").alias("split")
+    histories = frame.select("user_id", split, history=taken.list.head(8), target=taken.list.get(8))
+    candidates = frame.select("user_id", split, candidates=taken.list.slice(9), target=taken.list.get(9))
+    prepared = Prepared(items, histories, candidates, frame.clear(), ())
+    baseline = learnt(name, prepared)
+    tracemalloc.start()
+    scores = score_candidates(baseline, prepared, candidates)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert scores.height == users * 21
+    assert peak < users * size * 8 / 4, "all pairs of users and items would take 400 MB"
+
+
+def test_every_name_of_the_configuration_opens() -> None:
+    assert set(SEQUENTIAL_NAMES) == module.SEQUENTIAL
+    for name in get_args(BaselineName):
+        assert open_baseline(name, seed=0, embedding_model="somewhere") is not None
 
 
 def test_random_has_chance_level_and_follows_the_seed(prepared: Prepared) -> None:
-    everyone = tuple(Split)
-    first = score("random", prepared, seed=0, splits=everyone)
+    first = score_candidates(learnt("random", prepared), prepared, prepared.candidates)
     metrics = user_metrics(prepared.candidates, first, (3,))
     # Chance is 3 / 21 = .143; the standard error over about 770 users is .0126.
     assert metrics["Recall@3"].mean() == pytest.approx(3 / 21, abs=0.04)
-    assert not first.equals(score("random", prepared, seed=1, splits=everyone))
+    assert not first.equals(score_candidates(learnt("random", prepared, 1), prepared, prepared.candidates))
 
 
 def test_on_the_demo_data_the_floor_stands_in_the_expected_order(prepared: Prepared) -> None:
-    wanted = prepared.candidates.filter(pl.col("split") != "train")
+    wanted = prepared.candidates.filter(HELD)
     ndcg = {
         name: np.mean([r.metrics["NDCG@10"].mean for r in evaluate(wanted, scores, Evaluation(), 0).values()])
         for name in NAMES
-        for scores in [score(name, prepared, seed=0)]
+        for scores in [scored(name, prepared)]
     }
     assert ndcg["random"] < ndcg["popularity"] < ndcg["tfidf"]
+    assert ndcg["popularity"] < min(ndcg["itemknn"], ndcg["bm25"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from trsr.baselines.training_data import TrainingData
@@ -51,5 +52,20 @@ class Baseline(Protocol):
         -------
         numpy.ndarray
             ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsText(Baseline, Protocol):
+    """A baseline that compares texts alone, and so can score items that nobody has taken yet."""
+
+    def with_items(self, items: pl.DataFrame) -> ReadsText:
+        """Make a system that knows more items, with what was learnt from the catalogue.
+
+        Parameters
+        ----------
+        items
+            Text fields of the new items; their places follow those of the catalogue.
         """
         ...

@@ -1,72 +1,169 @@
-"""Scores of a baseline, by its name in the configuration."""
+"""Baselines by their names in the configuration, and their scores of many users."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, assert_never
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from trsr.baselines.baseline import Baseline
+from trsr.baselines.baseline import Baseline, Places
+from trsr.baselines.bm25 import Bm25
+from trsr.baselines.embeddings import Embeddings
+from trsr.baselines.item_neighbours import ItemNeighbours
 from trsr.baselines.popularity import Popularity
 from trsr.baselines.random import Random
 from trsr.baselines.text_similarity import TextSimilarity
+from trsr.baselines.training_data import candidate_places, places
+from trsr.config.experiments import BaselineName
 from trsr.data.prepare import Prepared
-from trsr.records import CANDIDATES, ITEM, SCORE, SPLIT, USER, Split
+from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, USER
 
-Name = Literal["random", "popularity", "tfidf"]
+SEQUENTIAL: Final[frozenset[BaselineName]] = frozenset(
+    ("ncf", "din", "caser", "gru4rec", "sasrec", "bert4rec", "sasrec_text")
+)
+"""Neural systems; these are trained with torch and can be saved."""
+
+_USERS_A_BATCH: Final = 4096
+_CELLS_A_BATCH: Final = 16_000_000
 
 
-def score(
-    name: Name,
-    prepared: Prepared,
-    *,
-    seed: int,
-    fields: Sequence[str] = (),
-    splits: Sequence[Split] = (Split.VALID, Split.TEST),
-) -> pl.DataFrame:
-    """Score the frozen candidates of some splits.
+def open_baseline(name: BaselineName, seed: int, embedding_model: str | None = None) -> Baseline:
+    """Make an untrained baseline.
 
     Parameters
     ----------
     name
-        Which baseline.
-    prepared
-        The run's data.
+        Its name in the configuration.
     seed
-        The run's seed.
-    fields
-        Text fields for baselines that read texts; empty for all.
-    splits
-        Whose candidates to score.
+        Seed of what it draws or trains.
+    embedding_model
+        Folder or hub id of the model of `embeddings`; the others don't need it.
 
-    Returns
-    -------
-    polars.DataFrame
-        `USER`, `ITEM` and `SCORE`.
+    Raises
+    ------
+    ConfigError
+        When `embeddings` has no model.
 
     Examples
     --------
-    >>> from trsr.config import Config
-    >>> from trsr.config.data import DemoData
-    >>> from trsr.data.prepare import prepare
-    >>> prepared = prepare(Config(data=DemoData(users=100, items=100)))
-    >>> score("popularity", prepared, seed=0).columns
-    ['user_id', 'item_id', 'score']
+    >>> type(open_baseline("tfidf", seed=0)).__name__
+    'TextSimilarity'
     """
-    wanted = prepared.candidates.filter(pl.col(SPLIT).is_in([split.value for split in splits]))
-    pairs = wanted.select(USER, pl.col(CANDIDATES).alias(ITEM)).explode(ITEM)
-    scores = _open(name, seed, fields).score(prepared.items, prepared.histories, pairs)
-    return pairs.with_columns(pl.Series(SCORE, scores, dtype=pl.Float64))
-
-
-def _open(name: Name, seed: int, fields: Sequence[str]) -> Baseline:
+    if name in SEQUENTIAL:
+        # torch is loaded only when a neural system is asked for.
+        opened: Baseline = importlib.import_module("trsr.baselines.sequential").open_sequential(name, seed)
+        return opened
     match name:
         case "random":
             return Random(seed)
         case "popularity":
             return Popularity()
+        case "itemknn":
+            return ItemNeighbours()
         case "tfidf":
-            return TextSimilarity(fields)
+            return TextSimilarity()
+        case "bm25":
+            return Bm25()
         case _:
-            assert_never(name)
+            return Embeddings(embedding_model)
+
+
+def score_candidates(baseline: Baseline, prepared: Prepared, candidates: pl.DataFrame) -> pl.DataFrame:
+    """Score any candidates of users of the run.
+
+    Parameters
+    ----------
+    baseline
+        A trained one.
+    prepared
+        The run's data.
+    candidates
+        `USER` and `CANDIDATES`, lists of one length.
+
+    Returns
+    -------
+    polars.DataFrame
+        `USER`, `ITEM` and `SCORE`, in the order of `candidates`.
+
+    Examples
+    --------
+    >>> from trsr.baselines.training_data import training_data
+    >>> from trsr.config import Config
+    >>> from trsr.config.data import DemoData
+    >>> from trsr.data.prepare import prepare
+    >>> prepared = prepare(Config(data=DemoData(users=100, items=100)))
+    >>> popularity = open_baseline("popularity", seed=0)
+    >>> popularity.fit(training_data(prepared))
+    >>> score_candidates(popularity, prepared, prepared.candidates.head(2)).shape
+    (42, 3)
+    """
+    ids = prepared.items[ITEM]
+    asked = candidates.select(USER, CANDIDATES).join(
+        prepared.histories.select(USER, HISTORY), on=USER, how="left", maintain_order="left"
+    )
+    histories = places(asked[HISTORY], ids)
+    scores = score_places(
+        baseline, asked[USER].to_list(), histories, candidate_places(asked[CANDIDATES], ids)
+    )
+    pairs = asked.select(USER, pl.col(CANDIDATES).alias(ITEM)).explode(ITEM)
+    return pairs.with_columns(pl.Series(SCORE, scores.ravel(), dtype=pl.Float64))
+
+
+def score_places(
+    baseline: Baseline, users: Sequence[str], histories: Sequence[Places], candidates: Places
+) -> NDArray[np.float64]:
+    """Score candidates given as places in the catalogue, in batches of users.
+
+    Parameters
+    ----------
+    baseline
+        A trained one.
+    users
+        Their ids.
+    histories
+        What they took before.
+    candidates
+        ``(n_users, n_candidates)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n_users, n_candidates)``.
+    """
+    scores = np.empty(candidates.shape)
+    for start in range(0, len(users), _USERS_A_BATCH):
+        part = slice(start, start + _USERS_A_BATCH)
+        scores[part] = baseline.score(users[part], histories[part], candidates[part])
+    return scores
+
+
+def score_catalogue(
+    baseline: Baseline, users: Sequence[str], histories: Sequence[Places], n_items: int
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Score every item of the catalogue, in batches of users that fit into memory.
+
+    Parameters
+    ----------
+    baseline
+        A trained one.
+    users
+        Their ids.
+    histories
+        What they took before.
+    n_items
+        Size of the catalogue.
+
+    Yields
+    ------
+    tuple[slice, numpy.ndarray]
+        Which of the users, and their scores, ``(n_users_of_the_batch, n_items)``; 128 MB at most, or
+        one user.
+    """
+    size = max(1, _CELLS_A_BATCH // max(1, n_items))
+    for start in range(0, len(users), size):
+        part = slice(start, min(start + size, len(users)))
+        yield part, baseline.score(users[part], histories[part])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trsr.config.section import Section
 
@@ -47,6 +47,8 @@ class Comparison(Section):
         "bert4rec", "sasrec_text",
     )  # fmt: skip
     """Systems without a language model."""
+    embedding_model: str | None = None
+    """Folder or hub id of the sentence-transformers model of the baseline `embeddings`."""
     language_models: tuple[LanguageModelName, ...] = ("tallrec", "hierarchical", "recurrent")
     """Forms of the language model; each is fine-tuned once a seed."""
     fused: bool = True
@@ -57,3 +59,12 @@ class Comparison(Section):
     """Training seeds; split and candidates stay those of the run's seed."""
     retrieve: int = Field(100, ge=2)
     """Items that the best retriever hands to the language model in the two-stage ranking of the catalogue."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Comparison:
+        for name in ("baselines", "language_models", "samplers", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                message = f"{name} must name each once, got {', '.join(map(str, values))}"
+                raise ValueError(message)
+        return self

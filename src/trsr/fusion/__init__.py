@@ -1,1 +1,1 @@
-"""The fused ranker: the language model and other systems, joined by what validation says."""
+"""The fused ranker: the language model's p(yes) and the scores of other systems, joined by learnt weights."""

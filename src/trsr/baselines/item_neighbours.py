@@ -1,0 +1,55 @@
+"""Scores by what is taken together: ItemKNN over training sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from trsr.baselines.baseline import Places
+from trsr.baselines.profiles import history_rows, products
+from trsr.baselines.training_data import TrainingData
+
+# On validation users of MicroLens and Amazon Industrial, decays from 0.7 to 0.9, a shrunk cosine and
+# conditional probabilities were within .01 NDCG of these values; a back-off from 0.01 on took .01 and more.
+_DECAY: Final = 0.8
+_BACK_OFF: Final = 1e-4
+
+
+class ItemNeighbours:
+    """Cosine of co-occurrence with each item of the history; newer items weigh more.
+
+    Two items occur together when one sequence holds both. The likeness to an item of the history counts
+    0.8 to the power of that item's age. Popularity, far below any likeness, orders the items that were
+    never seen together with the history. Source: Deshpande and Karypis, Item-based top-N recommendation
+    algorithms, TOIS 2004.
+    """
+
+    def __init__(self) -> None:
+        self._likeness = sparse.csr_array((0, 0))
+        self._back_off = np.empty(0)
+
+    def fit(self, data: TrainingData) -> None:
+        """Count what training sequences hold together; see `Baseline`."""
+        n_items = data.items.height
+        taken = history_rows(data.sequences, n_items)
+        taken.data[:] = 1.0
+        together = sparse.csr_array(taken.T @ taken)
+        norms = np.sqrt(together.diagonal())
+        together.setdiag(0)
+        together.eliminate_zeros()
+        together.data /= np.repeat(norms, np.diff(together.indptr)) * norms[together.indices]
+        self._likeness = together
+        counts = data.counts
+        self._back_off = _BACK_OFF * counts / counts.max(initial=1)
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
+    ) -> NDArray[np.float64]:
+        """Add up the candidates' likeness to the history's items; see `Baseline`."""
+        recent = history_rows(histories, len(self._back_off), _DECAY)
+        back_off = self._back_off[None, :] if candidates is None else self._back_off[candidates]
+        return products(recent, self._likeness, candidates) + back_off

@@ -1,0 +1,192 @@
+"""The one training loop: epochs of shuffled batches until validation users stop it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from trsr.baselines.sequential.batches import by_length, pad, prefixes
+from trsr.baselines.sequential.negatives import NegativeDraw
+from trsr.baselines.sequential.network import Network
+from trsr.errors import ModelError
+
+_LARGEST_GRADIENT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """How a system was trained, to be read beside its figures.
+
+    Parameters
+    ----------
+    examples
+        Targets in one epoch.
+    negatives
+        What targets were told from, in words.
+    epochs
+        Epochs run.
+    best_epoch
+        The epoch whose weights were kept.
+    seconds
+        Wall time.
+    validation
+        The kept weights' figure by `Validation`; NaN without validation users.
+    """
+
+    examples: int
+    negatives: str
+    epochs: int
+    best_epoch: int
+    seconds: float
+    validation: float
+
+
+def train(
+    network: Network,
+    sequences: Sequence[NDArray[np.int32]],
+    counts: torch.Tensor,
+    validate: Callable[[], float],
+    seed: int,
+    title: str,
+) -> TrainingRecord:
+    """Train in place, and leave the weights of the epoch that `validate` liked best.
+
+    Parameters
+    ----------
+    network
+        A new one, on its device.
+    sequences
+        What users took, oldest first, each with 2 items or more.
+    counts
+        How often training saw each item, ``(n_items,)``, on the network's device.
+    validate
+        Measures the network as it is; higher is better, NaN when there is nothing to measure by, and then
+        the last epoch is kept.
+    seed
+        Of batches and negatives; dropout draws from torch's own generator.
+    title
+        What the progress bar says.
+
+    Raises
+    ------
+    ModelError
+        When the loss is no number any more.
+    """
+    settings, started = network.settings, time.monotonic()
+    cut = [sequence[-settings.max_length - 1 :] for sequence in sequences]
+    examples = prefixes(cut) if network.of_prefixes else cut
+    epoch = _Epoch(network, examples, NegativeDraw(counts, settings.uniform_share), seed, title)
+    best, best_number = -math.inf, 0
+    kept: dict[str, torch.Tensor] = {}
+    for number in range(1, settings.max_epochs + 1):
+        epoch.run()
+        with epoch.averaged():
+            network.items.settle(counts)
+            network.eval()
+            figure = validate()
+            if math.isnan(figure) or figure > best:
+                best, best_number = figure, number
+                kept = {name: value.clone() for name, value in network.state_dict().items()}
+        if number - best_number >= settings.patience:
+            break
+    network.load_state_dict(kept)
+    return TrainingRecord(
+        examples=len(examples) if network.of_prefixes else sum(map(len, cut)),
+        negatives=network.kind_of_negatives(int((counts > 0).sum())),
+        epochs=number,
+        best_epoch=best_number,
+        seconds=time.monotonic() - started,
+        validation=best,
+    )
+
+
+class _Epoch:
+    """One pass over all examples, again and again."""
+
+    def __init__(
+        self,
+        network: Network,
+        examples: Sequence[NDArray[np.int32]],
+        negatives: NegativeDraw,
+        seed: int,
+        title: str,
+    ) -> None:
+        settings = network.settings
+        self._network = network
+        self._examples = examples
+        self._lengths = np.array([len(example) for example in examples], dtype=np.int64)
+        self._negatives = negatives
+        self._title = title
+        self._batches = np.random.default_rng(seed)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self._warmup = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer, lambda step: min(1.0, (step + 1) / max(settings.warmup_steps, 1))
+        )
+        self._number = 0
+        self._steps = 0
+        self._weights: list[torch.Tensor] = list(network.parameters())
+        self._averages = [weight.detach().clone() for weight in self._weights] if settings.average else []
+
+    def run(self) -> None:
+        self._number += 1
+        self._network.train()
+        settings, padding = self._network.settings, self._network.items.padding
+        device = self._negatives.seen.device
+        total = 0.0
+        # Without a terminal there is no bar.
+        with tqdm(
+            total=len(self._examples), desc=f"{self._title}, epoch {self._number}", leave=False, disable=None
+        ) as bar:
+            for batch in by_length(self._lengths, settings.batch_size, self._batches):
+                ids = pad([self._examples[place] for place in batch], padding).to(device)
+                loss = self._network.loss(ids, self._negatives, self._generator)
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self._network.parameters(), _LARGEST_GRADIENT)
+                self._optimizer.step()
+                self._warmup.step()
+                self._follow()
+                total += loss.item() * len(batch)
+                bar.update(len(batch))
+        if not math.isfinite(total):
+            message = (
+                f"{self._title}: the loss of epoch {self._number} is no number; lower the learning rate "
+                f"(it is {settings.learning_rate:g}) in trsr.baselines.sequential.settings"
+            )
+            raise ModelError(message)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averaged weights into the network while the block runs."""
+        if not self._averages:
+            yield
+            return
+        current = [weight.detach().clone() for weight in self._weights]
+        self._set(self._averages)
+        try:
+            yield
+        finally:
+            self._set(current)
+
+    @torch.no_grad()
+    def _set(self, values: list[torch.Tensor]) -> None:
+        torch._foreach_copy_(self._weights, values)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the averages towards the weights; faster at first, so that the start is soon forgotten."""
+        self._steps += 1
+        if self._averages:
+            decay = min(self._network.settings.average, self._steps / (self._steps + 10))
+            torch._foreach_lerp_(self._averages, self._weights, 1 - decay)

@@ -1,0 +1,211 @@
+"""The fused ranker: weights of several systems' scores, learnt on validation users alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trsr.artifacts import write_json
+from trsr.data.user_random import user_keys
+from trsr.errors import ArtifactError, DataError
+from trsr.fusion.calibration import Calibration, choose_kind, fit_calibration
+from trsr.fusion.choice import choose_penalty, fit_weights
+from trsr.fusion.evidence import (
+    COLD,
+    POPULAR_DRAW,
+    Evidence,
+    Scale,
+    Scales,
+    column_names,
+    columns,
+    learn_scales,
+)
+
+_FORMAT: Final = 1
+_FOLDS: Final = 5
+LEAST_USERS: Final = 10
+"""Fewer users are too few for a cross-validation."""
+_SEED: Final = 0
+# A system may say nothing, but never the opposite of what it means. Popularity may: the lists that are
+# learnt from hold popular negatives, too, and other systems know of popularity.
+_FREE: Final = ("popularity", POPULAR_DRAW, COLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Learnt weights and the way from their sum to a probability.
+
+    Parameters
+    ----------
+    scales
+        Every system's scale, in the order of the columns.
+    weights
+        Name of the column to its weight; columns have spread 1, so that weights can be compared.
+    calibration
+        From the weighted sum to p(next item).
+    penalty
+        Strength of the ridge that cross-validation chose.
+    users
+        How many users it was learnt from.
+    """
+
+    scales: Scales
+    weights: dict[str, float]
+    calibration: Calibration
+    penalty: float
+    users: int
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Names of the systems whose scores it joins."""
+        return tuple(self.scales)
+
+    def score(self, evidence: Evidence) -> NDArray[np.float64]:
+        """Return p(next item) of every candidate.
+
+        A pair's probability depends on its own evidence, and on no other pair. It is that of candidates as
+        the fusion was learnt from: in a list of 21, the mean is about 1 in 21.
+
+        Parameters
+        ----------
+        evidence
+            Scores of all `systems`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n_users, n_candidates)``.
+
+        Raises
+        ------
+        DataError
+            When a system has no scores.
+        """
+        missing = [name for name in self.systems if name not in evidence.scores]
+        if missing:
+            message = f"the fused ranker needs scores of {', '.join(self.systems)}, got none of {missing[0]}"
+            raise DataError(message)
+        return self.calibration(columns(evidence, self.scales) @ np.array(list(self.weights.values())))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON that a person can read."""
+        write_json({"format": _FORMAT, **asdict(self), "systems": list(self.systems)}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Fusion:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            When the file is missing, damaged or of another format.
+        """
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            if card["format"] != _FORMAT:
+                message = f"format must be {_FORMAT}, got {card['format']!r}"
+                raise ValueError(message)
+            line = card["calibration"]
+            systems = card["systems"]
+            return cls(
+                scales={name: Scale(**card["scales"][name]) for name in systems},
+                weights={name: float(card["weights"][name]) for name in column_names(systems)},
+                calibration=Calibration(
+                    line["kind"], tuple(line["utilities"]), tuple(line["log_odds"]), line["slope"]
+                ),
+                penalty=card["penalty"],
+                users=card["users"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            message = f"{path}: not a fused ranker ({error!r}); run `trsr evaluate` on this run folder again"
+            raise ArtifactError(message) from error
+
+
+def fit_fusion(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[str]) -> Fusion:
+    """Learn weights under which the targets win, and how sure their sum is.
+
+    The penalty is chosen by cross-validation over users. The calibration is learnt from sums whose
+    weights never saw the user, so that it isn't too sure of itself.
+
+    Parameters
+    ----------
+    evidence
+        Scores for candidates of validation users; give the lists of several samplers one below the other
+        to learn from all of them.
+    targets
+        Place of the target among the candidates, ``(n_rows,)``.
+    users
+        Whose row each is, ``(n_rows,)``; rows of one user stay together in cross-validation.
+
+    Returns
+    -------
+    Fusion
+        The same, whatever the order of rows and candidates, up to rounding.
+
+    Raises
+    ------
+    DataError
+        When there are fewer users than a cross-validation needs.
+    """
+    folds = _folds(users)
+    scales = learn_scales(evidence)
+    table = columns(evidence, scales)
+    names = column_names(scales)
+    rising = [name not in _FREE for name in names]
+    penalty = choose_penalty(table, targets, folds, rising)
+    utilities = np.empty(targets.shape + table.shape[1:2])
+    for fold in np.unique(folds):
+        held = folds == fold
+        utilities[held] = table[held] @ fit_weights(table[~held], targets[~held], penalty, rising)
+    is_target = np.arange(table.shape[1]) == targets[:, None]
+    kind = choose_kind(utilities, is_target, folds)
+    weights = fit_weights(table, targets, penalty, rising)
+    return Fusion(
+        scales=scales,
+        weights=dict(zip(names, map(float, weights), strict=True)),
+        calibration=fit_calibration(kind, utilities.ravel(), is_target.ravel()),
+        penalty=penalty,
+        users=len(set(users)),
+    )
+
+
+def cross_fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[str]) -> NDArray[np.float64]:
+    """Score every user by a fusion that was learnt without the user, from the first choice to the last.
+
+    Parameters
+    ----------
+    evidence, targets, users
+        As `fit_fusion` takes them.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n_rows, n_candidates)``.
+    """
+    folds = _folds(users)
+    chances = np.empty(evidence.counts.shape)
+    for fold in np.unique(folds):
+        held = folds == fold
+        known = [user for user, out in zip(users, held, strict=True) if not out]
+        chances[held] = fit_fusion(evidence.rows(~held), targets[~held], known).score(evidence.rows(held))
+    return chances
+
+
+def _folds(users: Sequence[str]) -> NDArray[np.int64]:
+    """Put users into folds of one size, by their ids alone."""
+    known = sorted(set(users))
+    if len(known) < LEAST_USERS:
+        message = (
+            f"the fused ranker needs at least {LEAST_USERS} validation users, got {len(known)}; "
+            "raise split.valid, or set fusion.companions to []"
+        )
+        raise DataError(message)
+    order = np.argsort(user_keys(known, _SEED, "fusion folds"))
+    fold = {known[place]: number % _FOLDS for number, place in enumerate(order)}
+    return np.array([fold[user] for user in users], dtype=np.int64)

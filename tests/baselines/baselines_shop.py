@@ -1,0 +1,38 @@
+"""What baselines learn from, small enough to be worked out by hand."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from trsr.baselines.baseline import Places
+from trsr.baselines.training_data import TrainingData
+
+ITEMS = pl.DataFrame(
+    {
+        "item_id": ["drill", "saw", "tea", "empty"],
+        "title": ["cordless drill", "cordless saw", "green tea", ""],
+        "brand": ["Zagg", "Bolt", "Zagg", ""],
+    }
+)
+DRILL, SAW, TEA, EMPTY = range(4)
+
+
+def row(*places: int) -> Places:
+    """A history, or a user's candidates."""
+    return np.array(places, dtype=np.int32)
+
+
+def learnt_from(
+    sequences: Sequence[Sequence[int]] = (), items: pl.DataFrame = ITEMS, fields: tuple[str, ...] = ()
+) -> TrainingData:
+    """Training sequences of a catalogue, without validation users."""
+    return TrainingData(
+        items=items,
+        fields=fields,
+        sequences=tuple(row(*sequence) for sequence in sequences),
+        valid_users=(),
+        valid_histories=(),
+        valid_candidates=np.empty((0, 0), np.int32),
+        valid_targets=np.empty(0, np.int64),
+    )

@@ -1,0 +1,40 @@
+import math
+
+import polars as pl
+import pytest
+from baselines_shop import DRILL, EMPTY, ITEMS, SAW, TEA, learnt_from, row
+
+from trsr.baselines.bm25 import Bm25
+
+
+def opened(items: pl.DataFrame = ITEMS) -> Bm25:
+    system = Bm25()
+    system.fit(learnt_from(items=items, fields=("title",)))
+    return system
+
+
+def test_scores_by_hand() -> None:
+    # Four texts of 2, 2, 2 and 0 words; "cordless" is in two of them, every other word in one.
+    shared, own = math.log(1 + 2.5 / 2.5), math.log(1 + 3.5 / 1.5)
+    damping = 1 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 2 / 1.5))
+    [scores] = opened().score(["u"], [row(DRILL, SAW)]).tolist()
+    # The query holds "cordless" twice and is of two items.
+    assert scores == pytest.approx([damping * (2 * shared + own) / 2] * 2 + [0, 0])
+
+
+def test_longer_texts_count_less_for_the_same_word() -> None:
+    items = ITEMS.with_columns(title=pl.Series(["cordless", "cordless saw in a nice big box", "tea", ""]))
+    [scores] = opened(items).score(["u"], [row(DRILL)]).tolist()
+    assert scores[DRILL] > scores[SAW] > scores[TEA] == 0
+
+
+def test_nothing_to_compare_ties_everything() -> None:
+    assert opened().score(["u", "v"], [row(), row(EMPTY)]).tolist() == [[0] * 4] * 2
+    wordless = opened(ITEMS.with_columns(title=pl.lit("the")))
+    assert wordless.score(["u"], [row(DRILL)]).tolist() == [[0] * 4]
+
+
+def test_new_items_are_scored_with_the_weights_of_the_catalogue() -> None:
+    longer = opened().with_items(pl.DataFrame({"title": ["cordless saw"], "brand": [""]}))
+    [[saw, same]] = longer.score(["u"], [row(DRILL)], row(SAW, 4)[None]).tolist()
+    assert same == saw == opened().score(["u"], [row(DRILL)])[0, SAW]
