@@ -23,10 +23,20 @@ def test_the_answers_are_single_tokens_whatever_the_catalogue(
         assert len(tokenizer(f"Answer: {answer}").input_ids) == len(tokenizer("Answer:").input_ids) + 1
 
 
-def test_any_text_comes_back_whole() -> None:
+def test_letters_of_any_script_come_back_and_signs_become_spaces() -> None:
     tokenizer = train_tokenizer(LINES, ["Answer:"], ("yes", "no"), 400)
-    for text in [*LINES, "Ünseen Wörds 🙂\n\ttabs"]:
-        assert tokenizer.decode(tokenizer(text).input_ids) == text.lower()
+    for text, read in {
+        LINES[0]: "lighting oskelby teak wall sconce",
+        "日本の茶碗 ☕ Ünseen Wörds": "日本の茶碗 ünseen wörds",
+        "mug\nline? lamp: x-y 9": "mug\nline? lamp: x-y 9",
+    }.items():
+        assert tokenizer.decode(tokenizer(text).input_ids) == read
+
+
+def test_stop_words_are_passed_over_but_those_of_the_prompt_and_the_answers() -> None:
+    tokenizer = train_tokenizer(LINES, ["Is the next:"], ("yes", "no"), 400)
+    read = tokenizer.decode(tokenizer("The mug of a lifetime is here: no whereof, theatre").input_ids)
+    assert read == "the mug lifetime is : no whereof theatre"
 
 
 def test_the_same_catalogue_gives_the_same_vocabulary() -> None:

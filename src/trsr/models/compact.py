@@ -6,12 +6,14 @@ Whatever shows its results names it `compact`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from trsr.config.ranking import CompactModel
@@ -23,12 +25,19 @@ PAD: Final = "<|pad|>"
 _LONGEST_PROMPT: Final = 8192
 _BYTES: Final = 256
 _SPACE: Final = 0x20
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_SIGNS: Final = r"[^\w\s?:>-]+| +"
+"""Signs that neither the prompt's lines nor compound words are made of, and runs of spaces."""
 
 
 def train_tokenizer(
     texts: Iterable[str], prompt_texts: Sequence[str], answers: tuple[str, str], vocabulary: int
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on the catalogue, with the answers as single tokens.
+
+    The tokenizer reads small letters only, and passes over English stop words (but those
+    of the prompt and the answers) and most signs: a small model learns from items, and
+    an item that costs half the tokens is learnt twice as often in the same time.
 
     Parameters
     ----------
@@ -48,8 +57,7 @@ def train_tokenizer(
     """
     lines = list(texts)
     tokenizer = Tokenizer(models.BPE())
-    # A small model learns a word once: a title writes it large, a summary small.
-    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.normalizer = _normalizer({*_words(prompt_texts), *_words(answers)})
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -71,8 +79,21 @@ def train_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)  # type: ignore[no-untyped-call]
 
 
-def build_model(settings: CompactModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
+def build_model(
+    settings: CompactModel, tokenizer: PreTrainedTokenizerFast, seed: int, layers: int | None = None
+) -> Qwen2ForCausalLM:
     """Make a small model with random weights for `tokenizer`.
+
+    Parameters
+    ----------
+    settings
+        Its shape.
+    tokenizer
+        Its vocabulary.
+    seed
+        Decides the weights.
+    layers
+        Transformer layers; None for those of `settings`.
 
     Raises
     ------
@@ -89,7 +110,7 @@ def build_model(settings: CompactModel, tokenizer: PreTrainedTokenizerFast, seed
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden,
         intermediate_size=settings.hidden * 8 // 3,
-        num_hidden_layers=settings.layers,
+        num_hidden_layers=settings.layers if layers is None else layers,
         num_attention_heads=settings.heads,
         num_key_value_heads=settings.heads // 2 if settings.heads % 2 == 0 else settings.heads,
         max_position_embeddings=_LONGEST_PROMPT,
@@ -102,6 +123,23 @@ def build_model(settings: CompactModel, tokenizer: PreTrainedTokenizerFast, seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen2ForCausalLM(config)
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in _WORD.findall(text.lower())}
+
+
+def _normalizer(kept: set[str]) -> normalizers.Normalizer:
+    """Make small letters, and leave out stop words that are not to be kept."""
+    stops = "|".join(sorted(word for word in ENGLISH_STOP_WORDS if word not in kept))
+    steps = [
+        # A small model learns a word once: a title writes it large, a summary small.
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(rf"(?<![^\W_])(?:{stops})(?![^\W_])"), ""),
+        normalizers.Replace(Regex(_SIGNS), " "),
+        normalizers.Replace(Regex(" +"), " "),
+    ]
+    return normalizers.Sequence(steps)
 
 
 def _weighted(lines: Sequence[str], prompts: Sequence[str], answers: Sequence[str]) -> Iterator[str]:

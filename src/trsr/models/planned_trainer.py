@@ -8,6 +8,8 @@ batch, and their gradients are averaged.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -111,6 +113,19 @@ def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
     # Several GPUs in one process would be handed several planned batches at once; torchrun uses them well.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint that was written to its end; others are deleted."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
+        try:
+            # The Trainer writes this file last.
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return str(path)
+    return None
 
 
 class _Progress(TrainerCallback):

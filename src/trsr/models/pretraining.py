@@ -1,14 +1,18 @@
-"""Pre-training of the compact model: item texts, and training histories told as a game of yes and no.
+"""Pre-training of the compact model: histories, item by item, tell which item comes next.
 
-A history becomes documents in the very form of the ranking prompt: a few items
-stand as recent items, then every later item is asked about as a candidate, mixed
-with items that the user did not choose, each followed by its answer. One
-document teaches the catalogue's words, what goes with what, and some dozens of
-answers, at the price of reading the history once.
+A history is written as the ranking prompt writes recent items. The hidden state at the
+end of every line is compared with the hidden state that a candidate alone has at its
+answer slot, and must be nearest to that of the item that came next. All next items of a
+batch, and items drawn from the whole catalogue, stand against each other, so that one
+pass over a batch of histories gives some hundreds of examples with a thousand negatives
+each. Next-item training of a language model before anything else is the first stage of
+LLM2Rec (He et al., KDD 2025); the correction of the sampled softmax is that of Yi et al.
+(Sampling-bias-corrected neural modeling, RecSys 2019).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,187 +23,313 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import Qwen2Model
 
 from trsr.config.ranking import CompactModel
 from trsr.models.batches import pad_right, shuffled_batches
-from trsr.models.planned_trainer import PlannedTrainer, plan_arguments
-from trsr.prompts.ranking_prompt import RankingPrompt
-from trsr.records import Item
+from trsr.models.loading import without_bars
+from trsr.models.planned_trainer import PlannedTrainer, last_checkpoint, plan_arguments
 
-_BATCH_TOKENS: Final = 1024
+WINDOW: Final = 10
+"""Items of a history that are read before the last that is asked for."""
+
+_BATCH: Final = 64
+_DRAWN: Final = 512
+_DROPPED: Final = 0.2
+"""Share of an item's tokens left out each time it is read, so that no single word decides."""
 _LOGGED_LOSSES: Final = 200
-_TEXT_WEIGHT: Final = 0.5
-_SUMMARY_SHARE: Final = 0.75
+_STEPS_UNSAVED: Final = 200
+
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """One document: its token ids, and the places of answers among them."""
-
-    ids: NDArray[np.int32]
-    answers: NDArray[np.int32]
-
-
-class GameOfAnswers:
-    """Tells histories as prompts with many candidates, each answered.
+class Framed:
+    """Texts of all items as token ids, each between the same words.
 
     Parameters
     ----------
-    prompt
-        The ranking prompt's builder.
-    answers
-        Token ids of yes and no.
-    line_break
-        Token ids that stand between an answer and the next candidate.
-    catalogue
-        Items that the other candidates are drawn from.
-    negatives
-        Candidates answered no for each one answered yes.
+    before, after
+        What stands before and after each text.
+    texts
+        Each item's own tokens.
     """
 
-    def __init__(
-        self,
-        prompt: RankingPrompt,
-        answers: tuple[int, int],
-        line_break: Sequence[int],
-        catalogue: Sequence[Item],
-        negatives: int = 2,
-    ) -> None:
-        self._prompt = prompt
-        self._answers = answers
-        self._line_break = tuple(line_break)
-        self._catalogue = catalogue
-        self._negatives = negatives
+    before: tuple[int, ...]
+    texts: tuple[tuple[int, ...], ...]
+    after: tuple[int, ...]
 
-    def document(self, history: Sequence[Item], summary: str, generator: np.random.Generator) -> Document:
-        """Tell one history from a random place on, as far as the prompt's budget reaches.
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Framed:
+        """Find what all rows begin and end with.
+
+        Examples
+        --------
+        >>> Framed.of([[1, 5, 6, 2], [1, 7, 2]])
+        Framed(before=(1,), texts=((5, 6), (7,)), after=(2,))
+        """
+        least = min(map(len, rows))
+        before = next((k for k in range(least) if len({row[k] for row in rows}) > 1), least)
+        left = least - before
+        after = next((k for k in range(left) if len({row[-1 - k] for row in rows}) > 1), left)
+        texts = tuple(tuple(row[before : len(row) - after]) for row in rows)
+        return cls(tuple(rows[0][:before]), texts, tuple(rows[0][len(rows[0]) - after :]))
+
+    def thinned(self, item: int, generator: np.random.Generator) -> list[int]:
+        """Return one item in its frame with some of its tokens left out at random, though never all."""
+        text = self.texts[item]
+        stays = generator.random(len(text)) >= _DROPPED
+        kept = [token for token, is_kept in zip(text, stays, strict=True) if is_kept] or text
+        return [*self.before, *kept, *self.after]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemTokens:
+    """Every item of the catalogue as token ids, in the ranking prompt's own form.
+
+    Parameters
+    ----------
+    head
+        What stands before the first recent item.
+    lines
+        Items among the recent ones.
+    candidates
+        Items that are asked about; each ends with the answer slot.
+    """
+
+    head: tuple[int, ...]
+    lines: Framed
+    candidates: Framed
+
+
+class Towers(nn.Module):
+    """The model read in two ways: a history's states ask, a candidate's state answers.
+
+    Parameters
+    ----------
+    body
+        The model without its output layer.
+    seed
+        Decides the two projections' weights.
+    """
+
+    def __init__(self, body: Qwen2Model, seed: int) -> None:
+        super().__init__()
+        self.body = body
+        width = body.config.hidden_size
+        self.asks, self.answers = nn.Linear(width, width), nn.Linear(width, width)
+        self.sharpness = nn.Parameter(torch.zeros(()))
+        generator = torch.Generator().manual_seed(seed)
+        for layer in (self.asks, self.answers):
+            nn.init.normal_(layer.weight, 0.0, width**-0.5, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, histories: Tensor, row: Tensor, place: Tensor, candidates: Tensor, slot: Tensor
+    ) -> Tensor:
+        """Compare every line's end with every candidate.
 
         Parameters
         ----------
-        history
-            At least two items, oldest first.
-        summary
-            The user's preference summary; it is left out at random, so that the model
-            learns to do with and without.
-        generator
-            Source of chance.
-        """
-        settings = self._prompt.prompting
-        start = int(generator.integers(1, len(history)))
-        recent = history[max(0, start - settings.recent_items) : start]
-        known = generator.random() < _SUMMARY_SHARE
-        ids = list(self._prompt.prefix(summary if known else "", recent).ids)
-        chosen = {item.id for item in history}
-        places: list[int] = []
-        for item in history[start:]:
-            turn = self._turn(item, chosen, generator)
-            if places and len(ids) + sum(map(len, turn)) > settings.max_tokens:
-                break
-            for question in turn:
-                ids += question
-                places.append(len(ids) - len(self._line_break) - 1)
-        return Document(np.array(ids, np.int32), np.array(places, np.int32))
+        histories
+            Token ids, padded on the right, ``(n_histories, n_tokens)``.
+        row, place
+            Where the lines end, ``(n_lines,)``.
+        candidates
+            Token ids, padded on the right, ``(n_candidates, n_tokens)``.
+        slot
+            Place of each answer slot, ``(n_candidates,)``.
 
-    def _turn(self, item: Item, chosen: set[str], generator: np.random.Generator) -> list[list[int]]:
-        """Ask about the item that came next and about others, in random order."""
-        drawn = generator.integers(len(self._catalogue), size=self._negatives)
-        others = [other for place in drawn if (other := self._catalogue[place]).id not in chosen]
-        asked = [(item, 0), *((other, 1) for other in others)]
-        return [
-            [*self._prompt.suffix(asked[place][0]).ids, self._answers[asked[place][1]], *self._line_break]
-            for place in generator.permutation(len(asked))
-        ]
+        Returns
+        -------
+        Tensor
+            Shape ``(n_lines, n_candidates)``.
+        """
+        asked = self.asks(self.body(input_ids=histories, use_cache=False).last_hidden_state[row, place])
+        states = self.body(input_ids=candidates, use_cache=False).last_hidden_state
+        answered = self.answers(states[torch.arange(len(slot), device=slot.device), slot])
+        scores: Tensor = asked @ answered.T * (self.sharpness.exp() / math.sqrt(asked.shape[1]))
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Some windows of histories, as places of items, and the seed of what is drawn beside them."""
+
+    windows: tuple[tuple[int, ...], ...]
+    seed: int
+
+
+def next_item_loss(scores: Tensor, following: Tensor, chance: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the item that came next, corrected for how candidates got there.
+
+    An item that comes into the batch with a higher chance is a negative more often than
+    others; taking the logarithm of the chance off its score in the loss leaves scores that
+    estimate the preference among items drawn uniformly.
+
+    Parameters
+    ----------
+    scores
+        Shape ``(n_examples, n_candidates)``.
+    following
+        Place of each example's next item among the candidates.
+    chance
+        Chance of each candidate to be in a batch.
+
+    Examples
+    --------
+    >>> scores = torch.log(torch.tensor([[0.5, 0.25]]))
+    >>> round(next_item_loss(scores, torch.tensor([0]), torch.tensor([1.0, 0.5])).exp().item(), 4)
+    2.0
+    """
+    return functional.cross_entropy(scores - chance.log(), following)
+
+
+def batch_chance(counts: _Floats, examples: int, drawn: int) -> _Floats:
+    """Return each item's chance to be in a batch, as a next item or as a drawn one.
+
+    Parameters
+    ----------
+    counts
+        How often each item is a next item, ``(n_items,)``.
+    examples
+        Next items of the batch.
+    drawn
+        Items drawn uniformly.
+
+    Examples
+    --------
+    >>> batch_chance(np.array([1.0, 3.0]), 2, 0).round(3).tolist()
+    [0.393, 0.777]
+    """
+    expected = examples * counts / max(counts.sum(), 1.0) + drawn / len(counts)
+    chance: _Floats = 1.0 - np.exp(-expected)
+    return chance
 
 
 def pretrain(
-    model: nn.Module,
-    game: GameOfAnswers,
-    histories: Sequence[Sequence[Item]],
-    summaries: Sequence[str],
+    body: Qwen2Model,
+    items: ItemTokens,
+    histories: Sequence[Sequence[int]],
     settings: CompactModel,
     folder: Path,
     seed: int,
 ) -> list[dict[str, float]]:
-    """Train a fresh compact model on the catalogue's texts and on training histories, in place.
+    """Train a model on which item comes next, in place; one that was killed goes on from `folder`.
 
     Parameters
     ----------
-    model
-        A model with random weights.
-    game
-        Tells the histories.
-    histories, summaries
-        Training users' items, oldest first, and their preference summaries.
+    body
+        The model without its output layer.
+    items
+        The catalogue.
+    histories
+        Places of items in the catalogue, oldest first; those of one item teach nothing.
     settings
         Passes over the histories, and the learning rate.
     folder
-        Scratch folder for the Trainer.
+        Checkpoints go here; of this training alone.
     seed
-        Decides order and drawn items.
+        Decides order, what is drawn and what is dropped.
 
     Returns
     -------
     list
         ``{"step", "loss"}`` at each logged step.
     """
-    generator = np.random.default_rng(seed)
-    documents: list[Document] = []
-    batches: list[list[int]] = []
-    for part in _passes(settings.pretrain_epochs):
-        users = generator.permutation(len(histories))[: round(part * len(histories))]
-        fresh = [game.document(histories[user], summaries[user], generator) for user in users]
-        lengths = np.array([len(document.ids) for document in fresh])
-        size = max(1, _BATCH_TOKENS // int(lengths.mean()))
-        shuffled = shuffled_batches(lengths, size, generator)
-        batches += [[len(documents) + int(row) for row in rows] for rows in shuffled]
-        documents += fresh
-    if not batches:
+    plan = _plan(histories, settings.pretrain_epochs, seed)
+    if not plan:
         return []
     arguments = plan_arguments(
         folder,
         learning_rate=settings.pretrain_learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
-        weight_decay=0.01,
+        weight_decay=0.1,
         adam_beta2=0.98,
-        logging_steps=max(1, len(batches) // _LOGGED_LOSSES),
-        save_strategy="no",
+        logging_steps=max(1, len(plan) // _LOGGED_LOSSES),
+        save_steps=_STEPS_UNSAVED,
+        save_total_limit=1,
         seed=seed,
     )
-
-    def collate(rows: list[int]) -> dict[str, Tensor]:
-        return _collate([documents[row] for row in rows])
-
-    trainer = _Pretrainer(model, batches, collate, arguments, "pre-training")
-    trainer.train()
+    counts = np.zeros(len(items.lines.texts))
+    for history in histories:
+        np.add.at(counts, np.array(history[1:], dtype=np.int64), 1.0)
+    towers = Towers(body, seed)
+    towers.to(next(body.parameters()).device)
+    trainer = _NextItemTrainer(
+        towers, plan, lambda batch: _collate(batch, items, counts), arguments, "pre-training"
+    )
+    with without_bars():
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     log = trainer.state.log_history
     return [{"step": entry["step"], "loss": entry["loss"]} for entry in log if "loss" in entry]
 
 
-class _Pretrainer(PlannedTrainer):
-    """Cross-entropy of the answers, and of the texts at half the weight."""
+class _NextItemTrainer(PlannedTrainer):
+    """Cross-entropy of the next item among the batch's candidates."""
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, *_: Any, **__: Any
     ) -> Tensor:
-        """Weigh an answer as much as all the text around it would, were it as long."""
-        ids, answers, inside = inputs["ids"], inputs["answers"], inputs["inside"]
-        logits = model(input_ids=ids, use_cache=False).logits
-        asked = inside[:, 1:]
-        losses = functional.cross_entropy(logits[:, :-1][asked].float(), ids[:, 1:][asked], reduction="none")
-        is_answer = answers[:, 1:][asked]
-        answer_loss = losses[is_answer].mean()
-        return answer_loss + _TEXT_WEIGHT * losses[~is_answer].mean()
+        """Ask at the end of every line."""
+        following, chance = inputs.pop("following"), inputs.pop("chance")
+        return next_item_loss(model(**inputs), following, chance)
 
 
-def _collate(documents: Sequence[Document]) -> dict[str, Tensor]:
-    ids = pad_right([document.ids.tolist() for document in documents], 0)
-    answers = torch.zeros_like(ids, dtype=torch.bool)
-    inside = torch.zeros_like(ids, dtype=torch.bool)
-    for row, document in enumerate(documents):
-        answers[row, torch.from_numpy(document.answers).long()] = True
-        inside[row, : len(document.ids)] = True
-    return {"ids": ids, "answers": answers, "inside": inside}
+def _plan(histories: Sequence[Sequence[int]], epochs: float, seed: int) -> list[_Batch]:
+    """Plan every batch of every pass; long histories are cut into windows at other places in each."""
+    generator = np.random.default_rng(seed)
+    plan: list[_Batch] = []
+    for part in _passes(epochs):
+        windows = [window for history in histories for window in _windows(history, generator)]
+        if not windows:
+            return []
+        lengths = np.array([len(window) for window in windows])
+        batches = shuffled_batches(lengths, _BATCH, generator)
+        for rows in batches[: max(1, round(part * len(batches)))]:
+            told = tuple(windows[row] for row in rows)
+            plan.append(_Batch(told, int(generator.integers(2**32))))
+    return plan
+
+
+def _windows(history: Sequence[int], generator: np.random.Generator) -> list[tuple[int, ...]]:
+    """Cut a history into runs in which every item but the first of all is once the next one."""
+    stop = len(history)
+    if stop > WINDOW + 1:
+        stop -= int(generator.integers(WINDOW))
+    windows = [] if stop == len(history) else [tuple(history[-WINDOW - 1 :])]
+    while stop > 1:
+        windows.append(tuple(history[max(0, stop - WINDOW - 1) : stop]))
+        stop -= WINDOW
+    return windows
+
+
+def _collate(batch: _Batch, items: ItemTokens, counts: _Floats) -> dict[str, Tensor]:
+    generator = np.random.default_rng(batch.seed)
+    rows: list[list[int]] = []
+    ends: list[tuple[int, int]] = []
+    for number, window in enumerate(batch.windows):
+        ids = list(items.head)
+        for item in window[:-1]:
+            ids += items.lines.thinned(item, generator)
+            ends.append((number, len(ids) - 1))
+        rows.append(ids)
+    following = np.array([item for window in batch.windows for item in window[1:]])
+    drawn = generator.integers(len(items.lines.texts), size=min(_DRAWN, len(items.lines.texts)))
+    asked, places = np.unique(np.concatenate([following, drawn]), return_inverse=True)
+    candidates = [items.candidates.thinned(item, generator) for item in asked]
+    chance = batch_chance(counts, len(following), len(drawn))[asked]
+    row, place = torch.tensor(ends).T
+    return {
+        "histories": pad_right(rows, 0),
+        "row": row,
+        "place": place,
+        "candidates": pad_right(candidates, 0),
+        "slot": torch.tensor([len(candidate) - 1 for candidate in candidates]),
+        "following": torch.from_numpy(places[: len(following)]),
+        "chance": torch.from_numpy(chance).float(),
+    }
 
 
 def _passes(epochs: float) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +24,13 @@ from trsr.errors import DataError
 from trsr.evaluation.metrics import expected_metrics, place_target
 from trsr.models.batches import shuffled_batches
 from trsr.models.loading import without_bars
-from trsr.models.planned_trainer import PlannedTrainer, plan_arguments
+from trsr.models.planned_trainer import PlannedTrainer, last_checkpoint, plan_arguments
 from trsr.ranking.examples import EncodedUser, RankingUser
 from trsr.ranking.ranker import COMPACT, Ranker
 from trsr.ranking.scoring import score
 from trsr.ranking.shared_prefix.listwise import listwise_loss
 from trsr.ranking.shared_prefix.plan import candidate_logits
+from trsr.ranking.whole_text import whole_text_loss
 
 _SELECTION_KS: Final = (3, 5, 10)
 _RECALL_SUM: Final = "eval_recall_sum"
@@ -162,7 +162,7 @@ def fine_tune(
     with processes.main_process_first():
         if processes.is_main_process:
             _clear_other_run(folder, [start, settings.model_dump(mode="json"), seed, count, encoded])
-        checkpoint = _last_checkpoint(folder)
+        checkpoint = last_checkpoint(folder)
     torch.manual_seed(seed)
     compact = ranker.origin.kind == COMPACT
     if settings.method == "lora" or (settings.method == "auto" and not compact):
@@ -174,7 +174,7 @@ def fine_tune(
         ranker.model.enable_input_require_grads()
         ranker.model.gradient_checkpointing_enable()
     arguments = _arguments(settings, folder, seed, accumulation, updates, bool(validation))
-    trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens, settings.loss)
+    trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens, settings)
     if processes.process_index:
         # Dropout is the process's own; the weights are the main process's.
         torch.manual_seed(seed + processes.process_index)
@@ -196,9 +196,10 @@ class _RankingTrainer(PlannedTrainer):
         plan: Sequence[list[Example]],
         arguments: TrainingArguments,
         batch_tokens: int,
-        loss: str,
+        settings: Training,
     ) -> None:
-        self._loss = loss
+        self._loss = settings.loss
+        self._tokens = settings.tokens
         self._ranker = ranker
         self._train_users = train
         self._valid_users = valid
@@ -208,8 +209,10 @@ class _RankingTrainer(PlannedTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, *_: Any, **__: Any
     ) -> Tensor:
-        """Compare the answer with the whole vocabulary, or the user's candidates with one another."""
+        """Compare the answer, or every token, with the vocabulary, or a user's candidates with each other."""
         ranker = self._ranker
+        if self._tokens == "all":
+            return whole_text_loss(model, inputs["users"], inputs["answers"])
         if self._loss == "listwise":
             words = (ranker.answers.yes, ranker.answers.no)
             logits = candidate_logits(model, inputs["users"], words, ranker.plan)
@@ -307,19 +310,6 @@ def _arguments(
         save_total_limit=2,
         seed=seed,
     )
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that was written to its end."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
-        try:
-            # The Trainer writes this file last.
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-        else:
-            return str(path)
-    return None
 
 
 def _clear_other_run(folder: Path, inputs: list[Any]) -> None:
