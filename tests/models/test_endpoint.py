@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from trsr.config import load
 from trsr.config.summary import EndpointWriter, Sampling
-from trsr.errors import WriterError
+from trsr.errors import ConfigError, WriterError
 from trsr.models.endpoint import EndpointGenerator
-from trsr.models.generation import Chat, Completion
+from trsr.models.generation import Chat, Completion, Failure
 
 KEY = "sk-very-secret-0123456789"
 Reply = tuple[int, dict[str, str], dict[str, Any]]
@@ -93,14 +96,21 @@ def connect(server: Server, **settings: Any) -> EndpointGenerator:
     return EndpointGenerator(EndpointWriter(kind="endpoint", base_url=url, model="m", **defaults | settings))
 
 
-def drain(generator: EndpointGenerator, count: int = 1) -> tuple[dict[int, Completion], WriterError | None]:
+def drain(
+    generator: EndpointGenerator, count: int = 1
+) -> tuple[dict[int, Completion], WriterError | Failure | None]:
+    """The answers, and the error that ended the stream or else the last call's failure."""
     answers: dict[int, Completion] = {}
+    failure = None
     try:
-        for place, completion in generator.generate([Chat(f"chat {n}") for n in range(count)], Sampling()):
-            answers[place] = completion
+        for place, outcome in generator.generate([Chat(f"chat {n}") for n in range(count)], Sampling()):
+            if isinstance(outcome, Failure):
+                failure = outcome
+            else:
+                answers[place] = outcome
     except WriterError as error:
         return answers, error
-    return answers, None
+    return answers, failure
 
 
 def test_sends_the_chat_and_the_sampling(server: Server) -> None:
@@ -141,48 +151,137 @@ def test_a_slow_answer_is_given_up_and_named(server: Server) -> None:
     server.script = lambda number, body: (time.sleep(0.6), ok())[1]
     answers, error = drain(connect(server, timeout_s=0.2))
     assert answers == {}
-    assert error is not None
-    assert error.retryable
-    assert "no answer within 0.2 s, 1 times" in str(error)
+    assert isinstance(error, Failure)
+    assert "no answer within 0.2 s; raise summary.writer.timeout_s" in error.reason
 
 
 @pytest.mark.parametrize(
-    ("status", "step", "retryable"),
+    ("status", "step", "ends_all", "retryable"),
     [
-        (401, "TRSR_TEST_KEY is not set; put the server's key there", False),
-        (403, "TRSR_TEST_KEY is not set", False),
-        (404, "check summary.writer.model", False),
-        (400, "lower items.max_tokens", False),
-        (429, "lower summary.writer.concurrency", True),
-        (500, "see the server's log", True),
+        (401, "TRSR_TEST_KEY is not set; put the server's key there", True, False),
+        (403, "TRSR_TEST_KEY is not set", True, False),
+        (404, "check summary.writer.model", True, False),
+        (400, "lower items.max_tokens", False, False),
+        (429, "lower summary.writer.concurrency", True, True),
+        (500, "see the server's log", False, False),
     ],
 )
 def test_a_refusal_names_server_model_status_and_next_step(
-    server: Server, status: int, step: str, retryable: bool
+    server: Server, status: int, step: str, ends_all: bool, retryable: bool
 ) -> None:
     server.script = lambda number, body: failing(status, "went wrong")
     _, error = drain(connect(server))
-    assert error is not None
-    assert error.retryable is retryable
-    url = server.url
-    for fact in (f"{url}, model 'm': status {status}", "went wrong", step):
-        assert fact in str(error)
+    assert isinstance(error, WriterError if ends_all else Failure)
+    said = error.reason if isinstance(error, Failure) else str(error)
+    if isinstance(error, WriterError):
+        assert error.retryable is retryable
+    for fact in (f"{server.url}, model 'm': status {status}", "went wrong", step):
+        assert fact in said
     assert len(server.bodies) == 1
 
 
+def test_one_refused_prompt_fails_alone(server: Server) -> None:
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        return failing(400, "too long") if body["messages"][0]["content"] == "chat 0" else ok()
+
+    server.script = script
+    answers, error = drain(connect(server), count=4)
+    assert sorted(answers) == [1, 2, 3]
+    assert isinstance(error, Failure)
+
+
+def test_refusals_of_everything_end_the_run_soon(server: Server) -> None:
+    server.script = lambda number, body: failing(400, "unknown parameter")
+    _, error = drain(connect(server), count=50)
+    assert isinstance(error, WriterError)
+    assert "5 calls in a row ended without an answer" in str(error)
+    assert len(server.bodies) == 5
+
+
+def test_a_wait_longer_than_patience_ends_the_run_with_the_time(server: Server) -> None:
+    server.script = lambda number, body: failing(429, "quota", Retry_After="86400")
+    _, error = drain(connect(server, max_retries=5))
+    assert isinstance(error, WriterError)
+    assert error.retryable
+    assert "asks to wait 86,400 s, longer than summary.writer.patience_s 600" in str(error)
+
+
+def test_a_server_that_stays_away_is_given_up_after_the_patience(server: Server) -> None:
+    server.script = lambda number, body: ok() if number <= 2 else failing(503, "away")
+    answers, error = drain(connect(server, patience_s=1.5, concurrency=2), count=30)
+    assert sorted(answers) == [0, 1]
+    assert isinstance(error, WriterError)
+    assert error.retryable
+    assert "no answer for" in str(error)
+    # Probes, not a storm: a second and a half holds few of them.
+    assert len(server.bodies) <= 20
+
+
+def test_a_server_that_cuts_prompts_is_caught_at_the_first_call(server: Server) -> None:
+    server.script = lambda number, body: ok(usage={"prompt_tokens": 512, "completion_tokens": 3})
+    generator = connect(server)
+    chat = Chat("A product that one shopper bought. " * 200)
+    with pytest.raises(
+        WriterError, match=r"counts 512 tokens in a prompt of about 1,\d00, so it cuts prompts"
+    ):
+        list(generator.generate([chat], Sampling()))
+    assert len(server.bodies) == 1
+    allowed = connect(server, check_prompt_tokens=False)
+    assert len(list(allowed.generate([chat], Sampling()))) == 1
+
+
+def test_requests_a_minute_are_kept(server: Server) -> None:
+    answers, _ = drain(connect(server, requests_per_minute=240, concurrency=8), count=9)
+    assert len(answers) == 9
+    gaps = [later - earlier for earlier, later in pairwise(sorted(server.times))]
+    # One burst of a second's worth, four, and then a request every quarter of a second.
+    assert server.times[-1] - server.times[0] >= 0.9
+    assert sum(gap >= 0.15 for gap in gaps) >= 3
+
+
+def test_tokens_a_minute_are_kept_and_corrected_by_usage(server: Server) -> None:
+    server.script = lambda number, body: ok(usage={"prompt_tokens": 2, "completion_tokens": 3})
+    started = time.monotonic()
+    # Each call is estimated at 152 tokens, twelve seconds of the limit together; corrected they are 5 each.
+    answers, _ = drain(connect(server, tokens_per_minute=6000, concurrency=1), count=8)
+    assert len(answers) == 8
+    assert time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
 def test_the_key_is_sent_and_shown_nowhere(
-    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     monkeypatch.setenv("TRSR_TEST_KEY", KEY)
     caplog.set_level(0)
-    server.script = lambda number, body: failing(401, f"Incorrect key: {KEY}")
+    said = f"Incorrect key: {KEY}"
+    server.script = lambda number, body: ok(said) if status == 200 else failing(status, said)
     generator = connect(server)
-    _, error = drain(generator)
+    answers, error = drain(generator)
     assert server.keys == {f"Bearer {KEY}"}
-    assert error is not None
-    assert "TRSR_TEST_KEY holds a key that it refuses" in str(error)
-    for shown in (str(error), repr(error), repr(generator), generator.identity, caplog.text):
-        assert KEY not in shown
+    assert (error is None) == (status == 200)
+    shown = [str(error), repr(error), repr(generator), generator.identity, caplog.text, repr(answers)]
+    while isinstance(error, BaseException):  # whoever logs the traceback sees the causes too
+        shown += [str(error), repr(error), *traceback.format_exception(error)]
+        error = error.__cause__ or error.__context__
+    assert [text for text in shown if KEY in text] == []
+    if status == 401:
+        assert "TRSR_TEST_KEY holds a key that it refuses" in shown[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("base_url", f"http://user:{KEY}@localhost/v1"),
+        ("base_url", f"http://localhost/v1?api-key={KEY}"),
+        ("api_key_env", KEY),
+    ],
+)
+def test_a_key_in_the_configuration_is_refused_and_not_repeated(field: str, value: str) -> None:
+    writer = {"kind": "endpoint", "base_url": "http://localhost/v1", "model": "m"} | {field: value}
+    with pytest.raises(ConfigError, match=field) as caught:
+        load(overrides={"summary.writer": writer})
+    assert KEY not in str(caught.value)
 
 
 def test_no_server_says_so(server: Server) -> None:
@@ -190,7 +289,7 @@ def test_no_server_says_so(server: Server) -> None:
         EndpointWriter(kind="endpoint", base_url="http://127.0.0.1:9/v1", model="m", max_retries=0)
     )
     _, error = drain(generator)
-    assert error is not None
+    assert isinstance(error, WriterError)
     assert error.retryable
     assert "http://127.0.0.1:9/v1, model 'm': can't connect" in str(error)
 
@@ -200,9 +299,9 @@ def test_something_else_than_an_api_says_so(server: Server, kind: str) -> None:
     server.script = lambda number, body: (200, {"Content-Type": kind}, {"hello": "world"})
     answers, error = drain(connect(server), count=3)
     assert answers == {}
-    assert error is not None
-    assert "the reply is no chat completion" in str(error)
-    assert "hello" in str(error)
+    assert isinstance(error, Failure)
+    assert "the reply is no chat completion" in error.reason
+    assert "hello" in error.reason
 
 
 def test_after_a_failure_answers_under_way_still_come_and_nothing_new_is_sent(server: Server) -> None:
@@ -211,7 +310,7 @@ def test_after_a_failure_answers_under_way_still_come_and_nothing_new_is_sent(se
     def script(number: int, body: dict[str, Any]) -> Reply:
         if body["messages"][0]["content"] == "chat 1":
             failed.set()
-            return failing(400)
+            return failing(401)
         failed.wait(5)
         time.sleep(0.3)  # long enough for the client to have seen the failure
         return ok()
@@ -219,7 +318,7 @@ def test_after_a_failure_answers_under_way_still_come_and_nothing_new_is_sent(se
     server.script = script
     answers, error = drain(connect(server, concurrency=2), count=20)
     assert error is not None
-    assert "status 400" in str(error)
+    assert "status 401" in str(error)
     assert 0 in answers
     assert len(answers) == len(server.bodies) - 1 <= 3
 

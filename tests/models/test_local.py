@@ -14,7 +14,7 @@ from trsr.errors import ModelError, WriterError
 from trsr.models import local
 from trsr.models.generation import Chat, Completion
 from trsr.models.loading import load_language_model
-from trsr.models.local import LocalGenerator
+from trsr.models.local import LocalGenerator, identify
 
 CHATS = [Chat("Tea."), Chat("What does this shopper like? " * 3, system="Be brief."), Chat("drill, 89")]
 DRAWN = Sampling(max_new_tokens=16, temperature=0.9, top_p=0.95, seed=3)
@@ -122,6 +122,16 @@ def test_identity_tells_folders_apart(tiny_model_dir: Path, tmp_path: Path) -> N
     assert open_model(other).identity != open_model(tiny_model_dir).identity
 
 
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_the_number_format_is_part_of_the_identity_which_is_known_before_loading(
+    tiny_model_dir: Path, dtype: str
+) -> None:
+    config = LocalWriter(kind="local", model=str(tiny_model_dir), device="cpu", dtype=dtype)
+    identity = LocalGenerator(config).identity
+    assert identity == identify(config)
+    assert identity.endswith(" bfloat16" if dtype == "bfloat16" else " float32")
+
+
 def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"summary.writer.model: .*there is no such folder.*give its folder"):
         open_model(tmp_path / "absent")
@@ -141,7 +151,7 @@ def test_a_hub_models_identity_is_its_commit(tiny_model_dir: Path, monkeypatch: 
     loaded.model.config._commit_hash = "0123abc"
     monkeypatch.setattr(local, "load_language_model", lambda *_: loaded)
     config = LocalWriter(kind="local", model="org/tiny", revision="main", device="cpu")
-    assert LocalGenerator(config).identity == "org/tiny@0123abc"
+    assert LocalGenerator(config).identity == "org/tiny@0123abc float32"
 
 
 def test_an_adapter_folder_is_refused(tmp_path: Path) -> None:

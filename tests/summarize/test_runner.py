@@ -4,6 +4,7 @@ from trsr.config.summary import Summarization
 from trsr.records import Block, Item, Summary, Usage
 from trsr.summarize.paradigms import hierarchical, none, recurrent
 from trsr.summarize.runner import make_paradigm, summarize
+from trsr.summarize.writer import Unwritten, write_in_batches
 
 
 class Scribe:
@@ -13,6 +14,9 @@ class Scribe:
 
     def __init__(self):
         self.batches: list[tuple[str, int]] = []
+
+    def write(self, requests):
+        return write_in_batches(self, requests)
 
     def describe(self, requests):
         return self._write("describe", [request.block.items[0].id for request in requests])
@@ -86,3 +90,48 @@ def test_configuration_chooses_the_paradigm():
     paradigm = make_paradigm(Summarization(paradigm="hierarchical", fan_in=3))
     [summary] = summarize([user("a", 4)], paradigm, scribe)
     assert summary.final.text == "((a0 a1 a2) a3)"
+
+
+class Picky:
+    """Answers the newest request first, and never those about a forbidden item."""
+
+    name = "picky"
+
+    def __init__(self, forbidden=""):
+        self.forbidden = forbidden
+        self.order = []
+
+    def write(self, requests):
+        waiting, seen = [], 0
+        while True:
+            waiting += range(seen, len(requests))
+            seen = len(requests)
+            if not waiting:
+                return
+            place = waiting.pop()
+            request = requests[place]
+            self.order.append((request.user, request.block.items[0].id))
+            if request.block.items[0].id == self.forbidden:
+                yield place, Unwritten("it is forbidden", Usage(2, 0, 20, 4))
+            else:
+                yield place, Summary(request.block.items[0].id, usage=Usage(1, 0, 10, 2))
+
+
+def test_a_user_goes_on_without_waiting_for_the_others():
+    picky = Picky()
+    summarize([user("a", 2), user("b", 3)], recurrent, picky)
+    assert picky.order == [("b", "b0"), ("b", "b1"), ("b", "b2"), ("a", "a0"), ("a", "a1")]
+
+
+def test_a_user_who_fails_is_marked_and_the_others_go_on():
+    first, second = summarize([user("a", 3), user("b", 3)], recurrent, Picky(forbidden="a1"))
+    assert (first.failed, first.final.text, texts(first.steps)) == ("it is forbidden", "", ["a0"])
+    assert first.usage == Usage(3, 0, 30, 6)
+    assert (second.failed, second.final.text) == ("", "b2")
+
+
+def test_a_failed_block_fails_a_hierarchical_user_once_and_counts_all_that_was_paid():
+    paradigm = partial(hierarchical, fan_in=2)
+    [failed] = summarize([user("a", 3)], paradigm, Picky(forbidden="a1"))
+    assert (failed.failed, failed.final.text) == ("it is forbidden", "")
+    assert failed.usage == Usage(4, 0, 40, 8)

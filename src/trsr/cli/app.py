@@ -12,7 +12,7 @@ from typing import Final
 
 import typer
 
-from trsr.cli import doctor, rank, stages
+from trsr.cli import ablate, append, doctor, exchange, experiments, plan, rank, stages, store
 from trsr.errors import TrsrError
 
 _INTERRUPTED: Final = 130
@@ -31,16 +31,24 @@ app = typer.Typer(
 )
 
 for _command in (
+    plan.plan,
     stages.run,
     stages.prepare,
     stages.summarize,
+    stages.pretrain,
     stages.train,
     stages.evaluate,
     stages.report,
     doctor.doctor,
     rank.rank,
+    append.append,
+    exchange.export,
+    experiments.compare,
+    ablate.ablate,
 ):
     app.command()(_command)
+app.command("import")(exchange.import_scores)
+app.add_typer(store.app, name="store")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,13 +22,21 @@ def rank(
         typer.Option(help="Item ids by comma [default: the user's frozen ones, else the catalogue]."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Items to show.")] = 10,
+    ranker: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="RANKER",
+            help="fused or language_model [default: fused when the run has a fused ranker].",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
     """Rank candidates for one user, with the summary that was used."""
     if (user is None) == (history is None):
         message = 'give either --user or --history (an empty one, --history "", ranks for a newcomer)'
         raise ConfigError(message)
-    recommender = trsr.Recommender.load(run_dir)
+    recommender = trsr.Recommender.load(run_dir, ranker)  # type: ignore[arg-type]
     chosen = _ids(candidates)
     ranking = (
         recommender.rank_user(user, chosen, k)
@@ -35,12 +44,12 @@ def rank(
         else recommender.rank(history=_ids(history) or [], candidates=chosen, k=k)
     )
     if as_json:
-        items = [{"item_id": item.item_id, "p_yes": item.p_yes} for item in ranking.items]
+        items = [asdict(item) for item in ranking.items]
         typer.echo(json.dumps({"summary": ranking.summary, "items": items}, ensure_ascii=False))
         return
     typer.echo(f"Summary: {ranking.summary or '(none)'}\n")
     for place, item in enumerate(ranking.items, start=1):
-        typer.echo(f"{place:>3}. {item.p_yes:.3f}  {item.item_id}  {recommender.describe(item.item_id)}")
+        typer.echo(f"{place:>3}. {item.score:.3f}  {item.item_id}  {recommender.describe(item.item_id)}")
 
 
 def _ids(text: str | None) -> list[str] | None:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
 import trsr
 from trsr.cli.options import ConfigPath, OutFolder, Settings, read_config
+from trsr.cli.plan import MaxCalls, MaxCost, Measure, caps, show_plan
+from trsr.errors import ConfigError
+
+USERS_FAILED: Final = 4
+"""Exit code of a run that is whole but for users whose summary could not be written."""
 
 
-def run(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+def run(
+    config: ConfigPath = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+) -> None:
     """Run every stage: prepare, summarize, train, evaluate, report. Resumes where it was stopped."""
-    _run_until(None, config, settings, out)
+    _run_until(None, config, [*(settings or []), *caps(max_calls, max_cost)], out)
 
 
 def prepare(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
@@ -20,9 +32,31 @@ def prepare(config: ConfigPath = None, settings: Settings = None, out: OutFolder
     _run_until("prepare", config, settings, out)
 
 
-def summarize(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+def summarize(
+    config: ConfigPath = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what it will cost, as `trsr plan` does.")
+    ] = False,
+    measure: Measure = 0,
+) -> None:
     """Write each user's preference summary (and first whatever it needs)."""
-    _run_until("summarize", config, settings, out)
+    given = [*(settings or []), *caps(max_calls, max_cost)]
+    if dry_run:
+        show_plan(read_config(config, given, out), measure)
+        return
+    if measure:
+        message = "--measure belongs to --dry-run; a run measures itself (bill.json)"
+        raise ConfigError(message)
+    _run_until("summarize", config, given, out)
+
+
+def pretrain(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+    """Pre-train the compact model (and what it needs before)."""
+    _run_until("pretrain", config, settings, out)
 
 
 def train(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
@@ -48,3 +82,10 @@ def _run_until(stage: str | None, path: Path | None, settings: list[str] | None,
     typer.echo(f"Run folder: {folder.path}")
     if stage in (None, "report"):
         typer.echo(f"Report: {folder.report}")
+    from trsr.stages.summarize import count_failed  # noqa: PLC0415  polars stays out of `trsr --help`
+
+    if stage != "prepare" and (failed := count_failed(folder)):
+        typer.echo(
+            f"{failed:,} users have no summary; run the same command again to redo them", err=True
+        )
+        raise typer.Exit(USERS_FAILED)

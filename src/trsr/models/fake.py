@@ -51,7 +51,7 @@ class FakeGenerator:
         self._calls = 0
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield one scripted completion a chat, cut at the answer limit, last chat first.
+        """Yield one scripted completion a chat, cut at the answer limit, last chat first; `chats` may grow.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class FakeGenerator:
             At the call number `fail_at`.
         """
         tokens = ApproximateTokens()
-        for place in reversed(range(len(chats))):
+        for place in _newest_first(chats):
             chat = chats[place]
             self._calls += 1
             if self._calls == self._fail_at:
@@ -77,6 +77,15 @@ class FakeGenerator:
                     finish_reason="stop" if text == whole.rstrip() else "length",
                 ),
             )
+
+
+def _newest_first(chats: Sequence[Chat]) -> Iterator[int]:
+    """Yield the places of all chats there are, the last first, then of those appended in the meantime."""
+    done = 0
+    while done < len(chats):
+        there = len(chats)
+        yield from reversed(range(done, there))
+        done = there
 
 
 def _count_tokens(chat: Chat) -> str:

@@ -37,14 +37,31 @@ class Completion:
     finish_reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one chat has no answer, while the others may still have theirs.
+
+    Parameters
+    ----------
+    reason
+        What happened and what to do about it, in one sentence.
+    """
+
+    reason: str
+
+
 class TextGenerator(Protocol):
     """Answers chats; knows its own batching or concurrency."""
 
     identity: str
     """Model id and revision: with sampling and prompt, the key under which an answer is stored."""
 
-    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling
+    ) -> Iterator[tuple[int, Completion | Failure]]:
         """Yield ``(place of the chat, its completion)`` as soon as each is there, in any order.
+
+        A chat that can't be answered, while others can, yields its failure.
 
         Chats that are appended while the answers are read may be answered by the same
         call; those that were not, the caller asks for again.
@@ -52,6 +69,6 @@ class TextGenerator(Protocol):
         Raises
         ------
         WriterError
-            When a chat can't be answered; all that was yielded before stays valid.
+            When no chat can be answered any more; all that was yielded before stays valid.
         """
         ...

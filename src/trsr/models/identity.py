@@ -41,3 +41,14 @@ def folder_identity(folder: Path) -> str:
                 stream.seek((size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
                 digest.update(stream.read(_SAMPLE_BYTES))
     return f"{folder.resolve().name}@folder-{digest.hexdigest()[:_HASH_DIGITS]}"
+
+
+def served_identity(model: str, revision: str | None) -> str:
+    """Name a model behind a server: its name there, and what tells apart two models of that name.
+
+    Examples
+    --------
+    >>> served_identity("qwen", None), served_identity("qwen", "v2")
+    ('qwen', 'qwen@v2')
+    """
+    return f"{model}@{revision}" if revision else model

@@ -46,6 +46,12 @@ def choose_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
+def number_format(name: str, place: torch.device) -> torch.dtype:
+    """Return the number format that is named; `auto` is bfloat16 on a GPU that has it, else float32."""
+    auto = torch.bfloat16 if place.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return _FULL.get(name, auto)
+
+
 def load_language_model(settings: HuggingFaceModel, device: str = "auto") -> LanguageModel:
     """Load a model and its tokenizer.
 
@@ -62,12 +68,11 @@ def load_language_model(settings: HuggingFaceModel, device: str = "auto") -> Lan
         When either can't be loaded, with the next step.
     """
     place = choose_device(device)
-    auto = torch.bfloat16 if place.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     options = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(settings.path, **options)
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
-            settings.path, dtype=_FULL.get(settings.dtype, auto), **options
+            settings.path, dtype=number_format(settings.dtype, place), **options
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         message = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import AutoConfig, GenerationConfig, LogitsProcessorList
 
 from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import LocalWriter, Sampling
@@ -17,7 +17,7 @@ from trsr.errors import ModelError, WriterError
 from trsr.models.chat_encoding import ChatEncoder
 from trsr.models.generation import Chat, Completion
 from trsr.models.identity import folder_identity
-from trsr.models.loading import LanguageModel, choose_device, load_language_model
+from trsr.models.loading import LanguageModel, choose_device, load_language_model, number_format
 from trsr.models.seeded_draw import SeededDraw
 from trsr.models.slot_engine import Draw, SlotEngine
 from trsr.models.slot_probe import fit_slots
@@ -46,7 +46,8 @@ class LocalGenerator:
     Attributes
     ----------
     identity
-        Hub id and commit, or folder name and a hash of what is in it.
+        Hub id and commit, or folder name and a hash of what is in it; and the number
+        format, which changes answers too.
     why_padded
         Why the model is not decoded in slots; empty when it is.
 
@@ -60,7 +61,7 @@ class LocalGenerator:
         self._config = config
         _check_device(config.device)
         loaded = _load(config)
-        self.identity = _identity(config, loaded)
+        self.identity = f"{_identity(config, loaded)} {_format_name(loaded.model.dtype)}"
         self._tokenizer: Any = loaded.tokenizer
         self._model: Any = loaded.model
         self._encode = ChatEncoder(self._tokenizer)
@@ -236,6 +237,31 @@ def _identity(config: LocalWriter, loaded: LanguageModel) -> str:
     # A branch moves; the commit that it stood at when the model was loaded doesn't.
     commit = getattr(loaded.model.config, "_commit_hash", None)
     return f"{config.model}@{commit}" if commit else loaded.identity
+
+
+def identify(config: LocalWriter) -> str:
+    """Name the model as `LocalGenerator` does, without loading it.
+
+    Raises
+    ------
+    ModelError
+        When a hub model's commit can't be found out.
+    """
+    place = choose_device(config.device)
+    name = _format_name(number_format(config.dtype, place))
+    folder = Path(config.model)
+    if folder.is_dir():
+        return f"{folder_identity(folder)} {name}"
+    try:
+        described = AutoConfig.from_pretrained(config.model, revision=config.revision)
+    except (OSError, ValueError, KeyError) as error:
+        message = f"summary.writer.model: {config.model!r} can't be found: {_hint(config, error)}"
+        raise ModelError(message) from error
+    return f"{config.model}@{described._commit_hash or config.revision or 'main'} {name}"
+
+
+def _format_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _settings(**values: Any) -> GenerationConfig:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
 
-from trsr.config.summary import Sampling
-from trsr.errors import WriterError
-from trsr.models.generation import Chat, Completion, TextGenerator
-from trsr.prompts.item_text import item_line
+from trsr.config.summary import Check, Sampling
+from trsr.models.generation import Failure, TextGenerator
 from trsr.prompts.templates import Templates
 from trsr.prompts.tokens import Tokens
-from trsr.prompts.untrusted import neutralise
-from trsr.records import Block, Summary, Usage
-from trsr.summarize.store import Question, Store
-from trsr.summarize.writer import Combine, Describe, Update
+from trsr.records import Summary
+from trsr.summarize.budget import Budget
+from trsr.summarize.exchange import Exchange
+from trsr.summarize.inquiry import Inquiry, what_was_asked
+from trsr.summarize.questions import Wording
+from trsr.summarize.store import Store
+from trsr.summarize.writer import Combine, Describe, Request, Unwritten, Update
 
-# What models that think aloud write before the answer.
-_THOUGHTS: Final = re.compile(r"\A.*</think>|<think>.*", re.DOTALL)
-# Marks of headings, lists, quotes and bold type at the answer's lines.
-_MARKDOWN: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*•>]\s+)+|\*\*", re.MULTILINE)
-_LABEL: Final = re.compile(r"\A\s*(?:\w+ ){0,2}summary:\s*", re.IGNORECASE)
+ALL_AT_ONCE: Final = 4096
+"""Prompts that a model in this process is shown at once, to sort them by length."""
 
 
 class LanguageModelWriter:
     """Writes summaries with a text generator and the templates ``describe``, ``update`` and ``combine``.
 
-    Each distinct prompt of a batch is looked up in the store and sent only when it
-    isn't there; each answer is stored as soon as it comes, so that a failure or a
-    kill loses none.
+    Each distinct prompt is looked up in the store and sent only when it isn't there
+    and no other process is at it; each answer is stored as soon as it comes, so that
+    a failure or a kill loses none. A useless answer is asked for once more in other
+    words (`Inquiry`); when that doesn't help, its request is `Unwritten`.
 
     Parameters
     ----------
@@ -42,9 +42,15 @@ class LanguageModelWriter:
     store
         Where answers are kept.
     tokens
-        Counts for the items' cap.
+        Counts for the items' cap, and estimates the prompts' tokens.
     item_tokens
         Cap of an item's line in the prompt.
+    checks
+        What makes an answer useless.
+    ahead
+        Prompts handed to the generator at once; what it can work on side by side, and some more.
+    budget
+        What may be paid for.
     """
 
     def __init__(
@@ -55,102 +61,113 @@ class LanguageModelWriter:
         store: Store,
         tokens: Tokens,
         item_tokens: int,
+        *,
+        checks: Collection[Check],
+        ahead: int = ALL_AT_ONCE,
+        budget: Budget | None = None,
     ) -> None:
         self.name = generator.identity
-        self._generator = generator
+        self._wording = Wording(generator.identity, templates, sampling, tokens, item_tokens)
         self._templates = templates
-        self._sampling = sampling
         self._store = store
-        self._tokens = tokens
-        self._item_tokens = item_tokens
-
-    def describe(self, requests: Sequence[Describe]) -> list[Summary]:
-        """Summarise each block alone."""
-        return self._write("describe", [{"items": self._lines(request.block)} for request in requests])
-
-    def update(self, requests: Sequence[Update]) -> list[Summary]:
-        """Bring each summary up to date with its next block."""
-        variables = [
-            {"summary": neutralise(request.summary.text), "items": self._lines(request.block)}
-            for request in requests
-        ]
-        return self._write("update", variables)
-
-    def combine(self, requests: Sequence[Combine]) -> list[Summary]:
-        """Join each ordered group of summaries into one."""
-        variables = [
-            {"summaries": [neutralise(summary.text) for summary in request.summaries]} for request in requests
-        ]
-        return self._write("combine", variables)
-
-    def _lines(self, block: Block) -> list[str]:
-        return [item_line(item, self._tokens, self._item_tokens) for item in block.items]
-
-    def _write(self, verb: str, prompts: Sequence[Mapping[str, Any]]) -> list[Summary]:
-        system = self._templates.render("system").strip()
-        versions = " ".join(f"{name} {self._templates.version(name)}" for name in ("system", verb))
-        questions = [
-            Question(
-                model=self._generator.identity,
-                sampling=self._sampling,
-                chat=Chat(user=self._templates.render(verb, **variables).strip(), system=system),
-                template=versions,
-            )
-            for variables in prompts
-        ]
-        keys = [question.key for question in questions]
-        stored = self._store.get_many(keys)
-        answers = stored | self._ask(dict(zip(keys, questions, strict=True)), stored)
-        paid: set[str] = set(stored)
-        summaries = []
-        for key in keys:
-            summaries.append(self._summary(answers[key], reused=key in paid))
-            paid.add(key)
-        return summaries
-
-    def _ask(
-        self, questions: Mapping[str, Question], stored: Mapping[str, Completion]
-    ) -> dict[str, Completion]:
-        """Send what isn't stored, and store each answer before the next one is waited for."""
-        missing = [key for key in questions if key not in stored]
-        answers: dict[str, Completion] = {}
-        if not missing:
-            return answers
-        chats = [questions[key].chat for key in missing]
-        for place, completion in self._generator.generate(chats, self._sampling):
-            self._store.put(questions[missing[place]], completion)
-            answers[missing[place]] = completion
-        if unanswered := len(missing) - len(answers):
-            message = f"{self.name}: {unanswered} of {len(missing)} prompts were not answered; run again"
-            raise WriterError(message, retryable=True)
-        return answers
-
-    def _summary(self, completion: Completion, *, reused: bool) -> Summary:
-        text = to_paragraph(completion.text)
-        if not text:
-            limit = self._sampling.max_new_tokens
-            message = (
-                f"{self.name}: answered a prompt of {completion.prompt_tokens} tokens with no text "
-                f"({completion.completion_tokens} tokens, finish reason {completion.finish_reason!r}, "
-                f"limit {limit}); take an instruction-tuned model, raise summary.sampling.max_new_tokens, or "
-                "change summary.sampling.seed with a temperature above 0 to draw another answer"
-            )
-            raise WriterError(message)
-        usage = Usage(
-            calls=0 if reused else 1,
-            calls_reused=1 if reused else 0,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
+        self._checks = checks
+        self._instructions = instructions(templates)
+        self._open_exchange = partial(
+            Exchange, generator, sampling, store, tokens, ahead, budget if budget is not None else Budget()
         )
-        return Summary(text, usage=usage)
+
+    def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary | Unwritten]]:
+        """Yield ``(place, summary)`` as answers come; requests appended meanwhile are answered too.
+
+        Raises
+        ------
+        WriterError
+            When the generator gives up.
+        BudgetError
+            At the cap on calls or money, when all that was under way is stored.
+        StoreError
+            When the store can't be read or written; nothing more is paid for then.
+        """
+        exchange = self._open_exchange()
+        open_: dict[str, Inquiry] = {}
+        failed: dict[str, Inquiry] = {}
+        seen = 0
+        try:
+            while True:
+                fresh: list[Inquiry] = []
+                for place in range(seen, len(requests)):
+                    self._take_in(place, requests[place], open_, fresh)
+                seen = len(requests)
+                for inquiry in self._look_up(fresh, exchange, failed):
+                    yield from self._end(inquiry, open_, failed)
+                if len(requests) > seen:
+                    continue
+                if not open_:
+                    return
+                inquiry, outcome, paid_now = exchange.receive()
+                if isinstance(outcome, Failure):
+                    inquiry.unanswered = outcome.reason
+                else:
+                    inquiry.take(outcome, self._templates, self._checks, paid_now=paid_now)
+                for over in self._look_up([inquiry], exchange, failed):
+                    yield from self._end(over, open_, failed)
+        finally:
+            exchange.close()
+
+    def _take_in(self, place: int, request: Request, open_: dict[str, Inquiry], fresh: list[Inquiry]) -> None:
+        """Join a request to the inquiry of its prompt, or begin one."""
+        question = self._wording.question(request)
+        inquiry = open_.get(question.key)
+        if inquiry is None:
+            asked = what_was_asked(request, question, self._instructions[type(request)])
+            inquiry = open_[question.key] = Inquiry(question, asked, [], set())
+            fresh.append(inquiry)
+        inquiry.places.append(place)
+        inquiry.users.add(request.user)
+
+    def _look_up(
+        self, inquiries: list[Inquiry], exchange: Exchange, failed: Collection[str]
+    ) -> Iterator[Inquiry]:
+        """Follow the attempts that are stored; yield the inquiries that are over, ask for the others."""
+        while inquiries:
+            going_on = []
+            for inquiry in inquiries:
+                if inquiry.is_over or inquiry.first.key in failed:
+                    yield inquiry
+                else:
+                    going_on.append(inquiry)
+            found = self._store.get_many([inquiry.question.key for inquiry in going_on])
+            inquiries = [inquiry for inquiry in going_on if inquiry.question.key in found]
+            if inquiries:
+                self._store.tie({inquiry.question.key: inquiry.users for inquiry in inquiries})
+            for inquiry in going_on:
+                if inquiry.question.key in found:
+                    stored = found[inquiry.question.key]
+                    inquiry.take(stored, self._templates, self._checks, paid_now=False)
+                else:
+                    exchange.ask(inquiry)
+
+    def _end(
+        self, inquiry: Inquiry, open_: dict[str, Inquiry], failed: dict[str, Inquiry]
+    ) -> Iterator[tuple[int, Summary | Unwritten]]:
+        """Answer all who waited; the first of them bears the calls, to the others they are reused."""
+        usage = inquiry.usage
+        del open_[inquiry.first.key]
+        known = inquiry if inquiry.is_written else failed.setdefault(inquiry.first.key, inquiry)
+        if len(inquiry.users) > 1 or known is not inquiry:  # those who came after an answer was stored
+            self._store.tie(dict.fromkeys(known.keys, inquiry.users))
+        for place in inquiry.places:
+            if inquiry.is_written:
+                yield place, Summary(inquiry.text, usage=usage)
+            else:
+                yield place, Unwritten(known.failure(), usage)
+            usage = replace(usage, calls=0, calls_reused=inquiry.usage.calls + inquiry.usage.calls_reused)
 
 
-def to_paragraph(answer: str) -> str:
-    r"""Reduce a model's answer to one neutral paragraph: no thoughts, label, list marks or line breaks.
-
-    Examples
-    --------
-    >>> to_paragraph("<think>Hm.</think>\n**Updated summary:**\n- Likes **tea**.\n- Buys often.")
-    'Likes tea. Buys often.'
-    """
-    return neutralise(_LABEL.sub("", _MARKDOWN.sub("", _THOUGHTS.sub("", answer))))
+def instructions(templates: Templates) -> Mapping[type[Request], str]:
+    """Render each verb without anything filled in: the language that answers must be in."""
+    return {
+        Describe: templates.render("describe", items=[]),
+        Update: templates.render("update", summary="", items=[]),
+        Combine: templates.render("combine", summaries=[]),
+    }

@@ -1,16 +1,21 @@
-"""Running a paradigm for many users at once, so that every wave of calls is one batch."""
+"""Running a paradigm for many users at once: each goes on as soon as its own answer is there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Final, Never
 
 from tqdm import tqdm
 
 from trsr.config.summary import Summarization
 from trsr.records import Block, Summary, Usage, UserSummary
 from trsr.summarize.paradigms import Fold, Paradigm, hierarchical, none, recurrent
-from trsr.summarize.writer import Combine, Describe, Request, Update, Writer
+from trsr.summarize.writer import Combine, Request, Unwritten, Writer
+
+_UNDER_WAY: Final = 4096
+"""Users whose prompts are in memory at once; more than any server answers side by side."""
 
 
 def make_paradigm(config: Summarization) -> Paradigm:
@@ -35,7 +40,7 @@ def summarize(
     *,
     progress: bool = True,
 ) -> list[UserSummary]:
-    """Summarise every user; all requests that wait for the same verb make one batch.
+    """Summarise every user; none waits for another one.
 
     Parameters
     ----------
@@ -46,12 +51,14 @@ def summarize(
     writer
         Who writes the summaries.
     progress
-        Show a bar of the blocks read, when on a terminal.
+        Show a bar of the blocks read, with their rate, the time left and the users
+        that failed, when on a terminal.
 
     Returns
     -------
     list of UserSummary
-        In the users' order.
+        In the users' order. A user whose summary could not be written has an empty
+        one and says why in `failed`.
 
     Raises
     ------
@@ -60,70 +67,98 @@ def summarize(
         those it got, so the same call goes on where this one stopped.
     """
     listed = [(user_id, tuple(blocks)) for user_id, blocks in users]
-    runs = [_Run(user_id, paradigm(blocks)) for user_id, blocks in listed]
+    runs = [_Run(user_id, blocks, paradigm) for user_id, blocks in listed]
     total = sum(len(blocks) for _, blocks in listed)
     with tqdm(total=total, desc="summaries", unit="block", disable=None if progress else True) as bar:
-        while any(run.pending for run in runs):
-            bar.update(_wave(runs, writer))
+        _drive(runs, writer, bar)
     return [run.result() for run in runs]
+
+
+def _drive(runs: Sequence[_Run], writer: Writer, bar: tqdm[Never]) -> None:
+    """Start users while there is room; hand every answer to its user, and ask for what they need next."""
+    requests: list[Request] = []
+    waiting: dict[int, tuple[_Run, int]] = {}
+    to_start = iter(runs)
+    under_way = failed = 0
+
+    def ask(run: _Run) -> None:
+        for number, request in enumerate(run.pending):
+            waiting[len(requests)] = run, number
+            requests.append(replace(request, user=run.user_id))
+
+    def start() -> int:
+        for run in to_start:
+            run.start()
+            ask(run)
+            if run.pending:
+                return 1
+        return 0
+
+    while under_way < _UNDER_WAY and start():
+        under_way += 1
+    for place, answer in writer.write(requests):
+        run, number = waiting.pop(place)
+        asked = run.pending
+        bar.update(run.receive(number, answer))
+        if run.pending is asked:
+            continue
+        ask(run)
+        if run.failed:
+            failed += 1
+            bar.set_postfix(failed=failed)
+        if not run.pending:
+            start()
 
 
 class _Run:
     """One user's fold, the requests it waits for, and what was written so far."""
 
-    def __init__(self, user_id: str, fold: Fold) -> None:
-        self._user_id = user_id
-        self._fold = fold
+    def __init__(self, user_id: str, blocks: tuple[Block, ...], paradigm: Paradigm) -> None:
+        self.user_id = user_id
+        self.pending: list[Request] = []
+        self.failed = ""
+        self._unread = len(blocks)
+        self._fold: Fold = paradigm(blocks)
+        self._answers: dict[int, Summary] = {}
         self._steps: list[Summary] = []
         self._usage = Usage()
         self._final = Summary("")
-        self.pending: list[Request] = []
+
+    def start(self) -> None:
+        """Ask for the first requests."""
         self._advance(None)
 
-    def receive(self, answers: list[Summary]) -> int:
-        """Hand the fold its answers; return how many blocks they read."""
-        read = [
-            summary
-            for request, summary in zip(self.pending, answers, strict=True)
-            if not isinstance(request, Combine)
-        ]
-        self._steps.extend(read)
-        self._usage = sum((summary.usage for summary in answers), self._usage)
-        self._advance(answers)
-        return len(read)
+    def receive(self, number: int, answer: Summary | Unwritten) -> int:
+        """Take one answer; go on when all are there. Return how many blocks are done with.
+
+        A user's other calls may be under way when one fails: they are paid for too.
+        """
+        self._usage += answer.usage
+        if self.failed:
+            return 0
+        if isinstance(answer, Unwritten):
+            self.failed = answer.reason
+            self.pending = []
+            done, self._unread = self._unread, 0
+            return done
+        self._answers[number] = answer
+        done = 0 if isinstance(self.pending[number], Combine) else 1
+        self._unread -= done
+        if len(self._answers) == len(self.pending):
+            answers = [self._answers[place] for place in range(len(self.pending))]
+            for request, summary in zip(self.pending, answers, strict=True):
+                if not isinstance(request, Combine):
+                    self._steps.append(summary)
+            self._advance(answers)
+        return done
 
     def result(self) -> UserSummary:
-        return UserSummary(self._user_id, self._final, tuple(self._steps), self._usage)
+        return UserSummary(self.user_id, self._final, tuple(self._steps), self._usage, self.failed)
 
     def _advance(self, answers: list[Summary] | None) -> None:
+        self._answers = {}
         try:
             self.pending = next(self._fold) if answers is None else self._fold.send(answers)
         except StopIteration as stop:
             self.pending = []
             self._final = stop.value
-
-
-def _wave(runs: Sequence[_Run], writer: Writer) -> int:
-    """Answer all that is pending, one batch a verb; return how many blocks were read."""
-    waiting = [run for run in runs if run.pending]
-    requests = [request for run in waiting for request in run.pending]
-    answers = iter(_answer(requests, writer))
-    return sum(run.receive([next(answers) for _ in run.pending]) for run in waiting)
-
-
-def _answer(requests: Sequence[Request], writer: Writer) -> list[Summary]:
-    """Sort requests by verb, ask the writer, and put the answers back into the requests' order."""
-    describes = [(place, request) for place, request in enumerate(requests) if isinstance(request, Describe)]
-    updates = [(place, request) for place, request in enumerate(requests) if isinstance(request, Update)]
-    combines = [(place, request) for place, request in enumerate(requests) if isinstance(request, Combine)]
-    answers: dict[int, Summary] = {}
-    if describes:
-        written = writer.describe([request for _, request in describes])
-        answers |= {place: summary for (place, _), summary in zip(describes, written, strict=True)}
-    if updates:
-        written = writer.update([request for _, request in updates])
-        answers |= {place: summary for (place, _), summary in zip(updates, written, strict=True)}
-    if combines:
-        written = writer.combine([request for _, request in combines])
-        answers |= {place: summary for (place, _), summary in zip(combines, written, strict=True)}
-    return [answers[place] for place in range(len(requests))]

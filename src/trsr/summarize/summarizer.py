@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from types import TracebackType
 
 import polars as pl
 
@@ -14,10 +15,12 @@ from trsr.models.local import LocalGenerator
 from trsr.prompts.item_text import item_line
 from trsr.prompts.templates import Templates
 from trsr.prompts.tokens import ApproximateTokens
-from trsr.records import Block, Item, UserSummary
+from trsr.records import Block, Item, Usage, UserSummary
+from trsr.summarize.append import Growth, append
 from trsr.summarize.blocks import cut, cut_by_tokens
+from trsr.summarize.budget import Budget
 from trsr.summarize.keyphrase import writer as keyphrase
-from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.language_model import ALL_AT_ONCE, LanguageModelWriter
 from trsr.summarize.runner import make_paradigm, summarize
 from trsr.summarize.store import Store
 from trsr.summarize.writer import Writer
@@ -44,7 +47,27 @@ class Summarizer:
     def __init__(self, config: Config, items: pl.DataFrame) -> None:
         self._config = config
         self._tokens = ApproximateTokens()
+        self._budget = Budget(config.summary.limits, config.summary.price)
+        self._store: Store | None = None
         self._writer = None if config.summary.paradigm == "none" else self._open(items)
+
+    def __enter__(self) -> Summarizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store of answers, if one was opened."""
+        if self._store is not None:
+            self._store.close()
+
+    @property
+    def spent(self) -> Usage:
+        """Calls that were paid for so far, and their tokens; answers from the store are free."""
+        return self._budget.spent
 
     @property
     def writer_name(self) -> str:
@@ -57,15 +80,14 @@ class Summarizer:
         """Summarise each user's history, oldest item first, in the users' order."""
         if self._writer is None:
             return [UserSummary.empty(user_id) for user_id, _ in users]
-        blocks = ((user_id, self._cut(history)) for user_id, history in users)
+        blocks = ((user_id, cut_history(history, self._config)) for user_id, history in users)
         return summarize(blocks, make_paradigm(self._config.summary), self._writer, progress=progress)
 
-    def _cut(self, history: Sequence[Item]) -> tuple[Block, ...]:
-        settings = self._config.summary
-        if settings.block_tokens is None:
-            return cut(history, settings.block_size)
-        line = partial(item_line, tokens=self._tokens, max_tokens=self._config.items.max_tokens)
-        return cut_by_tokens(history, settings.block_tokens, self._tokens, line)
+    def append(self, growths: Sequence[Growth]) -> list[UserSummary]:
+        """Bring summaries up to date with what was added to histories; see `trsr.summarize.append`."""
+        if self._writer is None:
+            return [UserSummary.empty(growth.summary.user_id) for growth in growths]
+        return append(growths, make_paradigm(self._config.summary), self._writer)
 
     def _open(self, items: pl.DataFrame) -> Writer:
         config = self._config
@@ -74,14 +96,29 @@ class Summarizer:
             return keyphrase.KeyphraseWriter(
                 items, config.prompt.domain, decay=writer.decay, phrases=writer.phrases
             )
+        self._store = Store(config.store_url)
         return LanguageModelWriter(
             generator=_open_generator(writer),
             templates=Templates(config.prompt.domain, config.prompt.templates),
             sampling=config.summary.sampling,
-            store=Store(config.store_url),
+            store=self._store,
             tokens=self._tokens,
             item_tokens=config.items.max_tokens,
+            checks=config.summary.checks,
+            # Some calls wait for their next try; the server's places must not stay empty meanwhile.
+            ahead=2 * writer.concurrency if isinstance(writer, EndpointWriter) else ALL_AT_ONCE,
+            budget=self._budget,
         )
+
+
+def cut_history(history: Sequence[Item], config: Config) -> tuple[Block, ...]:
+    """Cut a history into blocks by items or by tokens, as the configuration says."""
+    settings = config.summary
+    if settings.block_tokens is None:
+        return cut(history, settings.block_size)
+    tokens = ApproximateTokens()
+    line = partial(item_line, tokens=tokens, max_tokens=config.items.max_tokens)
+    return cut_by_tokens(history, settings.block_tokens, tokens, line)
 
 
 def _open_generator(writer: LocalWriter | EndpointWriter) -> LocalGenerator | EndpointGenerator:

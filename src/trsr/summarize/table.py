@@ -11,6 +11,7 @@ from trsr.records import (
     BLOCK_SUMMARIES,
     CALLS,
     COMPLETION_TOKENS,
+    FAILED,
     PROMPT_TOKENS,
     STATE,
     SUMMARY,
@@ -26,9 +27,11 @@ SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     CALLS: pl.Int64,
     PROMPT_TOKENS: pl.Int64,
     COMPLETION_TOKENS: pl.Int64,
+    FAILED: pl.String,
 }
 """Columns of the table. `calls` counts the answers that a summary rests on, whether they were made in this
-run or an earlier one, so that an interrupted run ends in the same table."""
+run or an earlier one, so that an interrupted run ends in the same table. `failed` says why a user has no
+summary although there is a history, and is empty for all others."""
 
 
 def to_frame(summaries: Sequence[UserSummary]) -> pl.DataFrame:
@@ -37,7 +40,8 @@ def to_frame(summaries: Sequence[UserSummary]) -> pl.DataFrame:
     Examples
     --------
     >>> to_frame([UserSummary.empty("u1")]).columns
-    ['user_id', 'summary', 'block_summaries', 'state', 'calls', 'prompt_tokens', 'completion_tokens']
+    ['user_id', 'summary', 'block_summaries', 'state', 'calls', 'prompt_tokens', 'completion_tokens',
+     'failed']
     """
     rows = [
         (
@@ -48,6 +52,7 @@ def to_frame(summaries: Sequence[UserSummary]) -> pl.DataFrame:
             summary.usage.calls + summary.usage.calls_reused,
             summary.usage.prompt_tokens,
             summary.usage.completion_tokens,
+            summary.failed,
         )
         for summary in summaries
     ]

@@ -1,19 +1,20 @@
-"""What a summariser is: three verbs, each over a batch of users."""
+"""What a summariser is: three verbs, asked for in a stream of requests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from trsr.records import Block, Summary
+from trsr.records import Block, Summary, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Describe:
-    """Asks for a summary of one block alone."""
+    """Asks for a summary of one block alone; `user` is whose block it is, where that is known."""
 
     block: Block
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Update:
 
     summary: Summary
     block: Block
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +31,50 @@ class Combine:
     """Asks for one summary of several, oldest first."""
 
     summaries: tuple[Summary, ...]
+    user: str = ""
 
 
 Request = Describe | Update | Combine
 
 
-class Writer(Protocol):
-    """Writes summaries; every verb takes a batch and answers in its order.
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """Why a request has no summary, while others may still have theirs.
 
-    The paradigms are folds over these verbs; the runner makes the batches.
-
-    Raises
-    ------
-    WriterError
-        When an answer can't be had; answers that came before it are not lost.
+    Parameters
+    ----------
+    reason
+        What happened, in one sentence.
+    usage
+        What was paid even so.
     """
+
+    reason: str
+    usage: Usage = field(default=Usage())
+
+
+class Writer(Protocol):
+    """Writes summaries as they are asked for; the paradigms decide what that is, the runner asks."""
 
     name: str
     """What wrote the summary, as the report shows it."""
+
+    def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary | Unwritten]]:
+        """Yield ``(place of the request, its summary)`` as soon as each is there, in any order.
+
+        Requests that are appended while the summaries are read are answered by the
+        same call: an update is asked for when the summary that it goes on from is there.
+
+        Raises
+        ------
+        WriterError
+            When no summary can be had any more; answers that came before are not lost.
+        """
+        ...
+
+
+class Verbs(Protocol):
+    """A writer that answers at once, in batches: one method a verb, each in its requests' order."""
 
     def describe(self, requests: Sequence[Describe]) -> list[Summary]:
         """Summarise each block alone."""
@@ -59,3 +87,26 @@ class Writer(Protocol):
     def combine(self, requests: Sequence[Combine]) -> list[Summary]:
         """Join each ordered group of summaries into one."""
         ...
+
+
+def write_in_batches(verbs: Verbs, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
+    """Answer all requests there are, one batch a verb, then those that were appended in the meantime."""
+    done = 0
+    while done < len(requests):
+        new = list(enumerate(requests[done:], start=done))
+        done = len(requests)
+        describes = [(place, request) for place, request in new if isinstance(request, Describe)]
+        updates = [(place, request) for place, request in new if isinstance(request, Update)]
+        combines = [(place, request) for place, request in new if isinstance(request, Combine)]
+        if describes:
+            yield from _placed(describes, verbs.describe([request for _, request in describes]))
+        if updates:
+            yield from _placed(updates, verbs.update([request for _, request in updates]))
+        if combines:
+            yield from _placed(combines, verbs.combine([request for _, request in combines]))
+
+
+def _placed(
+    asked: Sequence[tuple[int, Request]], summaries: Sequence[Summary]
+) -> Iterator[tuple[int, Summary]]:
+    return ((place, summary) for (place, _), summary in zip(asked, summaries, strict=True))

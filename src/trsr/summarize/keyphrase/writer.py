@@ -14,7 +14,7 @@ from trsr.summarize.keyphrase.interests import Interests, dump, join, load, obse
 from trsr.summarize.keyphrase.phrasebook import Phrasebook
 from trsr.summarize.keyphrase.taste import Chooser
 from trsr.summarize.keyphrase.wording import write
-from trsr.summarize.writer import Combine, Describe, Update
+from trsr.summarize.writer import Combine, Describe, Request, Update, write_in_batches
 
 
 class KeyphraseWriter:
@@ -70,6 +70,10 @@ class KeyphraseWriter:
         self._chooser = Chooser(self._phrasebook, phrases, decay)
         self._domain: Domain = domain
         self._decay = decay
+
+    def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
+        """Answer the requests, and those appended in the meantime, one batch a verb."""
+        return write_in_batches(self, requests)
 
     def describe(self, requests: Sequence[Describe]) -> list[Summary]:
         """Summarise each block alone."""

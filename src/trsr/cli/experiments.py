@@ -1,0 +1,74 @@
+"""Commands that run several systems on the same users and candidates."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from trsr.cli.options import ConfigPath, OutFolder, Settings, read_config
+from trsr.errors import ConfigError
+
+Only = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        metavar="NAMES",
+        help="Only these systems, by comma: --only sasrec,tfidf,recurrent (else all of `comparison`).",
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="NUMBERS",
+        help="Training seeds, by comma: --seeds 0,1 (else those of `comparison`).",
+    ),
+]
+
+
+def compare(
+    config: ConfigPath = None,
+    only: Only = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+) -> None:
+    """Train and score every system on the same users; write one table.
+
+    Systems: random, popularity, itemknn, tfidf, bm25, embeddings, ncf, din,
+    caser, gru4rec, sasrec, bert4rec, sasrec_text; the language model as
+    tallrec (whole history, no summary), hierarchical and recurrent; fused
+    (the form that validation chose, joined with fusion.companions); and all
+    that `trsr import` brought in.
+
+    Split and candidates stay those of the run's seed; seeds train again, and
+    a table to be believed has three or more. Two samplers of negatives stand
+    side by side, then ranks in the whole catalogue and a two-stage ranking.
+    Everything is chosen on validation users.
+
+    For a first look: trsr compare CONFIG --only popularity,tfidf,itemknn
+
+    Stop it when you like: the same command goes on where it was, and what is
+    complete is not trained again.
+    """
+    resolved = read_config(config, [*(settings or []), *_seed_setting(seeds)], out)
+    from trsr.experiments.compare import compare as run_comparison  # noqa: PLC0415  torch stays out of help
+
+    names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    command = shlex.join(["trsr", *sys.argv[1:]])
+    written = run_comparison(resolved, only=names, command=command, say=typer.echo)
+    typer.echo(f"\nTable: {written.csv}")
+    typer.echo(f"Report: {written.page}")
+
+
+def _seed_setting(seeds: str | None) -> list[str]:
+    if seeds is None:
+        return []
+    numbers = [number.strip() for number in seeds.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        message = f"--seeds must be whole numbers by comma, such as --seeds 0,1,2, got {seeds!r}"
+        raise ConfigError(message)
+    return [f"comparison.seeds=[{','.join(numbers)}]"]

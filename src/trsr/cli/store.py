@@ -1,0 +1,189 @@
+"""The commands that look after the store of model answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trsr.config import Config, load
+from trsr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trsr.records import Usage
+    from trsr.summarize.store import Store
+
+app = typer.Typer(
+    no_args_is_help=True, help="Look after the store of model answers: stats, export, prune, forget."
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="CONFIG", help="YAML file that names the store, prices and templates."),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="URL", help="The store [default: the configuration's, or runs/answers.db]."
+    ),
+]
+
+
+@app.command()
+def stats(config: ConfigOption = None, store: StoreUrl = None) -> None:
+    """Tell answers, tokens, models, users and size, and what the answers did cost."""
+    from trsr.summarize.budget import cost  # noqa: PLC0415  SQLAlchemy and torch stay out of `trsr --help`
+    from trsr.summarize.store.upkeep import measure  # noqa: PLC0415
+
+    settings = load(config)
+    with _open(settings, store) as opened:
+        found = measure(opened)
+        typer.echo(f"{opened.database.shown}: {_told(found.usage)}, {found.bytes / 1e6:,.1f} MB")
+    for model in found.models:
+        typer.echo(f"  {model.model}: {_told(model.usage)}")
+    money = cost(found.usage, settings.summary.price)
+    priced = (
+        "unknown (set summary.price)" if money is None else f"{money:,.2f} {settings.summary.price.currency}"
+    )
+    typer.echo(f"  money: {priced if found.usage.calls else 'nothing'}")
+    typer.echo(f"  {found.users:,} users; {found.without_user:,} answers without a user on record")
+    if found.under_way:
+        typer.echo(f"  {found.under_way:,} calls under way")
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: FILE.jsonl or FILE.parquet.")],
+    config: ConfigOption = None,
+    store: StoreUrl = None,
+) -> None:
+    """Write every answer with its prompt, model, sampling, tokens, time and users."""
+    from trsr.artifacts import replacing  # noqa: PLC0415
+
+    if path.suffix not in (".jsonl", ".parquet"):
+        message = f"{path}: must end in .jsonl or .parquet, got {path.suffix!r}"
+        raise ConfigError(message)
+    from trsr.summarize.store.upkeep import read_all  # noqa: PLC0415
+
+    count = 0
+    with _open(load(config), store) as opened, replacing(path) as temporary:
+        lines = temporary if path.suffix == ".jsonl" else temporary.with_suffix(".lines")
+        try:
+            with lines.open("w", encoding="utf-8") as stream:
+                for row in read_all(opened):
+                    row["sampling"] = json.dumps(row["sampling"], sort_keys=True)
+                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    count += 1
+            if path.suffix == ".parquet":
+                _to_parquet(lines, temporary)
+        finally:
+            if lines != temporary:
+                lines.unlink(missing_ok=True)
+    typer.echo(f"{path}: {count:,} answers")
+
+
+@app.command()
+def prune(
+    config: ConfigOption = None,
+    store: StoreUrl = None,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", min=0, metavar="DAYS", help="Answers older than this.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Answers of this model, as `stats` names it.")] = None,
+    stale_templates: Annotated[
+        bool,
+        typer.Option("--stale-templates", help="Answers to templates that the configuration no longer has."),
+    ] = False,
+    without_user: Annotated[
+        bool, typer.Option("--without-user", help="Answers of which it isn't known whose text they hold.")
+    ] = False,
+    delete: Annotated[bool, typer.Option("--yes", help="Delete; without it, only tell how many.")] = False,
+) -> None:
+    """Delete answers by age, model or template; all conditions that are given must hold."""
+    from trsr.summarize.store import upkeep  # noqa: PLC0415
+
+    settings = load(config)
+    current = None
+    if stale_templates:
+        if config is None:
+            message = "--stale-templates needs --config: the configuration says which templates are in use"
+            raise ConfigError(message)
+        current = _templates_in_use(settings)
+    selection = upkeep.Selection(older_than, model, current, without_user)
+    if selection == upkeep.Selection():
+        message = "give --older-than, --model, --stale-templates or --without-user; nothing was deleted"
+        raise ConfigError(message)
+    with _open(settings, store) as opened:
+        if delete:
+            typer.echo(f"deleted: {_told(upkeep.prune(opened, selection))}")
+        else:
+            told = _told(upkeep.count(opened, selection))
+            typer.echo(f"would delete: {told}; nothing was deleted, add --yes to do it")
+
+
+@app.command()
+def forget(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")],
+    config: ConfigOption = None,
+    store: StoreUrl = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run", metavar="RUN_DIR", help="A run folder to take the user out of, too. Repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Delete every answer that holds a user's text, and the user's rows in the run folders that are given."""
+    from trsr.artifacts import RunFolder  # noqa: PLC0415
+    from trsr.stages.forget import forget_user  # noqa: PLC0415
+    from trsr.summarize.store import upkeep  # noqa: PLC0415
+
+    for folder in run or []:
+        if not (folder / "config.yaml").exists():
+            message = f"{folder}: not a run folder (it has no config.yaml); nothing was deleted"
+            raise ConfigError(message)
+    with _open(load(config), store) as opened:
+        typer.echo(f"{opened.database.shown}: deleted {_told(upkeep.forget(opened, user))} of {user!r}")
+        unknown = upkeep.measure(opened).without_user
+    if unknown:
+        typer.echo(
+            f"  {unknown:,} answers have no user on record (histories without one, or an older version's): "
+            "this user's text may be in them; `trsr store prune --without-user` deletes them"
+        )
+    for folder in run or []:
+        lines = forget_user(RunFolder(folder), user)
+        typer.echo("\n".join(lines) if lines else f"{folder}: doesn't know {user!r}")
+
+
+def _open(config: Config, url: str | None) -> Store:
+    from trsr.summarize.store import Store  # noqa: PLC0415
+
+    address = url or config.store_url
+    kind, _, file = address.partition(":///")
+    if kind == "sqlite" and not file.startswith("file:") and not Path(file).exists():
+        message = f"{address}: there is no store; give --store URL, or --config with the run's configuration"
+        raise ConfigError(message)
+    return Store(address)
+
+
+def _templates_in_use(config: Config) -> list[str]:
+    from trsr.prompts.templates import Templates  # noqa: PLC0415
+    from trsr.summarize.questions import VERBS, template_versions  # noqa: PLC0415
+
+    templates = Templates(config.prompt.domain, config.prompt.templates)
+    verbs = [template_versions(templates, verb) for verb in VERBS]
+    return [*verbs, *(f"{verb} repair {templates.version('repair')}" for verb in verbs)]
+
+
+def _to_parquet(lines: Path, target: Path) -> None:
+    import polars as pl  # noqa: PLC0415
+
+    frame = pl.read_ndjson(lines) if lines.stat().st_size else pl.DataFrame()
+    frame.write_parquet(target)
+
+
+def _told(usage: Usage) -> str:
+    tokens = f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens"
+    return f"{usage.calls:,} answers, {tokens}"

@@ -1,0 +1,146 @@
+"""The cap on what a run may pay: asked before every call, told after it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+from typing import Final
+
+from trsr.config.summary import Limits, Price
+from trsr.errors import BudgetError, ConfigError
+from trsr.records import Usage
+
+_MILLION: Final = 1_000_000
+_NO_LIMITS: Final = Limits()
+_NO_PRICE: Final = Price()
+
+
+def cost(usage: Usage, price: Price) -> float | None:
+    """Money for a number of tokens; None when the price isn't known.
+
+    Examples
+    --------
+    >>> cost(Usage(2, 0, 1_000_000, 500_000), Price(prompt=0.5, completion=2.0))
+    1.5
+    >>> cost(Usage(2, 0, 1_000_000, 500_000), Price()) is None
+    True
+    """
+    if price.prompt is None or price.completion is None:
+        return None
+    return (usage.prompt_tokens * price.prompt + usage.completion_tokens * price.completion) / _MILLION
+
+
+class Budget:
+    """What may still be paid for; threads may share it.
+
+    Before a call is sent, `allow` reserves the most that it can cost: its prompt and
+    the longest answer. When the answer is there (or the call has failed), `spend`
+    puts what it did cost in the place of the reservation. So the caps hold whatever
+    the answers' lengths, and with any number of calls under way. Where prompts are
+    longer than they were estimated, the worst ratio so far is put on top; only the
+    calls that were sent before the first answer can go beyond the cap by it.
+
+    Answers from the store cost nothing and aren't asked for here. The caps are those
+    of one command: the same command again may pay as much again.
+
+    Parameters
+    ----------
+    limits
+        Most calls and most money; None for no cap.
+    price
+        Money a million tokens; a cap on money needs it.
+
+    Attributes
+    ----------
+    spent
+        What the calls that came back cost.
+
+    Raises
+    ------
+    ConfigError
+        When money is capped and the price isn't known.
+
+    Examples
+    --------
+    >>> budget = Budget(Limits(max_calls=1))
+    >>> most = Usage(1, 0, prompt_tokens=200, completion_tokens=150)
+    >>> budget.allow(most), budget.allow(most)
+    (True, False)
+    >>> budget.spend(most, Usage(1, 0, 200, 60))
+    >>> budget.spent.completion_tokens
+    60
+    """
+
+    def __init__(self, limits: Limits = _NO_LIMITS, price: Price = _NO_PRICE) -> None:
+        if limits.max_cost is not None and cost(Usage(), price) is None:
+            message = (
+                "summary.limits.max_cost needs a price: set summary.price.prompt and .completion, the money "
+                "for a million tokens, or cap the calls with --max-calls"
+            )
+            raise ConfigError(message)
+        self._limits = limits
+        self._price = price
+        self._lock = threading.Lock()
+        self._reserved = Usage()
+        self._ratio = 1.0
+        self.spent = Usage()
+
+    def allow(self, most: Usage) -> bool:
+        """Reserve `most`, the dearest that the next calls can get; say whether the caps have room for it.
+
+        A refusal is final only when no call is under way: one that comes back cheaper
+        than reserved makes room, so ask again then, and raise `stop()` when it is
+        refused even so.
+        """
+        with self._lock:
+            under_way = self._reserved + most
+            calls, money = self._limits.max_calls, self._limits.max_cost
+            if calls is not None and self.spent.calls + under_way.calls > calls:
+                return False
+            if money is not None:
+                likely = replace(under_way, prompt_tokens=math.ceil(under_way.prompt_tokens * self._ratio))
+                # Prices are decimal fractions: a cap that is hit exactly must not fail by a rounding error.
+                if (cost(self.spent + likely, self._price) or 0.0) > money * (1 + 1e-12):
+                    return False
+            self._reserved = under_way
+            return True
+
+    def spend(self, reserved: Usage, actual: Usage) -> None:
+        """Put what calls did cost in the place of what `allow` reserved for them.
+
+        A call that failed has made a call and no tokens, as far as anyone knows:
+        ``Usage(calls=1)``; one that was never sent is ``Usage()``.
+        """
+        with self._lock:
+            self._reserved = _less(self._reserved, reserved)
+            self.spent = self.spent + actual
+            if actual.calls and reserved.prompt_tokens:
+                self._ratio = max(self._ratio, actual.prompt_tokens / reserved.prompt_tokens)
+
+    def stop(self) -> BudgetError:
+        """Make the error that ends a run at its cap, and says how to go on."""
+        limits, spent = self._limits, self.spent
+        caps = []
+        if limits.max_calls is not None:
+            caps.append(f"max_calls {limits.max_calls:,}")
+        if limits.max_cost is not None:
+            caps.append(f"max_cost {limits.max_cost:g} {self._price.currency}")
+        money = cost(spent, self._price)
+        paid = "" if money is None else f", {money:,.4f} {self._price.currency}"
+        message = (
+            f"the cap on what may be paid is reached ({' and '.join(caps)}): {spent.calls:,} calls made, "
+            f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens{paid}; every "
+            "answer is stored: run the same command again to pay as much again, or with a higher cap "
+            "(--max-calls, --max-cost) to finish"
+        )
+        return BudgetError(message)
+
+
+def _less(whole: Usage, part: Usage) -> Usage:
+    return Usage(
+        whole.calls - part.calls,
+        whole.calls_reused - part.calls_reused,
+        whole.prompt_tokens - part.prompt_tokens,
+        whole.completion_tokens - part.completion_tokens,
+    )

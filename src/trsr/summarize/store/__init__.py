@@ -1,0 +1,6 @@
+"""The store of model answers: every answer that was paid for, kept once, for good."""
+
+from trsr.summarize.store.answers import Store
+from trsr.summarize.store.question import Question
+
+__all__ = ["Question", "Store"]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from command_line import trsr
+
+from counting_server import CountingServer, counting_server
+from small_run import small_config_file
+from trsr.artifacts import RunFolder
+from trsr.config import load
+from trsr.pipeline import run
+from trsr.stages.summarize import STAGE
+
+
+def prepare(folder: Path, server: CountingServer, **overrides: Any) -> RunFolder:
+    writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted"}
+    config = small_config_file(folder, data__users=30, summary__writer=writer, **overrides)
+    return run(load(config), until="summarize", say=lambda line: None)
+
+
+def events(path: Path, rows: list[tuple[str, str]]) -> Path:
+    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(path)
+    return path
+
+
+@pytest.mark.parametrize("paradigm", ["recurrent", "hierarchical"])
+def test_new_events_cost_their_blocks_alone_and_give_the_summary_of_the_whole(
+    tmp_path: Path, paradigm: str
+) -> None:
+    with counting_server() as server:
+        folder = prepare(tmp_path, server, summary__paradigm=paradigm)
+        own = folder.summaries.read_bytes()
+        histories = pl.read_parquet(folder.histories)
+        user, history = histories["user_id"][0], list(histories["history"][0])
+        item = str(pl.read_parquet(folder.items)["item_id"][0])
+        before = sum(server.asked.values())
+        for step in range(1, 4):  # one event after the other
+            done = trsr(
+                "append",
+                folder.path,
+                events(tmp_path / f"{step}.csv", [(user, item), ("somebody new", item)]),
+            )
+            assert done.returncode == 0, done.stderr
+        # A block of each user at each of three steps, and the combining of the first user's.
+        assert sum(server.asked.values()) - before <= (3 + 3 if paradigm == "recurrent" else 6 + 3)
+        rows = {row["user_id"]: row for row in pl.read_parquet(folder.appended).iter_rows(named=True)}
+        assert rows[user]["history"] == [*history, item, item, item]
+        assert rows["somebody new"]["history"] == [item] * 3
+        assert folder.summaries.read_bytes() == own
+        # The same histories, written from the beginning.
+        both = pl.read_parquet(folder.histories).filter(pl.col("user_id") == user)
+        longer = pl.Series("history", [rows[user]["history"]], dtype=pl.List(pl.String))
+        both.with_columns(longer).write_parquet(folder.histories)
+        STAGE.run(load(folder.config), folder, lambda line: None)
+        [whole] = pl.read_parquet(folder.summaries).iter_rows(named=True)
+    assert rows[user]["summary"] == whole["summary"]
+    assert rows[user]["block_summaries"] == whole["block_summaries"]
+
+
+def test_the_keyphrase_writer_goes_on_too(tmp_path: Path) -> None:
+    folder = run(load(small_config_file(tmp_path)), until="summarize", say=lambda line: None)
+    user = pl.read_parquet(folder.histories)["user_id"][1]
+    item = str(pl.read_parquet(folder.items)["item_id"][0])
+    done = trsr("append", folder.path, events(tmp_path / "new.csv", [(user, item)]))
+    assert done.returncode == 0, done.stderr
+    assert pl.read_parquet(folder.appended)["summary"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("new.txt", "", "must be one of .csv"),
+        ("new.csv", "user,item\na,b\n", "needs the columns user_id and item_id"),
+        ("new.csv", "user_id,item_id\nu,\n", "without gaps"),
+        ("new.csv", "user_id,item_id\nu,nothing\n", "'nothing' is not in the catalogue"),
+        ("absent.csv", None, "can't be read"),
+    ],
+)
+def test_wrong_events_are_told(tmp_path: Path, name: str, text: str | None, told: str) -> None:
+    folder = run(load(small_config_file(tmp_path)), until="summarize", say=lambda line: None)
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    done = trsr("append", folder.path, tmp_path / name)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert not folder.appended.exists()
+
+
+def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
+    assert "not a run folder" in trsr("append", tmp_path, tmp_path / "new.csv").stderr
