@@ -135,7 +135,7 @@ def run(way: str, generator: TextGenerator, users: Sequence[tuple[str, tuple[Blo
         with tempfile.TemporaryDirectory() as folder:
             store = Store(f"sqlite:///{folder}/answers.db")
             writer = LanguageModelWriter(
-                generator, Templates("shopping"), SAMPLING, store, ApproximateTokens(), 20
+                generator, Templates("shopping"), SAMPLING, store, ApproximateTokens(), 20, checks=()
             )
             found[:] = summarize(users, recurrent, writer, progress=False)
 

@@ -10,13 +10,13 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class CountingServer(ThreadingHTTPServer):
-    """Serves chat completions; `asked` counts each distinct prompt."""
+    """Serves chat completions; `asked` counts each distinct prompt, `say` may answer something else."""
 
     daemon_threads = True
 
@@ -25,6 +25,7 @@ class CountingServer(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.lock = threading.Lock()
         self.delay_s = delay_s
+        self.say: Callable[[str], str | None] | None = None
 
     @property
     def base_url(self) -> str:
@@ -44,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.asked[prompt] += 1
         time.sleep(self.server.delay_s)
         text = f"Likes things of kind {hashlib.sha256(prompt.encode()).hexdigest()[:8]}."
+        text = (self.server.say and self.server.say(prompt)) or text
         answer = {
             "id": "1",
             "object": "chat.completion",

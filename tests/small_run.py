@@ -22,8 +22,10 @@ SETTINGS: dict[str, Any] = {
         "heads": 2,
         "vocabulary": 700,
         "pretrain_epochs": 1,
+        "pretrain_questions": 64,
     },
     "training": {"method": "lora", "epochs": 2, "negatives": 1, "max_users": 24, "learning_rate": 1e-3},
+    "fusion.companions": [],
     "evaluation.bootstrap": 100,
     "evaluation.report_users": 3,
 }

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from small_run import small_config_file
+from trsr.pipeline import STAGES
 
 VERBS = ("run", "prepare", "summarize", "train", "evaluate", "report", "rank", "doctor")
 
@@ -40,7 +41,7 @@ def test_help_names_every_verb() -> None:
 
 def test_a_finished_run_is_skipped_and_said_so(finished: Path) -> None:
     done = trsr("run", finished / "small.yaml")
-    assert done.stdout.count("complete, skipped") == 5
+    assert done.stdout.count("complete, skipped") == len(STAGES)
 
 
 def test_rank_prints_the_summary_and_the_items(finished: Path) -> None:
@@ -51,6 +52,7 @@ def test_rank_prints_the_summary_and_the_items(finished: Path) -> None:
     assert [line.split(".")[0].strip() for line in done.stdout.splitlines()[2:]] == ["1", "2", "3"]
     as_json = json.loads(trsr("rank", finished / "run", "--user", user, "-k", 3, "--json").stdout)
     assert len(as_json["items"]) == 3
+    assert set(as_json["items"][0]) == {"item_id", "p_yes", "score"}
     assert as_json["summary"]
 
 
@@ -67,6 +69,7 @@ def test_rank_prints_the_summary_and_the_items(finished: Path) -> None:
         (("run", "--set", "name=../away"), "name"),
         (("rank", ".", "--user", "a", "--history", "b"), "either --user or --history"),
         (("rank", ".", "--user", "a"), "not a run folder"),
+        (("rank", ".", "--user", "a", "--with", "magic"), "fused, language_model"),
     ],
 )
 def test_wrong_input_ends_with_one_message_and_code_2(

@@ -146,6 +146,7 @@ def make_writer(generator: FakeGenerator, folder: Path) -> LanguageModelWriter:
         Store(f"sqlite:///{folder / 'answers.db'}"),
         ApproximateTokens(),
         64,
+        checks=(),
     )
 
 

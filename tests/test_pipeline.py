@@ -20,7 +20,8 @@ from trsr.prompts.templates import BUILT_IN
 
 ARTIFACTS = (
     "config.yaml", "dataset/items.parquet", "dataset/histories.parquet", "dataset/candidates.parquet",
-    "dataset/findings.json", "summaries.parquet", "model/ranker.json", "model/training_log.json",
+    "dataset/background.parquet", "dataset/findings.json", "summaries.parquet", "bill.json",
+    "model/ranker.json", "model/training_log.json",
     "scores.parquet", "baselines.parquet", "metrics.json", "report.html", "manifest.json",
 )  # fmt: skip
 
@@ -40,7 +41,7 @@ def test_every_artifact_is_there_and_nothing_else(finished: tuple[Config, RunFol
     folder = finished[1].path
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert set(ARTIFACTS) <= written
-    assert not {name for name in written if not name.startswith("model/")} - set(ARTIFACTS)
+    assert not {name for name in written if not name.startswith(("model/", "pretrained/"))} - set(ARTIFACTS)
     assert not [name for name in written if name.endswith((".bin", ".pt", ".pkl", ".pickle"))]
 
 
@@ -81,7 +82,7 @@ def test_metrics_name_system_split_interval_users_and_sampler(finished: tuple[Co
         assert set(by_split) == {"valid", "test"}
         for result in by_split.values():
             assert result["users"] > 0
-            assert len(result["metrics"]) == 9
+            assert len(result["metrics"]) == 10
             assert all(m["low"] <= m["mean"] <= m["high"] for m in result["metrics"].values())
 
 
@@ -105,6 +106,8 @@ def test_a_second_run_skips_every_stage(finished: tuple[Config, RunFolder], line
     [
         ({"evaluation__report_users": 2}, "report"),
         ({"evaluation__ks": [3]}, "evaluate"),
+        ({"evaluation__baselines": ["random"]}, "score"),
+        ({"fusion__companions": ["tfidf"]}, "fuse"),
         ({"training__learning_rate": 1e-4}, "train"),
         ({"summary__paradigm": "hierarchical"}, "summarize"),
         ({"candidates__sampler": "popularity"}, "prepare"),
@@ -134,14 +137,16 @@ def test_a_changed_template_reruns_what_was_made_with_it(
     name = "rank_compact_suffix.jinja"
     (own / name).write_text((BUILT_IN / name).read_text().replace("?", "Next?"))
     after = {stage.name: stage.fingerprint(config, finished[1]) for stage in STAGES}
-    assert [name for name in before if before[name] != after[name]] == ["train"]
+    assert [name for name in before if before[name] != after[name]] == ["pretrain", "train"]
     (own / "update.jinja").write_text((BUILT_IN / "update.jinja").read_text() + "Be brief.")
     last = {stage.name: stage.fingerprint(config, finished[1]) for stage in STAGES}
     assert [name for name in before if after[name] != last[name]] == ["summarize"]
 
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="prepare, summarize, train"):
+    with pytest.raises(
+        ConfigError, match="prepare, summarize, pretrain, train, score, fuse, evaluate, report"
+    ):
         run(small_config(tmp_path), until="trian")
 
 

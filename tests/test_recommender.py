@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -6,19 +7,77 @@ import pytest
 from small_run import small_config
 from trsr import Recommender
 from trsr.artifacts import RunFolder
-from trsr.errors import ArtifactError, DataError
+from trsr.errors import ArtifactError, ConfigError, DataError
 from trsr.pipeline import run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    config = small_config(tmp_path_factory.mktemp("runs") / "small", training__epochs=1)
+    config = small_config(
+        tmp_path_factory.mktemp("runs") / "small",
+        data__users=150,
+        training__epochs=1,
+        fusion__companions=["sasrec_text", "itemknn", "tfidf", "popularity"],
+    )
     return run(config, until="evaluate", say=lambda line: None)
 
 
 @pytest.fixture(scope="module")
 def recommender(folder: RunFolder) -> Recommender:
+    return Recommender.load(folder.path, ranker="language_model")
+
+
+@pytest.fixture(scope="module")
+def fused(folder: RunFolder) -> Recommender:
     return Recommender.load(folder.path)
+
+
+def test_the_fused_ranker_gives_the_scores_of_the_run(folder: RunFolder, fused: Recommender) -> None:
+    scores = pl.read_parquet(folder.fused)
+    p_yes = pl.read_parquet(folder.scores)
+    tested = pl.read_parquet(folder.histories).filter(pl.col("split") == "test")["user_id"].to_list()
+    for user in tested[:3]:
+        mine = pl.col("user_id") == user
+        ranking = fused.rank_user(user)
+        expected = dict(scores.filter(mine).select("item_id", "score").iter_rows())
+        assert {item.item_id: item.score for item in ranking.items} == pytest.approx(expected, abs=1e-4)
+        order = [item.score for item in ranking.items]
+        assert order == sorted(order, reverse=True)
+        said = dict(p_yes.filter(mine).select("item_id", "p_yes").iter_rows())
+        assert {item.item_id: item.p_yes for item in ranking.items} == pytest.approx(said, abs=1e-5)
+
+
+def test_items_given_as_text_are_ranked_by_their_texts(folder: RunFolder, fused: Recommender) -> None:
+    items = pl.read_parquet(folder.items)
+    row = pl.read_parquet(folder.histories).filter(pl.col("split") == "test").row(0, named=True)
+    [like] = items.filter(pl.col("item_id") == row["history"][-1]).drop("item_id").to_dicts()
+    title, *_ = like
+    unlike = dict.fromkeys(like, "") | {title: "Zyxwv qponm"}
+    mixed = [row["target"], {"item_id": "unlike", **unlike}, {"item_id": "like", **like}]
+    order = [item.item_id for item in fused.rank(history=row["history"], candidates=mixed).items]
+    assert order.index("like") < order.index("unlike")
+    texts_alone = fused.rank(history=[like], candidates=[unlike, like])
+    assert [item.item_id for item in texts_alone.items] == ["#2", "#1"]
+
+
+def test_a_newcomer_gets_a_fused_ranking(fused: Recommender) -> None:
+    ranking = fused.rank(history=[], k=5)
+    assert all(0 < item.score < 1 for item in ranking.items)
+    assert len({item.score for item in ranking.items}) > 1
+
+
+def test_without_the_fused_ranker_p_yes_is_the_score(recommender: Recommender) -> None:
+    ranking = recommender.rank(history=[], candidates=[{"title": "Tap"}, {"title": "Walnut bench"}])
+    assert all(item.score == item.p_yes for item in ranking.items)
+
+
+def test_a_ranker_that_is_not_there_is_told(folder: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fused, language_model, got 'fusion'"):
+        Recommender.load(folder.path, ranker="fusion")
+    shutil.copytree(folder.path, tmp_path / "run", ignore=shutil.ignore_patterns("fusion"))
+    with pytest.raises(ConfigError, match="no fused ranker"):
+        Recommender.load(tmp_path / "run", ranker="fused")
+    assert Recommender.load(tmp_path / "run").rank(history=[], k=1).items
 
 
 def test_a_user_of_the_run_gets_the_scores_of_the_run(folder: RunFolder, recommender: Recommender) -> None:

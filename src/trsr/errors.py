@@ -8,6 +8,7 @@
     │   ├── DataError       a file or a row can't be read or repaired
     │   └── TemplateError   a prompt template is missing or uses an unknown variable
     └── RunError            the input was fine, the work failed     exit code 1
+        ├── BudgetError     the cap on calls or money is reached    exit code 3
         ├── ArtifactError   a run folder's artifact is missing or damaged
         ├── ModelError      a model can't be loaded, or does not fit the task
         ├── WriterError     a summary could not be written (server or model fault)
@@ -46,6 +47,12 @@ class TemplateError(UsageError):
 
 class RunError(TrsrError):
     """The input was fine; the work failed."""
+
+
+class BudgetError(RunError):
+    """The cap on calls or money is reached; what was answered is stored, and the same command goes on."""
+
+    exit_code = 3
 
 
 class ArtifactError(RunError):

@@ -1,25 +1,39 @@
-"""The story of a run, top to bottom: prepare, summarize, train, evaluate, report.
+"""The story of a run, top to bottom: prepare, summarize, pretrain, train, score, fuse, evaluate, report.
 
 A stage whose manifest entry is complete for exactly the same settings and inputs
-is skipped. A stage that was killed starts again from what it had saved.
+is skipped. A stage that was killed starts again from what it had saved. Under ``torchrun`` all
+processes train together; the first one does everything else.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
 
 from trsr.artifacts import RunFolder, write_text
 from trsr.config import Config, dump
-from trsr.errors import ConfigError
-from trsr.stages import evaluate, prepare, report, summarize, train
+from trsr.errors import ConfigError, RunError
+from trsr.models import processes
+from trsr.stages import evaluate, fuse, prepare, pretrain, report, score, summarize, train
 from trsr.stages.stage import Stage
 
-STAGES: Final[tuple[Stage, ...]] = (prepare.STAGE, summarize.STAGE, train.STAGE, evaluate.STAGE, report.STAGE)
+STAGES: Final[tuple[Stage, ...]] = (
+    prepare.STAGE,
+    summarize.STAGE,
+    pretrain.STAGE,
+    train.STAGE,
+    score.STAGE,
+    fuse.STAGE,
+    evaluate.STAGE,
+    report.STAGE,
+)
 """All stages in their order; each reads what earlier ones wrote."""
 
 
@@ -52,10 +66,15 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
         message = f"until must be one of {', '.join(names)}, got {until!r}"
         raise ConfigError(message)
     folder = RunFolder(config.folder)
+    if processes.count() > 1 and not processes.is_main():
+        return _follow(config, folder, until)
     write_text(describe_environment() + dump(config), folder.config)
-    for stage in STAGES[: names.index(until) + 1 if until else None]:
+    wanted = STAGES[: names.index(until) + 1 if until else None]
+    if processes.count() > 1 and train.STAGE in wanted:
+        _lead(folder)
+    for stage in wanted:
         fingerprint = stage.fingerprint(config, folder)
-        if folder.is_complete(stage.name, fingerprint):
+        if folder.is_complete(stage.name, fingerprint) and not stage.is_partial(folder):
             say(f"{stage.name}: complete, skipped")
             continue
         say(f"{stage.name}: {stage.purpose}")
@@ -64,6 +83,31 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
         folder.mark_complete(stage.name, fingerprint, outputs, time.monotonic() - started)
         for path in stage.scratch(folder):
             shutil.rmtree(path, ignore_errors=True)
+    return folder
+
+
+def _lead(folder: RunFolder) -> None:
+    """Do what comes before training by one process alone, while the others wait.
+
+    It is a program of its own, because pre-training in this one would wait for the others.
+    """
+    before = STAGES[STAGES.index(train.STAGE) - 1].name
+    command = [sys.executable, "-m", "trsr", before, str(folder.config), "--out", str(folder.path)]
+    done = subprocess.run(command, env=processes.alone(os.environ), check=False)
+    if done.returncode:
+        message = f"what comes before training ended with code {done.returncode}; its message stands above"
+        raise RunError(message)
+    processes.wait()
+
+
+def _follow(config: Config, folder: RunFolder, until: str | None) -> RunFolder:
+    """Take part in the training alone, once the main process has prepared it."""
+    names = [stage.name for stage in STAGES]
+    if until is None or names.index(until) >= names.index(train.STAGE.name):
+        processes.wait()
+        fingerprint = train.STAGE.fingerprint(config, folder)
+        if not folder.is_complete(train.STAGE.name, fingerprint):
+            train.STAGE.run(config, folder, lambda line: None)
     return folder
 
 

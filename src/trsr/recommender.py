@@ -1,19 +1,21 @@
-"""A finished run as an object that ranks: load a folder, give a history and candidates, get p(yes)."""
+"""A finished run as an object that ranks: load a folder, give a history and candidates, get their order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder, read_parquet
 from trsr.config import Config, load
 from trsr.data.catalogue import Catalogue
-from trsr.errors import DataError
+from trsr.errors import ConfigError, DataError, WriterError
+from trsr.fusion.kept import WEIGHTS, KeptFusion
 from trsr.ranking.examples import RankingUser
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.shared_prefix.memory import PrefixMemory
@@ -25,6 +27,9 @@ _MEMORY_BYTES: Final = 256 << 20
 
 ItemLike = str | Mapping[str, str]
 """An item of the catalogue by its id, or any other item as its text fields (with or without ``item_id``)."""
+
+RankedBy = Literal["fused", "language_model"]
+"""Whose scores make the order."""
 
 
 class Recommender:
@@ -42,9 +47,18 @@ class Recommender:
         The catalogue.
     ranker
         The fine-tuned model.
+    fusion
+        The fused ranker; None to rank by p(yes).
     """
 
-    def __init__(self, config: Config, folder: RunFolder, items: pl.DataFrame, ranker: Ranker) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        items: pl.DataFrame,
+        ranker: Ranker,
+        fusion: KeptFusion | None = None,
+    ) -> None:
         self._config = config
         self._folder = folder
         self._items = items
@@ -52,26 +66,35 @@ class Recommender:
         self._read = Catalogue(items, config.items.fields)
         self._ranked = Catalogue(items, config.ranking_fields)
         self._ranker = ranker
+        self._fusion = fusion
         self._memory = PrefixMemory(_MEMORY_BYTES)
 
     @classmethod
-    def load(cls, run_dir: Path | str) -> Recommender:
+    def load(cls, run_dir: Path | str, ranker: RankedBy | None = None) -> Recommender:
         """Load a finished run.
 
         Parameters
         ----------
         run_dir
             A run folder in which ``trsr train`` or ``trsr run`` has finished.
+        ranker
+            ``fused`` ranks by the fused ranker, ``language_model`` by p(yes); None: by the fused ranker
+            when the run has one.
 
         Raises
         ------
         DataError
             When it is no run folder.
+        ConfigError
+            When the run has no fused ranker, or there is no such ranker.
         ArtifactError
             When the folder lacks an artifact; the message names the stage that writes it.
         ModelError
             When the saved model can't be loaded.
         """
+        if ranker not in (None, *get_args(RankedBy)):
+            message = f"the ranker must be one of {', '.join(get_args(RankedBy))}, got {ranker!r}"
+            raise ConfigError(message)
         folder = RunFolder(run_dir)
         if not folder.config.exists():
             message = f"{run_dir}: not a run folder (it has no config.yaml); make one with `trsr run`"
@@ -79,8 +102,8 @@ class Recommender:
         # The folder may have been moved: the store of answers lies beside where it is now.
         config = load(folder.config).model_copy(update={"out": folder.path})
         items = read_parquet(folder.require(folder.items, "prepare"))
-        ranker = Ranker.load(folder.require(folder.model, "train"))
-        return cls(config, folder, items, ranker)
+        model = Ranker.load(folder.require(folder.model, "train"))
+        return cls(config, folder, items, model, _open_fusion(config, folder, ranker))
 
     def rank(
         self,
@@ -108,8 +131,9 @@ class Recommender:
         Returns
         -------
         Ranking
-            Items in falling order of p(yes), equal ones in the order given, and the
-            summary used. An item without an id is named by its place, as ``#3``.
+            Items in falling order of their scores, equal ones in the order given, and the
+            summary used. An item without an id is named by its place, as ``#3``. An item that
+            training never saw, or that is given as text, is scored by systems that read texts.
 
         Raises
         ------
@@ -129,8 +153,17 @@ class Recommender:
             raise DataError(message)
         if summary is None:
             read = _resolve(history, self._read)
-            summary = self._summarizer.summarize([("", read)], progress=False)[0].final.text
-        return self._rank(summary, taken, offered, k)
+            [written] = self._summarizer.summarize([("", read)], progress=False)
+            if written.failed:
+                message = f"this history can't be summarised: {written.failed}; give a summary or try again"
+                raise WriterError(message, retryable=True)
+            summary = written.final.text
+        task = RankingUser("", summary, tuple(taken), tuple(offered))
+        [p_yes] = self._ranker.score([task], memory=self._memory)
+        scores = p_yes if self._fusion is None else self._fuse(self._fusion, history, candidates, p_yes)
+        order = np.argsort(-scores, kind="stable")[:k]
+        ranked = (RankedItem(offered[at].id, float(p_yes[at]), float(scores[at])) for at in order)
+        return Ranking(tuple(ranked), summary)
 
     def rank_user(
         self, user_id: str, candidates: Sequence[ItemLike] | None = None, k: int | None = None
@@ -168,15 +201,35 @@ class Recommender:
         # Opening a writer may load a language model: only when a summary must be written.
         return Summarizer(self._config, self._items.select(ITEM, *self._read.fields))
 
-    def _rank(self, summary: str, taken: Sequence[Item], offered: Sequence[Item], k: int | None) -> Ranking:
-        task = RankingUser("", summary, tuple(taken), tuple(offered))
-        [p_yes] = self._ranker.score([task], memory=self._memory)
-        order = np.argsort(-p_yes, kind="stable")[:k]
-        items = tuple(RankedItem(offered[place].id, float(p_yes[place])) for place in order)
-        return Ranking(items, summary)
+    def _fuse(
+        self,
+        fusion: KeptFusion,
+        history: Sequence[ItemLike],
+        candidates: Sequence[ItemLike],
+        p_yes: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Join p(yes) with what the companions say, ``(n_candidates,)``."""
+        asked = [*history, *candidates]
+        new = [
+            self._read.make_item(f"#{number}", item)
+            for number, item in enumerate(asked)
+            if not isinstance(item, str)
+        ]
+        places = iter(range(len(self._read), len(self._read) + len(new)))
+        found = np.array(
+            [self._read.place(item) if isinstance(item, str) else next(places) for item in asked], np.int32
+        )
+        texts = pl.DataFrame(
+            {name: [item.fields.get(name, "") for item in new] for name in self._read.fields},
+            schema=dict.fromkeys(self._read.fields, pl.String),
+        )
+        return fusion.score(found[: len(history)], found[len(history) :], p_yes, texts)
 
     def _row(self, path: Path, user_id: str) -> dict[str, Any]:
         rows = read_parquet(path).filter(pl.col(USER) == user_id)
+        newer = self._folder.appended  # what `trsr append` added holds both history and summary
+        if path != self._folder.candidates and newer.exists():
+            rows = pl.concat([read_parquet(newer).filter(pl.col(USER) == user_id), rows], how="diagonal")
         if rows.is_empty():
             message = f"{path}: no user {user_id!r}; give --history with item ids, or a user of the run"
             raise DataError(message)
@@ -191,3 +244,14 @@ def _resolve(items: Sequence[ItemLike], catalogue: Catalogue) -> list[Item]:
         else catalogue.make_item(item.get(ITEM, f"#{place}"), item)
         for place, item in enumerate(items, start=1)
     ]
+
+
+def _open_fusion(config: Config, folder: RunFolder, ranker: RankedBy | None) -> KeptFusion | None:
+    has_one = (folder.fusion / WEIGHTS).exists()
+    if ranker == "fused" and not has_one:
+        message = (
+            f"{folder.path}: the run has no fused ranker; make one with `trsr evaluate`, or rank with "
+            "language_model"
+        )
+        raise ConfigError(message)
+    return KeptFusion.load(config, folder) if has_one and ranker != "language_model" else None

@@ -26,6 +26,7 @@ SYSTEM: Final = "system"
 SUMMARY: Final = "summary"
 BLOCK_SUMMARIES: Final = "block_summaries"
 STATE: Final = "state"
+FAILED: Final = "failed"
 CALLS: Final = "calls"
 PROMPT_TOKENS: Final = "prompt_tokens"
 COMPLETION_TOKENS: Final = "completion_tokens"
@@ -128,12 +129,15 @@ class UserSummary:
         (recurrent: the summary after each block; hierarchical: of each block).
     usage
         The sum over all calls of this user.
+    failed
+        Why there is no summary although there is a history to summarise; empty otherwise.
     """
 
     user_id: str
     final: Summary
     steps: tuple[Summary, ...]
     usage: Usage
+    failed: str = ""
 
     @classmethod
     def empty(cls, user_id: str) -> UserSummary:
@@ -143,15 +147,26 @@ class UserSummary:
 
 @dataclass(frozen=True, slots=True)
 class RankedItem:
-    """One candidate with its probability of being the next item."""
+    """One candidate.
+
+    Parameters
+    ----------
+    item_id
+        Its id.
+    p_yes
+        What the language model says of it.
+    score
+        What it is ranked by: the fused ranker's probability of being the next item, or p(yes) again.
+    """
 
     item_id: str
     p_yes: float
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Candidates in falling order of p(yes), and the summary that was used."""
+    """Candidates in falling order of their scores, and the summary that was used."""
 
     items: tuple[RankedItem, ...]
     summary: str

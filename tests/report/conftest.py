@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from made_comparison import made_comparison
 
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SPLIT, TARGET, USER, Finding, Usage
+from trsr.report.comparison.content import ComparisonContent
+from trsr.report.comparison.page import render
 from trsr.report.content import RankedLine, ReportContent, RunCard, TrainingLog, UserCard
 
 OWN = "TRSR (compact)"
@@ -138,3 +141,13 @@ def with_recalls(content: ReportContent):  # type: ignore[no-untyped-def]
         return replace(content, metrics=metrics_of({OWN: own, **recalls}, half))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def comparison() -> ComparisonContent:
+    return made_comparison()
+
+
+@pytest.fixture(scope="session")
+def comparison_page(comparison: ComparisonContent) -> str:
+    return render(comparison)

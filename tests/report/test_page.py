@@ -2,50 +2,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import polars as pl
 import pytest
+from page_structure import HOSTILE, Structure
 
 from trsr.records import ITEM, TARGET, USER, Finding
-from trsr.report.content import RankedLine, ReportContent
+from trsr.report.comparison.insights import Bin, Calibration, FusedWeight, Fusion
+from trsr.report.content import BillLine, Failure, RankedLine, ReportContent
 from trsr.report.page import p_yes_scale, render
-
-VOID = {"meta", "link", "br", "hr", "img", "input"}
-HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>{{ 7 * 7 }}'
-
-
-class Structure(HTMLParser):
-    """Checks that every element is closed in order, and gathers tags, ids, attributes and text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text: list[str] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()} closes something else"
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +208,82 @@ def test_text_has_the_contrast_of_wcag_aa(page: str, scheme: int, text: str, gro
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})", page.split(":root {")[1 + scheme].split("}")[0]))
     light, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def with_fused(content: ReportContent) -> ReportContent:
+    systems = content.metrics["systems"]
+    test = {**systems[content.system]["test"]}
+    test["metrics"] = {**test["metrics"], "AUC": {"mean": 0.871, "low": 0.852, "high": 0.893}}
+    return replace(
+        content,
+        metrics={**content.metrics, "systems": {**systems, "TRSR fused": {"test": test}}},
+        fused="TRSR fused",
+        fusion=Fusion(
+            "TRSR fused", (FusedWeight("itemknn", 1.25), FusedWeight("popularity", -0.5)), "17 users"
+        ),
+        calibration=(
+            Calibration(
+                content.system, (Bin(0.1, 0.05, 90), Bin(0.6, 0.4, 10)), 0.123, 0.234, "20 negatives"
+            ),
+        ),
+    )
+
+
+def test_the_fused_ranker_is_no_baseline(content: ReportContent) -> None:
+    made = render(with_fused(content))
+    assert Structure(made).open == []
+    assert 'data-verdict="above"' in made
+    assert "than every baseline" in made.split("</h1>")[0]
+    table = made.split('data-split="test"')[1].split("</table>")[0]
+    assert table.count('<tr class="fused">') == table.count('<tr class="own">') == 1
+    assert "Joined with other systems, the fused ranker reached 52%" in made
+    assert "not clearly above each of them alone" in made
+
+
+def test_auc_has_a_column_without_a_cut_off(content: ReportContent) -> None:
+    table = render(with_fused(content)).split('data-split="test"')[1].split("</table>")[0]
+    heads = re.findall(r'<th scope="col" class="num">(.*?)</th>', table)
+    assert heads[9] == "AUC"
+    assert heads[0] == 'Recall<span class="cut">@3</span>'
+    assert ">0.871<" in table
+    assert "<small>0.852–0.893</small>" in table
+
+
+def test_probabilities_and_weights_are_told(content: ReportContent) -> None:
+    part = render(with_fused(content)).split('id="probabilities"')[1].split("</section>")[0]
+    assert "Most weight goes to ItemKNN (+1.250). Popularity counts against a candidate." in part
+    assert "Fitted on: 17 users." in part
+    for text in ("0.123", "0.234", "20 negatives", "said 0.600, true 0.400 of 10", "−0.500"):
+        assert text in part
+
+
+def test_a_run_without_probabilities_has_no_empty_section(content: ReportContent) -> None:
+    assert 'id="probabilities"' not in render(content)
+    assert '"#probabilities"' not in render(content)
+
+
+def test_failed_users_are_counted_and_listed_with_their_reasons(content: ReportContent) -> None:
+    failures = tuple(Failure(f"broken-{number}", f"refused {HOSTILE}") for number in range(3))
+    made = render(replace(content, failures=failures))
+    structure = Structure(made)
+    assert structure.open == []
+    assert structure.tags.count("script") == 1
+    assert "3 users without a summary" in made
+    for failure in failures:
+        assert f"<strong>{failure.user_id}</strong>: refused &lt;script&gt;" in made
+
+
+def test_many_failed_users_are_cut_and_it_is_said(content: ReportContent) -> None:
+    failures = tuple(Failure(f"broken-{number:03}", "no") for number in range(250))
+    made = render(replace(content, failures=failures))
+    assert "250 users without a summary" in made
+    assert "broken-199<" in made
+    assert "broken-200<" not in made
+    assert "The first 200 are listed" in made
+
+
+def test_the_bill_stands_planned_beside_actual(content: ReportContent) -> None:
+    bill = (BillLine("prompt tokens", 120_000.0, 118_765.0), BillLine("cost", 1.5, None))
+    part = render(replace(content, bill=bill)).split('class="pairs bill"')[1].split("</table>")[0]
+    assert '>prompt tokens</th><td class="num">120,000</td><td class="num">118,765</td>' in part
+    assert '>cost</th><td class="num">1.5000</td><td class="num">–</td>' in part

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from trsr.config.ablation import Ablation
+from trsr.config.cluster import Cluster
 from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow, ItemText, SplitRule
 from trsr.config.experiments import Comparison, Fusion
 from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
@@ -21,8 +23,16 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "demo": {
         "name": "demo",
         "data": {"format": "demo"},
+        "model": {"kind": "compact", "vocabulary": 2048, "hidden": 64, "pretrain_questions": 8000},
         "prompt": {"domain": "shopping", "item_fields": ["category", "title"], "item_tokens": 8},
-        "training": {"method": "full", "learning_rate": 1e-3, "batch_size": 40, "epochs": 4},
+        "training": {
+            "method": "full",
+            "loss": "listwise",
+            "negatives": 20,
+            "batch_size": 168,
+            "learning_rate": 5e-4,
+            "epochs": 3,
+        },
     },
     "paper": {
         "history": {"min": 11, "max": 26},
@@ -79,6 +89,10 @@ class Config(Section):
     """The fused ranker."""
     evaluation: Evaluation = Evaluation()
     """What is measured."""
+    ablation: Ablation = Ablation()
+    """What `trsr ablate` changes."""
+    cluster: Cluster = Cluster()
+    """Machines beyond this one."""
     comparison: Comparison = Comparison()
     """What `trsr compare` puts into one table."""
 
@@ -202,7 +216,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 _PATH_KEYS: Final = (
     ("data", "path"), ("data", "reviews"), ("data", "meta"), ("data", "items"), ("data", "events"),
-    ("data", "histories"), ("prompt", "templates"),
+    ("data", "histories"), ("prompt", "templates"), ("model", "start"),
 )  # fmt: skip
 
 
@@ -251,6 +265,10 @@ def _same_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
     return all(above.get(key, below.get(key)) == below.get(key) for key in ("kind", "format"))
 
 
+_MAY_HOLD_SECRETS: Final = ("base_url", "api_key_env", "store")
+"""Settings whose wrong values are not repeated: a key or a password may stand in them."""
+
+
 def _explain(error: ValidationError, path: Path | str | None) -> str:
     lines = []
     for problem in error.errors():
@@ -260,6 +278,7 @@ def _explain(error: ValidationError, path: Path | str | None) -> str:
         elif problem["type"] == "missing":
             lines.append(f"{place}: is required")
         else:
-            lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
+            got = "" if place.endswith(_MAY_HOLD_SECRETS) else f", got {problem['input']!r}"
+            lines.append(f"{place}: {problem['msg']}{got}")
     head = f"{path or 'configuration'}: {len(lines)} setting{'s' if len(lines) > 1 else ''} to mend"
     return "\n  ".join([head, *lines])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trsr.config.experiments import BaselineName
 from trsr.config.section import Section
@@ -15,18 +16,22 @@ class CompactModel(Section):
 
     kind: Literal["compact"] = "compact"
     """The model's name."""
-    vocabulary: int = Field(1024, ge=300)
+    vocabulary: int = Field(8192, ge=300)
     """Tokens of the byte-level BPE that is trained on the catalogue and the prompts' words."""
-    hidden: int = Field(64, ge=16)
+    hidden: int = Field(128, ge=16)
     """Width of the model; a multiple of twice `heads`."""
-    layers: int = Field(2, ge=1)
-    """Transformer layers."""
+    layers: int = Field(3, ge=1)
+    """Transformer layers. All but the last learn from histories first, the last from questions."""
     heads: int = Field(4, ge=1)
     """Attention heads; half as many key-value heads when even."""
-    pretrain_epochs: float = Field(4.0, ge=0)
-    """Passes over item texts and training histories before fine-tuning; 0 starts from random weights."""
-    pretrain_learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of pre-training."""
+    pretrain_epochs: float = Field(3.0, ge=0)
+    """Passes over the histories in which the model learns which item comes next; 0 for none."""
+    pretrain_learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of these passes."""
+    pretrain_questions: int = Field(15_000, ge=0)
+    """Places in histories at which it then learns to say yes to the next item and no to 20 others."""
+    start: Path | None = None
+    """Folder of a compact model that another run pre-trained (its `pretrained`); null: pre-trains here."""
 
 
 class HuggingFaceModel(Section):
@@ -72,6 +77,9 @@ class Training(Section):
     loss: Literal["pointwise", "listwise"] = "pointwise"
     """`pointwise`: each candidate's answer, as separate samples (the paper's). `listwise`: the target against
     the user's other candidates, by the margins between yes and no."""
+    tokens: Literal["answer", "all"] = "answer"
+    """Which tokens the loss counts: the answer alone, or every token of prompt and answer, as ordinary
+    fine-tuning of language models does. `all` needs `loss: pointwise`, and costs one prompt per candidate."""
     epochs: int = Field(5, ge=1)
     """Passes over the training users; the best by validation Recall@3+5+10 is kept."""
     learning_rate: float | None = Field(None, gt=0)
@@ -97,6 +105,13 @@ class Training(Section):
     """Train on this many users at most, chosen by the seed."""
     validation_users: int | None = Field(None, ge=1)
     """Validate on this many users at most after each epoch, chosen by the seed."""
+
+    @model_validator(mode="after")
+    def _one_loss(self) -> Training:
+        if self.tokens == "all" and self.loss == "listwise":
+            message = "tokens: all is a loss of single prompts; it needs loss: pointwise, got loss: listwise"
+            raise ValueError(message)
+        return self
 
 
 class Evaluation(Section):

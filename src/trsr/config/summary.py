@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trsr.config.section import Section
 
@@ -46,19 +48,53 @@ class EndpointWriter(Section):
     kind: Literal["endpoint"]
     """The writer's name."""
     base_url: str
-    """Root of the API, such as `http://localhost:8000/v1`."""
+    """Root of the API, such as `http://localhost:8000/v1`, without user name, password or key: they would be
+    written wherever the configuration is."""
     model: str
     """Model name as the server knows it."""
     revision: str | None = None
     """Whatever tells apart two models of one name; part of the key under which answers are stored."""
+    tokenizer: str | None = None
+    """Folder or hub id of the model's tokenizer, by which `trsr plan` counts prompts exactly; null: estimated."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; the key itself is never written anywhere."""
-    concurrency: int = Field(8, ge=1)
+    concurrency: int = Field(8, ge=1, le=1000)
     """Requests under way at once."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    """What the server allows; null: no limit but its own refusals, which are respected."""
+    tokens_per_minute: float | None = Field(None, gt=0)
+    """What the server allows of prompt and completion tokens together: estimated when a request is sent,
+    corrected by what the answer says it used."""
+    connect_timeout_s: float = Field(10.0, gt=0)
+    """Seconds until a connection that isn't made counts as lost."""
     timeout_s: float = Field(120.0, gt=0)
-    """Seconds until a request counts as lost and is tried again."""
+    """Seconds for a whole request, from sending to the answer's last byte; then it is tried again."""
     max_retries: int = Field(5, ge=0)
-    """Tries after the first one, with exponential back-off."""
+    """Tries after the first one, with exponential back-off and jitter, before a call counts as failed. Being
+    away or busy doesn't count for a server that has answered anything before."""
+    patience_s: float = Field(600.0, gt=0)
+    """Seconds without any answer from a failing server until the run gives up; it goes on when run again."""
+    check_prompt_tokens: bool = True
+    """Stop when the server's own count of prompt tokens shows that it cuts prompts."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_secret(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.username or parts.password or parts.query:
+            message = (
+                "must hold no user name, password or query; put the key into the variable of api_key_env"
+            )
+            raise ValueError(message)
+        return url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            message = "must be the name of an environment variable, not the key itself"
+            raise ValueError(message)
+        return name
 
 
 Writer = Annotated[KeyphraseWriter | LocalWriter | EndpointWriter, Field(discriminator="kind")]
@@ -77,6 +113,29 @@ class Sampling(Section):
     """Seed of the draw; part of the key under which answers are stored."""
 
 
+Check = Literal["empty", "cut", "long", "refusal", "echo", "repetition", "language", "no_summary"]
+
+
+class Price(Section):
+    """What the writer's model costs; unknown unless given, and what is unknown is never shown as 0."""
+
+    prompt: float | None = Field(None, ge=0)
+    """Money for a million prompt tokens."""
+    completion: float | None = Field(None, ge=0)
+    """Money for a million completion tokens."""
+    currency: str = Field("USD", pattern=r"^\S{1,8}$")
+    """What money is counted in."""
+
+
+class Limits(Section):
+    """The most that one command may pay for summaries; `--max-calls` and `--max-cost` set it too."""
+
+    max_calls: int | None = Field(None, ge=0)
+    """Calls that are paid for; answers from the store are free."""
+    max_cost: float | None = Field(None, ge=0)
+    """Money by `summary.price`, which must be given then."""
+
+
 class Summarization(Section):
     """How a history becomes a preference summary."""
 
@@ -93,6 +152,14 @@ class Summarization(Section):
     """Who writes."""
     sampling: Sampling = Sampling()
     """How a language model draws its answer; the keyphrase writer draws nothing."""
+    checks: tuple[Check, ...] = get_args(Check)
+    """What makes an answer useless: it is asked for once more, then its user counts as failed. `empty`
+    (always checked), `cut` by the limit of tokens, `long` beyond it, a `refusal`, an `echo` of the prompt,
+    `repetition`, another `language` than the prompt's, `no_summary` (code, a question, a single word)."""
+    price: Price = Price()
+    """What a call costs."""
+    limits: Limits = Limits()
+    """When to stop paying."""
     store: str | None = None
     """URL of the store of model answers, such as `sqlite:///answers.db`; null: `answers.db` beside the run
     folders, so that runs share it."""

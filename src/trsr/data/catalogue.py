@@ -64,6 +64,18 @@ class Catalogue:
         DataError
             When there is no such item.
         """
+        row = self.place(item_id)
+        texts = ((name, column[row]) for name, column in zip(self.fields, self._texts, strict=True))
+        return Item(item_id, {name: text for name, text in texts if text})
+
+    def place(self, item_id: str) -> int:
+        """Return the item's row in the table.
+
+        Raises
+        ------
+        DataError
+            When there is no such item.
+        """
         row = self._rows.get(item_id)
         if row is None:
             message = (
@@ -71,8 +83,7 @@ class Catalogue:
                 "give an id of the item table, or the item's text fields where new items are allowed"
             )
             raise DataError(message)
-        texts = ((name, column[row]) for name, column in zip(self.fields, self._texts, strict=True))
-        return Item(item_id, {name: text for name, text in texts if text})
+        return row
 
     def make_item(self, item_id: str, texts: Mapping[str, str]) -> Item:
         """Make an item that the catalogue doesn't hold, in the form of those that it does.

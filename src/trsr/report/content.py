@@ -14,6 +14,7 @@ from typing import Any, Final
 import polars as pl
 
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SPLIT, TARGET, USER, Finding, Usage
+from trsr.report.comparison.insights import Calibration, Fusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,31 @@ class TrainingLog:
     steps: tuple[Mapping[str, Any], ...] = ()
     epochs: tuple[Mapping[str, Any], ...] = ()
     pretraining: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A user whose summary could not be written, and why."""
+
+    user_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BillLine:
+    """One figure of the bill of model calls; None where it isn't known.
+
+    Parameters
+    ----------
+    name
+        What is counted, such as ``prompt tokens``.
+    planned, actual
+        What was expected before the first call, and what it came to.
+    """
+
+    name: str
+    planned: float | None
+    actual: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +175,16 @@ class ReportContent:
         The users shown in full.
     findings
         What was noticed about the data.
+    fused
+        The name, in `metrics`, of the fused ranker's system; empty without one.
+    fusion
+        Its weights; None without one.
+    calibration
+        Of the language model's p(yes), and of the fused ranker, on test users.
+    failures
+        Users whose summaries could not be written; they were ranked from their recent items alone.
+    bill
+        Planned and actual cost of the summaries; empty when none was kept.
     """
 
     name: str
@@ -163,3 +199,8 @@ class ReportContent:
     histories: pl.DataFrame = field(default_factory=_HISTORIES.to_frame)
     cards: tuple[UserCard, ...] = ()
     findings: tuple[Finding, ...] = ()
+    fused: str = ""
+    fusion: Fusion | None = None
+    calibration: tuple[Calibration, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    bill: tuple[BillLine, ...] = ()

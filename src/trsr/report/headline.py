@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from trsr.records import Split
 from trsr.report.content import ReportContent
 from trsr.report.measures import Board, Interval, Row, Verdict, cutoff, family, overall
-from trsr.report.wording import counted, inside, listed, percent, split_name, system_name
-
-_NOUNS: Final = {"news": ("article", "read"), "video": ("video", "watched")}
-_SAMPLERS: Final = {
-    "uniform": "drawn evenly from {}",
-    "popularity": "drawn from {} in proportion to how popular they are",
-}
+from trsr.report.task import task
+from trsr.report.wording import counted, inside, listed, percent, system_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +19,7 @@ class Bar:
     label: str
     value: Interval
     is_own: bool
+    is_fused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,7 @@ def headline(content: ReportContent, boards: Sequence[Board]) -> Headline:
     own, floor = board.own, [row for row in board.floor if measure in row.values]
     verdict = overall(own.values[measure], [row.values[measure] for row in floor]) if floor else None
     bars = tuple(
-        Bar(system_name(row.system), row.values[measure], row is own)
+        Bar(system_name(row.system), row.values[measure], row is own, row is board.joined)
         for row in board.rows
         if measure in row.values
     )
@@ -108,17 +103,14 @@ def _title(own: Interval, floor: Sequence[Row], measure: str) -> str:
 
 def _task(content: ReportContent, board: Board) -> str:
     assert board.own is not None
-    noun, verb = _NOUNS.get(content.domain, ("item", "chose"))
-    negatives = int(content.metrics["negatives"])
-    sampler = str(content.metrics["sampler"])
-    size = "" if content.catalogue is None else f" of {counted(content.catalogue, noun)}"
-    origin = _SAMPLERS.get(sampler, "drawn from {} by another rule").format(f"the catalogue{size}")
-    users = counted(board.own.users, split_name(board.split).lower().removesuffix("s"))
-    each = "For" if board.own.users == 1 else "For each of"
-    others = "1 other" if negatives == 1 else f"{negatives} others"
-    return (
-        f"{each} {users}, {negatives + 1} {noun}s were put in order: the one that "
-        f"the user {verb} next, hidden from the system, and {others} {origin}."
+    metrics = content.metrics
+    return task(
+        content.domain,
+        content.catalogue,
+        str(metrics["sampler"]),
+        int(metrics["negatives"]),
+        board.split,
+        board.own.users,
     )
 
 
@@ -135,6 +127,8 @@ def _sentences(content: ReportContent, board: Board, measure: str) -> list[str]:
             f"({percent(value.low)} to {percent(value.high)})."
         )
         sentences.append(_all_measures(board))
+    if board.joined and measure in board.joined.values:
+        sentences.append(_joined_result(board, measure))
     if board.split != Split.TEST:
         sentences.append("No test users were measured: these numbers may flatter whatever was tuned on them.")
     return sentences
@@ -149,6 +143,22 @@ def _own_result(content: ReportContent, own: Interval, measure: str) -> str:
     return (
         f"{name} put the hidden one among its first {k} for {percent(own.mean)} of users ({interval}); "
         f"blind chance would for {percent(min(1.0, k / total))}."
+    )
+
+
+def _joined_result(board: Board, measure: str) -> str:
+    assert board.own is not None
+    assert board.joined is not None
+    value = board.joined.values[measure]
+    others = [row.values[measure] for row in (board.own, *board.floor) if measure in row.values]
+    stand = {
+        Verdict.ABOVE: "clearly above the language model alone and every baseline",
+        Verdict.BELOW: "clearly below at least one of them alone",
+        Verdict.UNCLEAR: "not clearly above each of them alone",
+    }[overall(value, others)]
+    return (
+        f"Joined with other systems, the fused ranker reached {percent(value.mean)} "
+        f"({percent(value.low)} to {percent(value.high)}): {stand}."
     )
 
 

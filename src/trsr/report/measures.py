@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from trsr.errors import ArtifactError
+from trsr.evaluation.metrics import AUC, FAMILIES
 from trsr.records import Split
 
+_CUTOFF: Final = re.compile(r"@(\d+)")
 _SPLIT_ORDER: Final = (Split.TEST, Split.VALID, Split.TRAIN)
 
 
@@ -57,18 +60,29 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """All systems on one split; the language model's system is named, the others are the floor."""
+    """All systems on one split.
+
+    Parameters
+    ----------
+    split
+        On whose users.
+    system
+        Name of the language model's system.
+    rows
+        The language model's row first.
+    fused
+        Name of the fused ranker's system; empty without one. All others are the floor.
+    """
 
     split: str
     system: str
     rows: tuple[Row, ...]
+    fused: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Measures that any row has, grouped by family in the order in which families appear, by rising k."""
-        found = dict.fromkeys(name for row in self.rows for name in row.values)
-        families = list(dict.fromkeys(family(name) for name in found))
-        return tuple(sorted(found, key=lambda name: (families.index(family(name)), cutoff(name))))
+        return in_order(name for row in self.rows for name in row.values)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -83,7 +97,12 @@ class Board:
     @property
     def floor(self) -> tuple[Row, ...]:
         """The baselines' rows."""
-        return tuple(row for row in self.rows if row.system != self.system)
+        return tuple(row for row in self.rows if row.system not in (self.system, self.fused))
+
+    @property
+    def joined(self) -> Row | None:
+        """The fused ranker's row; None when there is none."""
+        return next((row for row in self.rows if self.fused and row.system == self.fused), None)
 
     def best(self, name: str) -> float:
         """Highest mean of a measure; NaN when no row has it."""
@@ -92,7 +111,7 @@ class Board:
         return max(finite, default=math.nan)
 
 
-def boards(metrics: Mapping[str, Any], system: str) -> tuple[Board, ...]:
+def boards(metrics: Mapping[str, Any], system: str, fused: str = "") -> tuple[Board, ...]:
     """Read the content of ``metrics.json``, one board per split, the test split first.
 
     Parameters
@@ -101,6 +120,8 @@ def boards(metrics: Mapping[str, Any], system: str) -> tuple[Board, ...]:
         As `ReportContent.metrics` describes it.
     system
         The language model's system; it comes first in every board.
+    fused
+        The fused ranker's system; empty without one.
 
     Raises
     ------
@@ -120,6 +141,7 @@ def boards(metrics: Mapping[str, Any], system: str) -> tuple[Board, ...]:
                 split,
                 system,
                 tuple(_row(name, systems[name][split]) for name in ordered if split in systems[name]),
+                fused,
             )
             for split in sorted(splits, key=_split_place)
         )
@@ -133,16 +155,30 @@ def family(name: str) -> str:
 
     Examples
     --------
-    >>> family("Recall@3"), cutoff("Recall@3")
-    ('Recall', 3)
+    >>> family("Recall@3"), cutoff("Recall@3"), family("Recall@3 (catalogue)"), cutoff("AUC")
+    ('Recall', 3, 'Recall (catalogue)', 0)
     """
-    return name.partition("@")[0]
+    return _CUTOFF.sub("", name)
 
 
 def cutoff(name: str) -> int:
     """Cut-off of a measure; 0 for one without."""
-    number = name.partition("@")[2]
-    return int(number) if number else 0
+    found = _CUTOFF.search(name)
+    return int(found[1]) if found else 0
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Give each measure once: Recall, MRR, NDCG, AUC, then others as they appear; each by rising k.
+
+    Examples
+    --------
+    >>> in_order(["AUC", "NDCG@10", "Recall@10", "NDCG@3", "Hits", "NDCG@3"])
+    ('Recall@10', 'NDCG@3', 'NDCG@10', 'AUC', 'Hits')
+    """
+    found = list(dict.fromkeys(names))
+    appeared = dict.fromkeys(family(name) for name in found)
+    families = list(dict.fromkeys([*FAMILIES, AUC, *appeared]))
+    return tuple(sorted(found, key=lambda name: (families.index(family(name)), cutoff(name))))
 
 
 def overall(own: Interval, others: Sequence[Interval]) -> Verdict:

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from trsr.report.measures import Board, Interval, family
-from trsr.report.svg import INK, MARK, MUTED, OWN, STYLE, new_axes, to_svg
-from trsr.report.wording import system_name
+from trsr.report.svg import INK, MARK, MUTED, OWN, STYLE, finish, new_axes, to_svg
+from trsr.report.wording import shortened, system_name
 
 _BINS: Final = 24
 _LABEL_CHARS: Final = 20
@@ -37,7 +37,7 @@ def intervals(board: Board, kind: str) -> str | None:
             place += 1
             own = row.system == board.system
             _dot(axes, row.values[name], place, own)
-            ticks.append((place, _short(system_name(row.system)), OWN if own else MUTED))
+            ticks.append((place, shortened(system_name(row.system), _LABEL_CHARS), OWN if own else MUTED))
         place += 1.5
     axes.set_yticks([tick[0] for tick in ticks], [tick[1] for tick in ticks])
     for label, (_, words, colour) in zip(axes.get_yticklabels(), ticks, strict=True):
@@ -65,7 +65,7 @@ def losses(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any
     if valid:
         x, y = zip(*valid, strict=True)
         axes.plot(x, y, "D-", color=MARK, markersize=4, linewidth=1.4, label="validation")
-    _finish(axes, "epoch", "loss")
+    finish(axes, "epoch", "loss")
     return to_svg(figure, "losses", "Loss in fine-tuning", _story("training loss", train, "epoch"))
 
 
@@ -84,7 +84,7 @@ def recall_by_epoch(epochs: Sequence[Mapping[str, Any]]) -> str | None:
     )
     axes.margins(x=0.12, y=0.25)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(axes, "epoch", "validation Recall, summed")
+    finish(axes, "epoch", "validation Recall, summed")
     return to_svg(
         figure, "recall", "Validation Recall by epoch", _story("summed validation Recall", points, "epoch")
     )
@@ -98,7 +98,7 @@ def pretraining(steps: Sequence[Mapping[str, Any]]) -> str | None:
         return None
     figure, axes = new_axes(2.5)
     _curve(axes, points, OWN, "pre-training")
-    _finish(axes, "step", "loss per token")
+    finish(axes, "step", "loss per token")
     return to_svg(figure, "pretraining", "Loss in pre-training", _story("pre-training loss", points, "step"))
 
 
@@ -118,7 +118,7 @@ def p_yes(targets: Sequence[float], negatives: Sequence[float]) -> str | None:
         axes.axvline(float(np.median(values)), color=colour, linewidth=1, linestyle=(0, (3, 2)))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_ylim(bottom=0)
-    _finish(axes, "p(yes)", "share of each group")
+    finish(axes, "p(yes)", "share of each group")
     words = f"Median p(yes): targets {np.median(targets):.3f}, negatives {np.median(negatives):.3f}."
     return to_svg(figure, "p-yes", "p(yes) of targets and of negatives", words)
 
@@ -136,7 +136,7 @@ def history_lengths(lengths: Sequence[int]) -> str | None:
     axes.bar(edges[:-1] + width / 2, counts, width=width * 0.82, color=OWN, alpha=0.75)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    _finish(axes, "items before the target", "users")
+    finish(axes, "items before the target", "users")
     words = f"{len(lengths)} users; {low} to {high} items, median {np.median(lengths):g}."
     return to_svg(figure, "lengths", "History lengths", words)
 
@@ -154,7 +154,7 @@ def target_ranks(ranks: Sequence[float], candidates: int) -> str | None:
     axes.set_xticks(
         [place for place in range(1, candidates + 1) if place == 1 or place % _step(candidates) == 0]
     )
-    _finish(axes, "place of the target", "share of users")
+    finish(axes, "place of the target", "share of users")
     axes.legend(loc="upper right")
     median = f"median place {np.median(ranks):g} of {candidates}"
     words = f"First place for {shares[0]:.1%} of {len(ranks)} users; {median}."
@@ -170,10 +170,6 @@ def _dot(axes: Axes, value: Interval, place: float, own: bool) -> None:
 def _step(places: int) -> int:
     """Places between two ticks, so that about five are named."""
     return max(1, 5 * round(places / 25)) if places > 12 else max(1, places // 5)
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= _LABEL_CHARS else label[: _LABEL_CHARS - 1] + "…"
 
 
 def _points(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
@@ -195,16 +191,6 @@ def _curve(axes: Axes, points: Sequence[tuple[float, float]], colour: str, label
     axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.35)
     smooth = np.convolve(padded, np.ones(window) / window, "valid")
     axes.plot(x, smooth, color=colour, linewidth=1.6, label=label)
-
-
-def _finish(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(axis="y")
-    axes.tick_params(length=0, pad=5)
-    axes.spines["left"].set_visible(False)
-    if len(axes.get_legend_handles_labels()[1]) > 1:
-        axes.legend(loc="best", handlelength=1.4)
 
 
 def _story(what: str, points: Sequence[tuple[float, float]], unit: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from html import escape
 from io import StringIO
 from typing import Any, Final
@@ -10,6 +12,8 @@ from typing import Any, Final
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from trsr.evaluation.intervals import Estimate
 
 INK: Final = "#010101"
 MUTED: Final = "#010102"
@@ -49,12 +53,55 @@ STYLE: Final[Any] = {
     "legend.labelcolor": INK,
 }
 _WIDTH_INCHES: Final = 3.7
+WIDE_INCHES: Final = 7.6
+"""Width of a figure that stands alone in its row."""
 
 
-def new_axes(height_inches: float) -> tuple[Figure, Axes]:
-    """Give an empty figure of the report's width and its one pair of axes; draw inside `STYLE`."""
-    figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
+def new_axes(height_inches: float, width_inches: float = _WIDTH_INCHES) -> tuple[Figure, Axes]:
+    """Give an empty figure and its one pair of axes; draw inside `STYLE`."""
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def new_panels(
+    columns: int, height_inches: float, width_inches: float = WIDE_INCHES
+) -> tuple[Figure, list[Axes]]:
+    """Give an empty figure with panels side by side that share their vertical axis; draw inside `STYLE`."""
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+    panels = figure.subplots(1, columns, sharey=True, squeeze=False)
+    return figure, list(panels[0])
+
+
+def finish(axes: Axes, x: str, y: str) -> None:
+    """Name both axes, draw the grid, and a legend when there is more than one curve to tell apart."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(axis="y")
+    axes.tick_params(length=0, pad=5)
+    axes.spines["left"].set_visible(False)
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend(loc="best", handlelength=1.4)
+
+
+def limits_of(values: Sequence[Estimate]) -> tuple[float, float]:
+    """Give the ends of a scale on which all intervals have room; 0 to 1 when there is none."""
+    values = [value for value in values if not math.isnan(value.low + value.high)]
+    if not values:
+        return 0.0, 1.0
+    low, high = min(value.low for value in values), max(value.high for value in values)
+    margin = 0.04 * (high - low) or 0.01
+    return low - margin, high + margin
+
+
+def figure_id(kind: str, name: str) -> str:
+    """Make a name that may stand in an id; unknown signs become their code, so that no two names meet.
+
+    Examples
+    --------
+    >>> figure_id("slice", "cold items")
+    'slice-cold_20items'
+    """
+    return f"{kind}-" + re.sub(r"[^A-Za-z0-9]", lambda sign: f"_{ord(sign[0]):x}", name)
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:

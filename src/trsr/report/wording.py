@@ -6,7 +6,59 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-_NAMES: Final = {"random": "Random order", "popularity": "Popularity", "tfidf": "TF-IDF similarity"}
+_NAMES: Final = {
+    "random": "Random order",
+    "popularity": "Popularity",
+    "itemknn": "ItemKNN",
+    "tfidf": "TF-IDF similarity",
+    "bm25": "BM25 similarity",
+    "embeddings": "Embedding similarity",
+    "ncf": "NCF",
+    "din": "DIN",
+    "caser": "Caser",
+    "gru4rec": "GRU4Rec",
+    "sasrec": "SASRec",
+    "bert4rec": "BERT4Rec",
+    "sasrec_text": "SASRec from text",
+    "tallrec": "LM, whole history",
+    "hierarchical": "LM, hierarchical summary",
+    "recurrent": "LM, recurrent summary",
+    "fused": "Fused ranker",
+    "language_model": "Language model",
+    "cold item": "Item that training never saw",
+}
+_INSIDE: Final = {
+    "random": "random order",
+    "popularity": "popularity",
+    "tallrec": "the language model over the whole history",
+    "hierarchical": "the language model with hierarchical summaries",
+    "recurrent": "the language model with recurrent summaries",
+    "fused": "the fused ranker",
+}
+_DESCRIPTIONS: Final = {
+    "random": "The order is drawn by lot: what knowing nothing is worth.",
+    "popularity": "The items that most users took stand first, the same for everybody.",
+    "itemknn": "Items that the same users took as those of the history.",
+    "tfidf": "Items whose texts share rare words with the texts of the history.",
+    "bm25": "Items that a search for the words of the history would find.",
+    "embeddings": "Items whose texts a language model places near those of the history.",
+    "ncf": "Neural collaborative filtering: learned vectors of user and item, joined by a small network.",
+    "din": "Deep interest network: attends to those items of the history that resemble the candidate.",
+    "caser": "Convolutions over the last items of the history.",
+    "gru4rec": "A recurrent network reads the history item by item.",
+    "sasrec": "Self-attention over the history, with a learned vector for every item.",
+    "bert4rec": "Self-attention in both directions, trained to fill in hidden items.",
+    "sasrec_text": "SASRec whose vectors of items start from their texts.",
+    "tallrec": "The language model reads the whole history as text and answers yes or no.",
+    "hierarchical": "The language model reads a summary made of block summaries, and the recent items.",
+    "recurrent": "The language model reads a summary updated block by block, and the recent items.",
+    "fused": "A weighted sum of the language model and other systems, fitted on validation users.",
+}
+_SAMPLERS: Final = {
+    "uniform": "uniform negatives",
+    "popularity": "popularity-proportional negatives",
+    "catalogue": "the whole catalogue",
+}
 _SPLITS: Final = {"test": "Test users", "valid": "Validation users", "train": "Training users"}
 _NONE: Final = "–"
 
@@ -24,7 +76,29 @@ def system_name(name: str) -> str:
 
 def inside(name: str) -> str:
     """Name of a system inside a sentence."""
-    return {"random": "random order", "popularity": "popularity"}.get(name, system_name(name))
+    return _INSIDE.get(name, system_name(name))
+
+
+def sampler_name(sampler: str) -> str:
+    """Name of a way of drawing candidates, inside a sentence.
+
+    Examples
+    --------
+    >>> sampler_name("uniform"), sampler_name("by month")
+    ('uniform negatives', 'negatives “by month”')
+    """
+    return _SAMPLERS.get(sampler, f"negatives “{sampler}”")
+
+
+def system_description(name: str) -> str:
+    """One sentence about a system that the report knows; empty for any other.
+
+    Examples
+    --------
+    >>> system_description("popularity")
+    'The items that most users took stand first, the same for everybody.'
+    """
+    return _DESCRIPTIONS.get(name, "")
 
 
 def split_name(split: str) -> str:
@@ -41,6 +115,33 @@ def decimal(value: float) -> str:
     ('0.412', '–')
     """
     return _NONE if math.isnan(value) else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """Difference with its sign and three digits.
+
+    Examples
+    --------
+    >>> signed(0.0211), signed(-0.0211), signed(0.0), signed(-0.0001)
+    ('+0.021', '−0.021', '0.000', '0.000')
+    """
+    if math.isnan(value):
+        return _NONE
+    text = f"{abs(value):.3f}"
+    return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
+
+
+def p_value(value: float | None) -> str:
+    """P of a test with its relation, as it stands in a sentence; a dash for none.
+
+    Examples
+    --------
+    >>> p_value(0.0312), p_value(0.00002), p_value(1.0), p_value(None)
+    ('= 0.031', '< 0.001', '= 1.000', '–')
+    """
+    if value is None or math.isnan(value):
+        return _NONE
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def percent(value: float) -> str:
@@ -65,6 +166,19 @@ def count(value: int) -> str:
     '39,949'
     """
     return f"{value:,}"
+
+
+def amount(value: float | None) -> str:
+    """Count or sum of money; a dash for one that isn't known.
+
+    Examples
+    --------
+    >>> amount(39949), amount(0.1234), amount(None)
+    ('39,949', '0.1234', '–')
+    """
+    if value is None or math.isnan(value):
+        return _NONE
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"
 
 
 def counted(value: int, noun: str) -> str:
@@ -117,3 +231,25 @@ def listed(names: Sequence[str]) -> str:
     """
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def shortened(label: str, chars: int = 26) -> str:
+    """Label of a figure, cut where there is no more room.
+
+    Examples
+    --------
+    >>> shortened("SASRec"), shortened("SASRec from text", 9)
+    ('SASRec', 'SASRec f…')
+    """
+    return label if len(label) <= chars else label[: chars - 1] + "…"
+
+
+def capitalised(text: str) -> str:
+    """Text with a capital at its start; the rest stays as it is.
+
+    Examples
+    --------
+    >>> capitalised("the SASRec of 2018")
+    'The SASRec of 2018'
+    """
+    return text[:1].upper() + text[1:]

@@ -15,16 +15,21 @@ from trsr.artifacts import RunFolder, read_parquet, write_text
 from trsr.config import Config
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared, load
+from trsr.evaluation.calibration import calibrate
 from trsr.evaluation.metrics import place_target
+from trsr.fusion.fusion import Fusion
+from trsr.fusion.kept import WEIGHTS
 from trsr.records import (
     BLOCK_SUMMARIES,
     CALLS,
     CANDIDATES,
     COMPLETION_TOKENS,
+    FAILED,
     HISTORY,
     ITEM,
     P_YES,
     PROMPT_TOKENS,
+    SCORE,
     SPLIT,
     SUMMARY,
     TARGET,
@@ -32,9 +37,21 @@ from trsr.records import (
     Split,
     Usage,
 )
-from trsr.report.content import RankedLine, ReportContent, RunCard, TrainingLog, UserCard
+from trsr.report.bill import bill_lines
+from trsr.report.comparison.insights import Calibration, FusedWeight
+from trsr.report.comparison.insights import Fusion as FusionContent
+from trsr.report.content import (
+    BillLine,
+    Failure,
+    RankedLine,
+    ReportContent,
+    RunCard,
+    TrainingLog,
+    UserCard,
+)
 from trsr.report.page import render
-from trsr.stages.evaluate import system_name
+from trsr.stages.evaluate import FUSED, system_name
+from trsr.stages.plan import BILL
 from trsr.stages.stage import Say, Stage
 from trsr.stages.train import LOG
 
@@ -68,9 +85,48 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         histories=prepared.histories,
         cards=_user_cards(config, prepared, summaries, scores),
         findings=prepared.findings,
+        failures=_failures(summaries),
+        bill=_bill(folder),
+        **_fused(config, folder, prepared, scores),
     )
     write_text(render(content), folder.report)
     return [folder.report]
+
+
+def _fused(config: Config, folder: RunFolder, prepared: Prepared, scores: pl.DataFrame) -> dict[str, Any]:
+    """Gather what the page says of probabilities, and of the fused ranker when the run has one."""
+    test = prepared.candidates.filter(pl.col(SPLIT) == Split.TEST.value)
+    resamples, seed = config.evaluation.bootstrap, config.seed
+    note = f"{config.candidates.negatives} {config.candidates.sampler} negatives a target, test users."
+    frames = {system_name(config): scores.select(USER, ITEM, pl.col(P_YES).alias(SCORE))}
+    found: dict[str, Any] = {}
+    if folder.fused.exists():
+        frames[FUSED] = read_parquet(folder.fused)
+        weights = Fusion.load(folder.fusion / WEIGHTS)
+        inputs = tuple(FusedWeight(name, weight) for name, weight in weights.weights.items())
+        found = {
+            "fused": FUSED,
+            "fusion": FusionContent(FUSED, inputs, f"{weights.users:,} validation users"),
+        }
+    calibration = tuple(
+        Calibration.of(name, calibrate(test, frame, resamples, seed), note)
+        for name, frame in frames.items()
+        if test.height
+    )
+    return found | {"calibration": calibration}
+
+
+def _failures(summaries: pl.DataFrame) -> tuple[Failure, ...]:
+    # Tables that were written before failures were told have no such column.
+    if FAILED not in summaries.columns:
+        return ()
+    failed = summaries.filter(pl.col(FAILED) != "").sort(USER).select(USER, FAILED)
+    return tuple(Failure(user, reason) for user, reason in failed.iter_rows())
+
+
+def _bill(folder: RunFolder) -> tuple[BillLine, ...]:
+    path = folder.path / BILL
+    return bill_lines(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ()
 
 
 def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> RunCard:
@@ -145,6 +201,6 @@ STAGE = Stage(
     name="report",
     purpose="write the page",
     settings=_settings,
-    needs=("prepare", "summarize", "train", "evaluate"),
+    needs=("prepare", "summarize", "train", "score", "fuse", "evaluate"),
     run=_run,
 )

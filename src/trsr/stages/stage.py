@@ -24,6 +24,11 @@ def no_scratch(folder: RunFolder) -> tuple[Path, ...]:
     return ()
 
 
+def never_partial(folder: RunFolder) -> bool:
+    """Return False: what most stages wrote is all there is."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One step of a run.
@@ -44,6 +49,8 @@ class Stage:
         Files outside the run folder that it reads.
     scratch
         What it keeps in the run folder to go on from when it is killed; deleted once it is complete.
+    is_partial
+        Whether what it wrote lacks something that another run may add; then it runs again.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Stage:
     run: Callable[[Config, RunFolder, Say], list[Path]]
     inputs: Callable[[Config], tuple[Path, ...]] = no_inputs
     scratch: Callable[[RunFolder], tuple[Path, ...]] = no_scratch
+    is_partial: Callable[[RunFolder], bool] = never_partial
 
     def fingerprint(self, config: Config, folder: RunFolder) -> str:
         """Hash of everything that the stage's artifacts depend on."""

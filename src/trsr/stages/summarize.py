@@ -3,42 +3,69 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import polars as pl
 
 from trsr.artifacts import RunFolder, read_parquet, write_parquet
 from trsr.config import Config
-from trsr.data.catalogue import Catalogue
 from trsr.prompts.templates import SUMMARY_TEMPLATES, Templates
-from trsr.records import HISTORY, ITEM, USER, Usage
+from trsr.records import FAILED, ITEM, Usage
+from trsr.stages.plan import billed, read_users
 from trsr.stages.stage import Say, Stage
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.table import to_frame
 
+_PACE: Final = (
+    "base_url", "tokenizer", "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute",
+    "connect_timeout_s", "timeout_s", "max_retries", "patience_s",
+)  # fmt: skip
+
 
 def _settings(config: Config) -> Any:
     settings = config.model_dump(mode="json", include={"items", "summary"})
-    settings["summary"].pop("store")
+    # Where and how fast answers come, and what they may cost, changes none of them.
+    for name in ("store", "price", "limits"):
+        settings["summary"].pop(name)
+    for name in _PACE:
+        settings["summary"]["writer"].pop(name, None)
     templates = Templates(config.prompt.domain, config.prompt.templates)
     return settings | {"templates": templates.versions(SUMMARY_TEMPLATES)}
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     items = read_parquet(folder.items)
-    histories = read_parquet(folder.histories)
-    catalogue = Catalogue(items, config.items.fields)
-    summarizer = Summarizer(config, items.select(ITEM, *catalogue.fields))
-    users = zip(histories[USER], histories[HISTORY], strict=True)
-    written = summarizer.summarize((user, catalogue.items(history)) for user, history in users)
-    write_parquet(to_frame(written), folder.summaries)
-    usage = sum((summary.usage for summary in written), Usage())
+    users, catalogue = read_users(config, folder)
+    with Summarizer(config, items.select(ITEM, *catalogue.fields)) as summarizer:
+        with billed(config, folder, summarizer, users, say) as reused:
+            written = summarizer.summarize(users)
+            usage = sum((summary.usage for summary in written), Usage())
+            reused[0] = usage.calls_reused
+        write_parquet(to_frame(written), folder.summaries)
     if usage.prompt_tokens:
         say(
             f"  {usage.calls:,} calls made, {usage.calls_reused:,} answered from the store; "
             f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens"
         )
     author = summarizer.writer_name or "no one"
-    say(f"  {len(written):,} summaries, {config.summary.paradigm}, written by {author}")
+    failed = [summary for summary in written if summary.failed]
+    whole = len(written) - len(failed)
+    say(f"  {whole:,} summaries, {config.summary.paradigm}, written by {author}")
+    if failed:
+        say(
+            f"  {len(failed):,} of {len(written):,} users failed and have none, the first is "
+            f"{failed[0].user_id!r}: {failed[0].failed}; run the same command again to redo them alone"
+        )
     return [folder.summaries]
+
+
+def count_failed(folder: RunFolder) -> int:
+    """Count the users whose summary could not be written; 0 while there are no summaries."""
+    if not folder.summaries.exists():
+        return 0
+    summaries = read_parquet(folder.summaries)
+    # Tables that were written before failures were told have no such column.
+    return summaries.filter(pl.col(FAILED) != "").height if FAILED in summaries.columns else 0
 
 
 STAGE = Stage(
@@ -47,4 +74,5 @@ STAGE = Stage(
     settings=_settings,
     needs=("prepare",),
     run=_run,
+    is_partial=lambda folder: count_failed(folder) > 0,
 )

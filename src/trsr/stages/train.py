@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
 from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.config import Config
+from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import load
+from trsr.models import processes
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.fresh import fresh_ranker
 from trsr.ranking.training import fine_tune
 from trsr.records import Split
+from trsr.stages.pretrain import LOG as PRETRAINING_LOG
 from trsr.stages.stage import Say, Stage
 from trsr.stages.tasks import ranking_tasks
 
@@ -23,10 +27,7 @@ LOG: Final = "training_log.json"
 def _settings(config: Config) -> Any:
     settings = config.model_dump(mode="json", include={"seed", "items", "prompt", "model", "training"})
     templates = Templates(config.prompt.domain, config.prompt.templates)
-    return settings | {
-        "batch_tokens": config.evaluation.batch_tokens,
-        "templates": templates.versions(RANKING_TEMPLATES),
-    }
+    return settings | {"templates": templates.versions(RANKING_TEMPLATES)}
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
@@ -36,11 +37,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     train, valid = (
         ranking_tasks(prepared, summaries, catalogue, split) for split in (Split.TRAIN, Split.VALID)
     )
-    histories = [(*task.history, task.candidates[task.target or 0]) for task in train]
-    items = catalogue.items(catalogue.ids)
-    written = [task.summary for task in train]
-    scratch = folder.checkpoints / "pretraining"
-    ranker, pretraining = fresh_ranker(config, items, histories, scratch, summaries=written)
+    ranker = fresh_ranker(config, folder.pretrained)
     log = fine_tune(
         ranker,
         train,
@@ -51,8 +48,10 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         config.evaluation.batch_tokens,
     )
     say(f"  prompts: {ranker.plan.reason}")
+    if not processes.is_main():
+        return []
     ranker.save(folder.model)
-    write_json({"pretraining": pretraining, "fine_tuning": log}, folder.model / LOG)
+    write_json({"pretraining": _pretraining(config, folder), "fine_tuning": log}, folder.model / LOG)
     sums = [entry["valid_recall_sum"] for entry in log if "valid_recall_sum" in entry]
     if sums:
         best = max(range(len(sums)), key=sums.__getitem__)
@@ -60,11 +59,29 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     return [folder.model]
 
 
+def _start(config: Config) -> tuple[Path, ...]:
+    """Return the folder of a model that another run has pre-trained."""
+    model = config.model
+    return (model.start,) if isinstance(model, CompactModel) and model.start is not None else ()
+
+
+def _pretraining(config: Config, folder: RunFolder) -> list[dict[str, float]]:
+    """Read the losses that the model's pre-training logged, if it had one."""
+    (path,) = _start(config) or (folder.pretrained,)
+    if not isinstance(config.model, CompactModel) or not (path / PRETRAINING_LOG).exists():
+        return []
+    losses: list[dict[str, float]] = json.loads((path / PRETRAINING_LOG).read_text(encoding="utf-8"))[
+        "next_item"
+    ]
+    return losses
+
+
 STAGE = Stage(
     name="train",
     purpose="fine-tune the ranking model on answers yes or no",
     settings=_settings,
-    needs=("prepare", "summarize"),
+    needs=("prepare", "summarize", "pretrain"),
     run=_run,
+    inputs=_start,
     scratch=lambda folder: (folder.checkpoints,),
 )

@@ -13,7 +13,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const sign = falling ? 1 : -1;
       const key = (row) => {
         const cell = row.cells[column];
-        return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
+        const value = cell.dataset.value ?? cell.textContent.trim();
+        return head.classList.contains("num") ? Number(value) : value;
       };
       const rows = [...table.tBodies[0].rows].sort((a, b) => {
         const [x, y] = [key(a), key(b)];

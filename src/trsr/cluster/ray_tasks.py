@@ -1,0 +1,169 @@
+"""A table in, a table out, its rows computed by actors of a Ray cluster.
+
+Ray Data hands batches of rows to actors that open their model once, and runs what a
+lost machine had under way again elsewhere. What is not to be done twice, such as a
+paid call, is remembered by whoever does it: the store of answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import polars as pl
+
+from trsr.config.cluster import Cluster
+from trsr.errors import ConfigError, RunError
+
+_PLACE: Final = "__place__"
+_KNOCK_S: Final = 10.0
+_OURS: Final = re.compile(r"trsr\.errors\.\w+: (.*)")
+
+Work = Callable[[pl.DataFrame], pl.DataFrame]
+"""One row in, one row out, in order."""
+
+
+def map_rows(
+    rows: pl.DataFrame, open_work: Callable[..., Work], shared: Mapping[str, Any], settings: Cluster
+) -> pl.DataFrame:
+    """Compute one row for every row, on the cluster.
+
+    Parameters
+    ----------
+    rows
+        What is to be done.
+    open_work
+        Called once an actor with `shared` as keywords; returns what computes a batch.
+    shared
+        Sent to the cluster once, however many actors there are.
+    settings
+        Where, and how many.
+
+    Returns
+    -------
+    polars.DataFrame
+        In the order of `rows`.
+
+    Raises
+    ------
+    ConfigError
+        When Ray isn't installed.
+    RunError
+        When the cluster can't be reached, or the work fails on it.
+    """
+    if rows.is_empty():
+        return open_work(**shared)(rows)
+    with _session(settings) as ray:
+        reference = ray.put(dict(shared))
+        numbered = rows.with_row_index(_PLACE)
+        tasks = ray.data.from_arrow(numbered.to_arrow())
+        done = tasks.repartition(target_num_rows_per_block=settings.users).map_batches(
+            _Actor,
+            fn_constructor_kwargs={"open_work": open_work, "shared": [reference]},
+            batch_format="pyarrow",
+            batch_size=settings.users,
+            compute=ray.data.ActorPoolStrategy(size=settings.workers),
+            num_cpus=settings.cpus,
+            num_gpus=settings.gpus,
+        )
+        try:
+            tables = [pl.DataFrame(pl.from_arrow(ray.get(block))) for block in done.to_arrow_refs()]
+        except ray.exceptions.RayError as error:
+            message = f"the Ray cluster at {settings.address!r} could not do the work: {_cause(error)}"
+            raise RunError(message) from error
+    whole = pl.concat([table for table in tables if table.height]).sort(_PLACE)
+    if whole[_PLACE].to_list() != list(range(rows.height)):
+        message = f"the cluster returned {whole.height:,} of {rows.height:,} rows; run the same command again"
+        raise RunError(message)
+    return whole.drop(_PLACE)
+
+
+class _Actor:
+    """Opens the work once, then does batches of it."""
+
+    def __init__(self, open_work: Callable[..., Work], shared: list[Any]) -> None:
+        import ray  # noqa: PLC0415  an optional extra
+
+        self._work = open_work(**ray.get(shared[0]))
+
+    def __call__(self, batch: Any) -> Any:
+        rows = pl.DataFrame(pl.from_arrow(batch))
+        done = self._work(rows.drop(_PLACE))
+        return done.with_columns(rows[_PLACE]).to_arrow()
+
+
+@contextmanager
+def _session(settings: Cluster) -> Iterator[ModuleType]:
+    """Connect to the cluster for the length of the block, unless the program is connected already."""
+    try:
+        import ray  # noqa: PLC0415  an optional extra
+        import ray.data  # noqa: PLC0415
+    except ImportError as error:
+        message = "cluster.kind is ray, but Ray is not installed; install it: pip install 'trsr[ray]'"
+        raise ConfigError(message) from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    connected = ray.is_initialized()
+    if not connected:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            _knock(settings.address)
+            ray.init(address=settings.address, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, RuntimeError, ValueError) as error:
+            message = (
+                f"cluster.address {settings.address!r}: no Ray cluster answers there ({error}); start one "
+                "(`ray start --head`), or set cluster.kind to none"
+            )
+            raise RunError(message) from error
+    try:
+        yield ray
+    finally:
+        if not connected:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise at once when nothing listens at a ``host:port``; Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+
+
+def _cause(error: BaseException) -> str:
+    r"""Return what our own code said, out of the traces that the cluster wraps around it.
+
+    >>> _cause(RuntimeError("ray::Worker trsr.errors.WriterError: no answer\nray: UDF failed"))
+    'no answer'
+    """
+    ours = _OURS.findall(str(error))
+    return str(ours[-1] if ours else str(error).strip().splitlines()[-1])
+
+
+class Parcel:
+    """The files of a folder, on their way to another machine.
+
+    Parameters
+    ----------
+    folder
+        Read whole.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        self._files = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    def unpack(self) -> Path:
+        """Write the files into a new folder that lives as long as the machine's temporary ones."""
+        folder = Path(tempfile.mkdtemp(prefix="trsr-parcel-"))
+        for name, content in self._files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return folder

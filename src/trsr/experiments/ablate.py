@@ -1,0 +1,324 @@
+"""The story of an ablation: one setting changed at a time, on the same users and candidates.
+
+Variants with equal settings are one variant, trained once a seed; what is complete is read
+from the shelf, so that an ablation that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from trsr.artifacts import RunFolder, write_json, write_text
+from trsr.config import Config, dump
+from trsr.config.ablation import DimensionName
+from trsr.config.data import DemoData
+from trsr.errors import ConfigError
+from trsr.evaluation.intervals import Estimate
+from trsr.evaluation.scoreboard import summarise
+from trsr.evaluation.seeds import average_seeds, seed_spread
+from trsr.evaluation.significance import FLIPS, paired_tests
+from trsr.experiments.contest import Contest, open_contest
+from trsr.experiments.dimensions import Dimension, Value, dimension, is_own, variant
+from trsr.experiments.entry import Entry, sampled_frames
+from trsr.experiments.environment import versions
+from trsr.experiments.rounding import rounded
+from trsr.experiments.shelf import Shelf
+from trsr.experiments.variants import Variant, answer_variant
+from trsr.records import Split
+from trsr.report.ablation import content as told
+from trsr.report.ablation.page import render
+from trsr.report.comparison.provenance import Provenance
+from trsr.report.comparison.standings import Kind
+
+_FOLDER: Final = "ablation"
+_UNPLANTED: Final = "nothing-planted"
+
+
+@dataclass(frozen=True, slots=True)
+class Ablated:
+    """Where an ablation's files lie."""
+
+    figures: Path
+    page: Path
+
+
+def ablate(
+    config: Config,
+    *,
+    only: Sequence[str] | None = None,
+    command: str = "trsr ablate",
+    say: Callable[[str], None] = print,
+) -> Ablated:
+    """Train and score the variants of every dimension, and write ``ablation`` of the run folder.
+
+    Parameters
+    ----------
+    config
+        The run's settings; `config.ablation` says what is varied.
+    only
+        Names of the dimensions wanted, ``grid`` among them; None for all of the settings.
+    command
+        The command line, for the report.
+    say
+        Called with one line a step, and with the table at the end.
+
+    Raises
+    ------
+    ConfigError
+        When `only` names an unknown dimension.
+    TrsrError
+        When a variant fails; what was finished is kept, and the next ablation goes on from there.
+    """
+    started = time.monotonic()
+    names, crossed = _wanted(config, only)
+    # Choices are not made here, so one sampler, the run's own, is enough.
+    config = config.model_copy(
+        update={"comparison": config.comparison.model_copy(update={"samplers": (config.candidates.sampler,)})}
+    )
+    measured = Measured(config, RunFolder(config.folder).path / _FOLDER, say)
+    dimensions = [dimension(name, config) for name in names]
+    grids = _grids(config, measured, say) if crossed else ()
+    panels = tuple(_panel(each, measured) for each in dimensions)
+    contest = measured.contest
+    content = told.AblationContent(
+        name=config.name,
+        measure=measured.measure,
+        sampler=config.candidates.sampler,
+        candidates=config.candidates.negatives + 1,
+        split=config.ablation.split,
+        panels=panels,
+        provenance=Provenance(
+            command=command,
+            config=dump(config),
+            seeds=config.ablation.seeds,
+            split_seed=config.seed,
+            versions=versions(),
+            hashes=dict(contest.hashes),
+            users={split.value: len(panel.users) for split, panel in contest.panels.items()},
+            seconds=time.monotonic() - started,
+            test=(
+                f"paired sign-flip permutation test over users, each averaged over seeds first, {FLIPS:,} "
+                f"random patterns, p by Holm's method within a panel; 95% intervals from "
+                f"{config.evaluation.bootstrap:,} resamples"
+            ),
+        ),
+        grids=grids,
+    )
+    written = Ablated(measured.folder / "ablation.json", measured.folder / "ablation.html")
+    write_json(_figures(content), written.figures)
+    write_text(render(content), written.page)
+    say(_text(content))
+    return written
+
+
+class Measured:
+    """Variants of one configuration, each trained once a seed however many dimensions ask for it.
+
+    Parameters
+    ----------
+    config
+        The run's settings.
+    folder
+        Where variants and their answers are kept.
+    say
+        Called with one line a step.
+    """
+
+    def __init__(self, config: Config, folder: Path, say: Callable[[str], None]) -> None:
+        self.config = config
+        self.folder = folder
+        self.contest: Contest = open_contest(config, say)
+        self.measure = f"NDCG@{max(config.evaluation.ks)}"
+        self._shelf = Shelf(folder / "variants")
+        self._say = say
+        self._frames: dict[str, list[pl.DataFrame]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def frames(self, asked: Variant) -> list[pl.DataFrame]:
+        """Give the metrics user by user, one frame a seed."""
+        if asked.name not in self._frames:
+            seeds = self.config.ablation.seeds
+            runs = []
+            for seed in seeds:
+                self._say(f"{asked.name}, seed {seed}")
+                runs.append(answer_variant(self.config, self.contest, self._shelf, asked, seed, self._say))
+            entry = Entry(asked.name, Kind.LANGUAGE_MODEL, seeds, tuple(runs))
+            self._frames[asked.name] = sampled_frames(
+                entry,
+                self.contest,
+                Split(self.config.ablation.split),
+                self.config.candidates.sampler,
+                self.config.evaluation.ks,
+            )
+            self._seconds[asked.name] = sum(run.card.training_seconds for run in runs) / len(runs)
+        return self._frames[asked.name]
+
+    def seconds(self, asked: Variant) -> float:
+        """Give the mean training time over seeds."""
+        self.frames(asked)
+        return self._seconds[asked.name]
+
+    def estimate(self, asked: Variant) -> Estimate:
+        """Give the primary measure's mean over users, each averaged over seeds first, with its interval."""
+        evaluation = self.config.evaluation
+        averaged = average_seeds(self.frames(asked))
+        return summarise(averaged, evaluation.bootstrap, self.config.seed).metrics[self.measure]
+
+    def by_seed(self, asked: Variant) -> tuple[float, ...]:
+        """Give the primary measure's mean over users at each seed."""
+        return seed_spread(self.frames(asked))[self.measure].means
+
+    def compared(self, pairs: Sequence[tuple[Variant, Variant]]) -> list[tuple[Estimate, float]]:
+        """Test pairs as one family; give each difference with its interval, and its adjusted p."""
+        averaged = {each.name: average_seeds(self.frames(each)) for pair in pairs for each in pair}
+        names = [(first.name, second.name) for first, second in pairs]
+        tests = paired_tests(
+            averaged,
+            names,
+            [self.measure],
+            resamples=self.config.evaluation.bootstrap,
+            seed=self.config.seed,
+        )
+        return [(test.difference, test.p_holm) for test in tests]
+
+
+def _wanted(config: Config, only: Sequence[str] | None) -> tuple[list[DimensionName], bool]:
+    names = list(config.ablation.dimensions)
+    if only is None:
+        return names, config.ablation.grid
+    unknown = [name for name in only if name not in (*names, "grid")]
+    if unknown:
+        message = f"--only must be among {', '.join([*names, 'grid'])}, got {unknown[0]!r}"
+        raise ConfigError(message)
+    return [name for name in names if name in only], "grid" in only
+
+
+def _panel(each: Dimension, measured: Measured) -> told.Panel:
+    config = measured.config
+    variants = [variant([value], config) for value in each.values]
+    default = next((made for made, value in zip(variants, each.values, strict=True) if is_own(value, config)))
+    others = [made for made in variants if made.name != default.name]
+    tested = measured.compared([(other, default) for other in others]) if others else []
+    p = {other.name: adjusted for other, (_, adjusted) in zip(others, tested, strict=True)}
+    return told.Panel(
+        name=each.name.replace("_", " "),
+        setting=each.setting,
+        question=each.question,
+        variants=tuple(
+            told.Variant(
+                label=value.label,
+                value=measured.estimate(made),
+                by_seed=measured.by_seed(made),
+                is_default=made.name == default.name,
+                p=p.get(made.name),
+                users=measured.frames(made)[0].height,
+                seconds=measured.seconds(made),
+            )
+            for made, value in zip(variants, each.values, strict=True)
+        ),
+        numeric=each.numeric,
+    )
+
+
+def _grids(config: Config, measured: Measured, say: Callable[[str], None]) -> tuple[told.Grid, ...]:
+    """Cross summary and recent items; on the generated shop once more with nothing planted."""
+    demo = config.data if isinstance(config.data, DemoData) else None
+    if demo is None or not demo.planted:
+        return (_grid(measured, "as the data is", expects=False),)
+    planted = _grid(measured, "a long-term taste and a short-term intent", expects=True)
+    bare = config.model_copy(
+        update={
+            "data": demo.model_copy(update={"planted": False}),
+            "out": measured.folder / _UNPLANTED,
+            "summary": config.summary.model_copy(update={"store": config.store_url}),
+        }
+    )
+    return planted, _grid(Measured(bare, measured.folder / _UNPLANTED, say), "nothing", expects=False)
+
+
+def _grid(measured: Measured, planted: str, *, expects: bool) -> told.Grid:
+    config = measured.config
+    paradigm = "recurrent" if config.summary.paradigm == "none" else config.summary.paradigm
+    shown = config.prompt.recent_items or 5
+    rows = {
+        "no summary": Value("none", {"summary.paradigm": "none"}),
+        f"{paradigm} summary": Value(paradigm, {"summary.paradigm": paradigm}),
+    }
+    columns = {
+        "no recent items": Value("0", {"prompt.recent_items": 0}),
+        f"{shown} recent items": Value(str(shown), {"prompt.recent_items": shown}),
+    }
+    made = {
+        (row, column): variant([value, other], config)
+        for row, value in rows.items()
+        for column, other in columns.items()
+    }
+    (without, summary), (none, recent) = rows, columns
+    orders = [
+        ((summary, recent), (without, recent), "the summary alone tells of the long-term taste"),
+        ((summary, recent), (summary, none), "recent items alone tell of the short-term intent"),
+        ((without, recent), (without, none), "an intent is better than nothing"),
+        ((summary, none), (without, none), "a taste is better than nothing"),
+    ]
+    compared = measured.compared([(made[better], made[worse]) for better, worse, _ in orders])
+    expectations = tuple(
+        told.Expectation(better, worse, reason, difference)
+        for (better, worse, reason), (difference, _) in zip(orders, compared, strict=True)
+    )
+    return told.Grid(
+        name=f"summary × recent items, planted: {planted}",
+        data=planted,
+        rows=tuple(rows),
+        columns=tuple(columns),
+        cells=tuple(
+            told.Cell(row, column, measured.estimate(one), measured.by_seed(one))
+            for (row, column), one in made.items()
+        ),
+        expectations=expectations if expects else (),
+    )
+
+
+def _figures(content: told.AblationContent) -> Any:
+    """Put everything but times and the command line into JSON values."""
+    values = asdict(content)
+    for name in ("seconds", "command"):
+        values["provenance"].pop(name)
+    for panel in values["panels"]:
+        for each in panel["variants"]:
+            each.pop("seconds")
+    return rounded(values)
+
+
+def _text(content: told.AblationContent) -> str:
+    """Write the panels and grids as aligned text."""
+    seeds = len(content.provenance.seeds)
+    lines = [f"\n{content.measure} of {content.split} users, {content.sampler} negatives, {seeds} seeds"]
+    for panel in content.panels:
+        lines.append(f"\n{panel.name} ({panel.setting})")
+        lines += [
+            f"  {each.label:<36}{_figure(each.value)}  {'default' if each.is_default else _p(each.p)}"
+            for each in panel.variants
+        ]
+    for grid in content.grids:
+        lines.append(f"\n{grid.name}")
+        lines += [f"  {f'{cell.row}, {cell.column}':<46}{_figure(cell.value)}" for cell in grid.cells]
+        lines += [
+            f"  {' + '.join(each.better)} over {' + '.join(each.worse)}: {_figure(each.difference)}"
+            for each in grid.expectations
+            if each.difference is not None
+        ]
+    return "\n".join(lines)
+
+
+def _figure(value: Estimate) -> str:
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def _p(p: float | None) -> str:
+    return "" if p is None else ("p < .001" if p < 0.001 else f"p = {p:.3f}")

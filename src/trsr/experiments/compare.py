@@ -1,0 +1,107 @@
+"""The story of a comparison: every system on the same users and candidates, one table at the end.
+
+Split and candidates follow the run's seed and never change over training seeds. A system and seed
+whose answers are complete for the same settings and data is skipped, so that a comparison that was
+killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from trsr.artifacts import RunFolder
+from trsr.config import Config
+from trsr.experiments.bench import Bench
+from trsr.experiments.choices import Judge
+from trsr.experiments.content import gather
+from trsr.experiments.contest import Contest, open_contest
+from trsr.experiments.entry import Entry
+from trsr.experiments.fused import FusedSystem
+from trsr.experiments.lineup import Lineup, line_up
+from trsr.experiments.outside import imported_names, outside_systems
+from trsr.experiments.publish import Published, publish
+from trsr.experiments.retrieval import retrieval_depth
+from trsr.experiments.shelf import Shelf
+from trsr.experiments.terminal import render_text
+from trsr.fusion.fusion import LEAST_USERS
+from trsr.records import Split
+from trsr.report.comparison.provenance import Choice
+
+
+def compare(
+    config: Config,
+    *,
+    only: Sequence[str] | None = None,
+    command: str = "trsr compare",
+    say: Callable[[str], None] = print,
+) -> Published:
+    """Train and score all systems, and write the comparison into ``comparison`` of the run folder.
+
+    Parameters
+    ----------
+    config
+        The run's settings; `config.comparison` says who takes part.
+    only
+        Names of the systems wanted; None for all of the settings.
+    command
+        The command line, for the report.
+    say
+        Called with one line a step, and with the table at the end.
+
+    Returns
+    -------
+    Published
+        Where the files lie.
+
+    Raises
+    ------
+    ConfigError
+        When `only` names an unknown system.
+    TrsrError
+        When a system fails; what was finished is kept, and the next comparison goes on from there.
+    """
+    started = time.monotonic()
+    folder = RunFolder(config.folder)
+    lineup = line_up(config, only, imported_names(folder))
+    contest = open_contest(config, say)
+    if lineup.fused and len(contest.panels[Split.VALID].users) < LEAST_USERS:
+        say(f"fewer than {LEAST_USERS} validation users: no fused ranker; raise split.valid to have one")
+        lineup = replace(lineup, fused=False)
+    shelf = Shelf(folder.path / "comparison")
+    entries, retriever, depth = _ask_all(config, contest, shelf, lineup, say)
+    content = gather(config, contest, entries, retriever, depth, command, time.monotonic() - started)
+    say(render_text(content))
+    return publish(content, shelf.path)
+
+
+def _ask_all(
+    config: Config, contest: Contest, shelf: Shelf, lineup: Lineup, say: Callable[[str], None]
+) -> tuple[list[Entry], Choice | None, int]:
+    """Let everybody answer; return the systems, how the retriever was chosen, and how much it hands on."""
+    names = imported_names(RunFolder(config.folder)) if lineup.imported is None else lineup.imported
+    outside = outside_systems(config, contest, names, say)
+    bench = Bench(config, contest, shelf, lineup.baselines, lineup.language_models, say)
+    seeds = ", ".join(map(str, config.comparison.seeds))
+    say(
+        f"comparison: {len(lineup.baselines)} baselines, {len(lineup.language_models)} forms of the language "
+        f"model, {len(outside)} imported, training seeds {seeds}; what is complete is kept in {shelf.path}"
+    )
+    judge = Judge(config, contest)
+    depth = retrieval_depth(contest, config.comparison.retrieve)
+    floor = bench.baselines()
+    forms = bench.language_models()
+    retriever = judge.retriever(floor, depth)
+    chosen = judge.language_model(forms)
+    if retriever is None or chosen is None:
+        return [*floor, *forms, *outside], None, depth
+    say(f"retriever, by validation: {retriever.chosen}; form of the language model: {chosen.chosen}")
+    handing = next(entry for entry in floor if entry.name == retriever.chosen)
+    forms = bench.rerank_with_forms(forms, handing)
+    entries = [*floor, *forms]
+    if lineup.fused:
+        system = FusedSystem(config, contest, entries, chosen.chosen)
+        entries.append(system.rerank(system.entry(), bench, handing))
+    kept = [handing.as_retrieved() if entry is handing else entry for entry in entries]
+    return [*kept, *outside], retriever, depth

@@ -1,0 +1,218 @@
+"""From answers to the rows of tables: intervals over users, spread over seeds, paired tests, slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import polars as pl
+
+from trsr.config import Config
+from trsr.config.experiments import Sampler
+from trsr.data.popularity import training_counts
+from trsr.evaluation.intervals import Estimate
+from trsr.evaluation.metrics import plain_name
+from trsr.evaluation.scoreboard import summarise
+from trsr.evaluation.seeds import average_seeds, seed_spread
+from trsr.evaluation.significance import PairedTest, paired_tests, with_reference
+from trsr.evaluation.slices import RULES, slice_results, slices
+from trsr.evaluation.two_stage import CEILING
+from trsr.evaluation.user_metrics import metric_names
+from trsr.experiments.contest import Contest
+from trsr.experiments.entry import (
+    Entry,
+    catalogue_frames,
+    expected_frames,
+    sampled_frames,
+    two_stage_frames,
+)
+from trsr.records import ITEM, SPLIT, Split
+from trsr.report.comparison.standings import Contrast, Slice, Standing, Table, TwoStage
+
+CATALOGUE: Final = "catalogue"
+
+Frames = Mapping[str, Sequence[pl.DataFrame]]
+"""System to its metrics user by user, one frame a seed."""
+
+
+class Tables:
+    """Makes the tables of a comparison, on the test users.
+
+    Parameters
+    ----------
+    config
+        The run's settings.
+    contest
+        What was asked.
+    measure
+        The primary measure: slices and tests are by it.
+    references
+        Systems that all others are tested against: the fused one, and the best single one by validation.
+    """
+
+    def __init__(self, config: Config, contest: Contest, measure: str, references: Sequence[str]) -> None:
+        self._config = config
+        self._contest = contest
+        self._measure = measure
+        self._references = tuple(references)
+        self._ks = config.evaluation.ks
+        # Tests in the table's first and last measure: what is quoted, and what choices go by.
+        self._tested = tuple(dict.fromkeys((f"Recall@{self._ks[0]}", measure)))
+
+    def sampled(
+        self, entries: Sequence[Entry], sampler: Sampler, pairs: Sequence[tuple[str, str]] = ()
+    ) -> Table:
+        """Make the table of one sampler.
+
+        Parameters
+        ----------
+        entries
+            All systems.
+        sampler
+            Whose candidates.
+        pairs
+            Further pairs to be tested.
+        """
+        frames = {
+            entry.name: sampled_frames(entry, self._contest, Split.TEST, sampler, self._ks)
+            for entry in entries
+            if sampler in entry.runs[0].scores[Split.TEST]
+        }
+        exact = self._exact(entries) if sampler == "uniform" else {}
+        candidates = self._contest.panels[Split.TEST].candidates[sampler].shape[1]
+        return Table(
+            sampler=sampler,
+            candidates=candidates,
+            standings=self._standings(frames, exact),
+            contrasts=self._contrasts(frames, pairs),
+            slices=self._slices(frames),
+            note=f"{candidates - 1} {sampler} negatives a target, frozen with seed {self._config.seed}.",
+        )
+
+    def catalogue(self, entries: Sequence[Entry]) -> Table | None:
+        """Make the table of ranks in the whole catalogue; None when nobody ranks it."""
+        frames = {
+            entry.name: found
+            for entry in entries
+            if (found := catalogue_frames(entry, self._contest, Split.TEST, self._ks))
+        }
+        if not frames:
+            return None
+        plain = {name: [_plain(frame) for frame in runs] for name, runs in frames.items()}
+        items = self._contest.prepared.items.height
+        return Table(
+            sampler=CATALOGUE,
+            candidates=items,
+            standings=self._standings(plain, {}),
+            contrasts=self._contrasts(plain, ()),
+            note=f"All {items:,} items but the user's history; the language model is too slow for it.",
+        )
+
+    def two_stage(self, entries: Sequence[Entry], retriever: str, depth: int) -> TwoStage | None:
+        """Make the table of the two-stage ranking; None when nothing was ordered."""
+        frames = {
+            entry.name: two_stage_frames(entry, self._contest, self._ks)
+            for entry in entries
+            if entry.reranked
+        }
+        if retriever not in frames:
+            return None
+        ceiling = self._summary(frames[retriever])[CEILING]
+        plain = {name: [_plain(frame.drop(CEILING)) for frame in runs] for name, runs in frames.items()}
+        return TwoStage(retriever, depth, ceiling, self._standings(plain, {}))
+
+    def _standings(self, frames: Frames, exact: Mapping[str, Mapping[str, float]]) -> tuple[Standing, ...]:
+        against = self._against_best(frames)
+        rows = []
+        for name, runs in frames.items():
+            result = summarise(average_seeds(runs), self._config.evaluation.bootstrap, self._config.seed)
+            spread = seed_spread(runs)
+            rows.append(
+                Standing(
+                    system=name,
+                    users=result.users,
+                    metrics=result.metrics,
+                    tie_rate=result.tie_rate,
+                    by_seed={metric: told.means for metric, told in spread.items()},
+                    p_against_best=against.get(name, {}),
+                    exact=exact.get(name, {}),
+                )
+            )
+        return tuple(rows)
+
+    def _exact(self, entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
+        """Compute the exact expectation of the uniform figures for systems with ranks in the catalogue."""
+        negatives = self._config.candidates.negatives
+        found = {}
+        for entry in entries:
+            runs = expected_frames(entry, self._contest, Split.TEST, negatives, self._ks)
+            if runs:
+                means = average_seeds([_plain(run) for run in runs])
+                found[entry.name] = {
+                    metric: float(means[metric].to_numpy().mean()) for metric in metric_names(means)
+                }
+        return found
+
+    def _summary(self, runs: Sequence[pl.DataFrame]) -> Mapping[str, Estimate]:
+        return summarise(average_seeds(runs), self._config.evaluation.bootstrap, self._config.seed).metrics
+
+    def _against_best(self, frames: Frames) -> dict[str, dict[str, float]]:
+        """Test every row against the best of its column."""
+        averaged = {name: average_seeds(runs) for name, runs in frames.items()}
+        found: dict[str, dict[str, float]] = {}
+        for metric in self._tested:
+            means = {name: float(frame[metric].to_numpy().mean()) for name, frame in averaged.items()}
+            best = max(means, key=means.__getitem__)
+            for test in self._tests(averaged, with_reference(list(averaged), best), metric):
+                found.setdefault(test.second, {})[metric] = test.p_holm
+        return found
+
+    def _contrasts(self, frames: Frames, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
+        """Test every system against each reference, and further pairs; each group is a family of its own."""
+        averaged = {name: average_seeds(runs) for name, runs in frames.items()}
+        ranked = sorted(averaged, key=lambda name: -float(averaged[name][self._measure].to_numpy().mean()))
+        groups = [with_reference(list(averaged), name) for name in self._references if name in averaged]
+        wanted = [*pairs, (ranked[0], ranked[1])] if len(ranked) > 1 else [*pairs]
+        groups += [[pair] for pair in wanted if len(set(pair) & set(averaged)) == 2]
+        told: dict[frozenset[str], Contrast] = {}
+        for group in groups:
+            for test in self._tests(averaged, group, self._measure):
+                told.setdefault(
+                    frozenset((test.first, test.second)),
+                    Contrast(test.first, test.second, test.metric, test.difference, test.p_holm),
+                )
+        return tuple(told.values())
+
+    def _tests(
+        self, averaged: Mapping[str, pl.DataFrame], pairs: Sequence[tuple[str, str]], metric: str
+    ) -> tuple[PairedTest, ...]:
+        if not pairs:
+            return ()
+        evaluation, seed = self._config.evaluation, self._config.seed
+        return paired_tests(averaged, pairs, [metric], resamples=evaluation.bootstrap, seed=seed)
+
+    def _slices(self, frames: Frames) -> tuple[Slice, ...]:
+        prepared = self._contest.prepared
+        ids = prepared.items[ITEM].to_list()
+        counts = training_counts(prepared.histories, ids, prepared.background)
+        members = slices(prepared.histories.filter(pl.col(SPLIT) == Split.TEST.value), ids, counts)
+        evaluation, seed = self._config.evaluation, self._config.seed
+        measured = {
+            name: slice_results(average_seeds(runs), members, evaluation.bootstrap, seed)
+            for name, runs in frames.items()
+        }
+        found = []
+        for group, rule in RULES.items():
+            values = {
+                name: result.metrics[self._measure]
+                for name, by_slice in measured.items()
+                if (result := by_slice[group].result) is not None
+            }
+            if values:
+                found.append(Slice(group, rule, next(iter(measured.values()))[group].users, values))
+        return tuple(found)
+
+
+def _plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Name metrics without their protocol, which the table says."""
+    return frame.rename({name: plain_name(name) for name in metric_names(frame)})

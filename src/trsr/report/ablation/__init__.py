@@ -1,0 +1,1 @@
+"""The page of an ablation: one setting changed at a time, and what that did."""

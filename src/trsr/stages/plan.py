@@ -1,0 +1,105 @@
+"""The bill of a run's summaries, before the first call and after the last."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from trsr.artifacts import RunFolder, read_parquet, write_json
+from trsr.config import Config
+from trsr.data.catalogue import Catalogue
+from trsr.records import HISTORY, ITEM, USER, Item
+from trsr.stages.stage import Say
+from trsr.summarize.bill import Bill, table
+from trsr.summarize.forecast import Forecast, forecast, measure, side_by_side
+from trsr.summarize.summarizer import Summarizer
+
+BILL = "bill.json"
+"""Planned and actual, side by side, and the bills of earlier commands on the same run folder."""
+
+
+def plan(config: Config, folder: RunFolder, sample: int = 0) -> list[Forecast]:
+    """Forecast both paradigms for the users of a prepared run.
+
+    Parameters
+    ----------
+    config
+        The run's settings.
+    folder
+        Where ``trsr prepare`` has written the dataset.
+    sample
+        Real calls to make first, to know the time and the length of answers; they
+        are stored, and thus paid for once.
+
+    Raises
+    ------
+    ArtifactError
+        When the folder lacks the dataset.
+    StoreError, ModelError, WriterError
+        When the store, the tokenizer or the model fails.
+    """
+    users, catalogue = read_users(config, folder)
+    speed = None
+    if sample:
+        items = read_parquet(folder.items).select(ITEM, *catalogue.fields)
+        speed = measure(config, items, users, sample)
+    return side_by_side(config, users, speed)
+
+
+def render(forecasts: list[Forecast]) -> str:
+    """Write forecasts as a table, and what the figures rest on below it."""
+    notes = list(dict.fromkeys(each.basis for each in forecasts))
+    return "\n".join([table([each.bill for each in forecasts]), *notes])
+
+
+def read_users(config: Config, folder: RunFolder) -> tuple[list[tuple[str, list[Item]]], Catalogue]:
+    """Read the histories of all users as items, and the catalogue that they are from."""
+    items = read_parquet(folder.require(folder.items, "prepare"))
+    histories = read_parquet(folder.require(folder.histories, "prepare"))
+    catalogue = Catalogue(items, config.items.fields)
+    users = zip(histories[USER], histories[HISTORY], strict=True)
+    return [(user, list(catalogue.items(history))) for user, history in users], catalogue
+
+
+@contextmanager
+def billed(
+    config: Config, folder: RunFolder, summarizer: Summarizer, users: list[tuple[str, list[Item]]], say: Say
+) -> Iterator[list[int]]:
+    """Write ``bill.json`` around the work of a block: planned before it, actual after it, also when it fails.
+
+    Yields
+    ------
+    list of int
+        To be given the calls that the store has answered.
+    """
+    path = folder.path / BILL
+    earlier = _read_earlier(folder)
+    planned = forecast(config, users, name="planned")
+    if planned.bill.calls:
+        say("\n".join(f"  {line}" for line in [*table([planned.bill]).splitlines(), planned.basis]))
+    entry: dict[str, Any] = {"planned": planned.bill.as_json(), "basis": planned.basis, "actual": None}
+    write_json(entry | {"finished": False, "earlier": earlier}, path)
+    began, reused, finished = time.monotonic(), [0], False
+    try:
+        yield reused
+        finished = True
+    finally:
+        seconds = time.monotonic() - began
+        actual = Bill.of("actual", summarizer.spent, reused[0], seconds, config.summary.price)
+        entry["actual"] = actual.as_json()
+        write_json(entry | {"finished": finished, "earlier": earlier}, path)
+        if actual.calls:
+            say("\n".join(f"  {line}" for line in table([planned.bill, actual]).splitlines()))
+
+
+def _read_earlier(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the bills of earlier commands, the newest last; a damaged file is no reason not to run."""
+    try:
+        last = json.loads((folder.path / BILL).read_text(encoding="utf-8"))
+        earlier = last.pop("earlier")
+    except (OSError, ValueError, AttributeError, KeyError):
+        return []
+    return [*earlier, last]

@@ -1,0 +1,118 @@
+"""Summaries and scores on a real Ray cluster of two nodes, one of which is killed in the middle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import ray
+from ray.cluster_utils import Cluster as LocalCluster
+
+from counting_server import counting_server
+from small_run import small_config
+from trsr.cluster.ray_tasks import map_rows
+from trsr.cluster.scores import score_on_cluster
+from trsr.cluster.summaries import summarize_on_cluster
+from trsr.config import Config
+from trsr.config.cluster import Cluster
+from trsr.data.prepare import load, prepare
+from trsr.errors import RunError, WriterError
+from trsr.pipeline import run
+from trsr.records import CANDIDATES, SUMMARY, USER
+
+WORKERS = 2
+pytestmark = [
+    pytest.mark.timeout(280),
+    # Ray's own; each concerns its inside.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[LocalCluster]:
+    size: dict[str, Any] = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+    cluster = LocalCluster(initialize_head=True, head_node_args={"num_cpus": 2, **size})
+    cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20)
+    yield cluster
+    cluster.shutdown()
+
+
+def settings(cluster: LocalCluster, users: int = 4) -> Cluster:
+    return Cluster(kind="ray", address=cluster.address, workers=WORKERS, cpus=1, users=users)
+
+
+def on(config: Config, cluster: LocalCluster, users: int = 4) -> Config:
+    return config.model_copy(update={"cluster": settings(cluster, users)})
+
+
+def test_scores_are_those_of_one_machine(two_nodes: LocalCluster, tmp_path: Path) -> None:
+    config = small_config(tmp_path / "run", training__epochs=1)
+    folder = run(config, until="evaluate", say=lambda line: None)
+    prepared = load(folder)
+    users = prepared.histories.join(prepared.candidates.select(USER, CANDIDATES), on=USER).join(
+        pl.read_parquet(folder.summaries).select(USER, SUMMARY), on=USER
+    )
+    measured = users.filter(pl.col("split") != "train")
+    there = score_on_cluster(on(config, two_nodes), folder.model, prepared.items, measured)
+    assert there[USER].to_list() == measured[USER].to_list()
+    pairs = there.with_columns(measured[CANDIDATES].alias("item_id")).explode("item_id", "p_yes")
+    joined = pairs.join(pl.read_parquet(folder.scores), on=[USER, "item_id"], suffix="_here")
+    assert joined.height == pairs.height
+    assert (joined["p_yes"] - joined["p_yes_here"]).abs().max() < 1e-6
+
+
+def test_a_killed_node_costs_no_answer_and_changes_no_summary(
+    two_nodes: LocalCluster, tmp_path: Path
+) -> None:
+    prepared = prepare(small_config(tmp_path, data__users=80))
+    with counting_server(delay_s=0.08) as server:
+        writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted", "concurrency": 2}
+        config = small_config(tmp_path / "run", summary__writer=writer, data__users=80)
+        doomed = next(node for node in two_nodes.worker_nodes)
+
+        def kill() -> None:
+            while sum(server.asked.values()) < 20:
+                time.sleep(0.02)
+            two_nodes.remove_node(doomed, allow_graceful=False)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        there = summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories)
+        killer.join()
+        needed, made = len(server.asked), sum(server.asked.values())
+        two_nodes.add_node(num_cpus=2, object_store_memory=100 * 2**20)
+        again = summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories)
+        assert sum(server.asked.values()) == made, "everything was in the store"
+    assert made - needed <= 2 * WORKERS, "only what was under way on the lost node is asked for again"
+    with counting_server() as server:
+        writer |= {"base_url": server.base_url}
+        alone = small_config(tmp_path / "alone" / "run", summary__writer=writer, data__users=80)
+        here = pl.read_parquet(run(alone, until="summarize", say=lambda line: None).summaries)
+    wanted = here.join(prepared.histories.select(USER), on=USER, maintain_order="right")
+    assert there.equals(wanted)
+    assert again.equals(wanted)
+
+
+def test_what_goes_wrong_on_the_cluster_is_told_in_one_line(two_nodes: LocalCluster, tmp_path: Path) -> None:
+    writer = {
+        "kind": "endpoint", "base_url": "http://127.0.0.1:9/v1", "model": "absent", "max_retries": 0
+    }  # fmt: skip
+    config = small_config(tmp_path / "run", summary__writer=writer)
+    prepared = prepare(config)
+    with pytest.raises((RunError, WriterError), match=r"127\.0\.0\.1:9"):
+        summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories)
+
+
+def test_a_cluster_that_is_not_there_is_told() -> None:
+    assert not ray.is_initialized()
+    absent = Cluster(kind="ray", address="127.0.0.1:1")
+    with pytest.raises(RunError, match="no Ray cluster answers there"):
+        map_rows(pl.DataFrame({"a": [1]}), lambda: lambda rows: rows, {}, absent)

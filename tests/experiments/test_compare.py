@@ -1,0 +1,266 @@
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from small_comparison import Finished, comparison_config, comparison_config_file
+
+from trsr.artifacts import RunFolder, hash_path
+from trsr.config.ranking import CompactModel
+from trsr.errors import ConfigError
+from trsr.experiments.compare import compare
+from trsr.records import CANDIDATES, SPLIT, TARGET, USER
+
+SYSTEMS = ["popularity", "tfidf", "sasrec", "tallrec", "recurrent", "fused"]
+
+
+def figures(finished: Finished) -> dict:
+    return json.loads(finished.written.figures.read_text(encoding="utf-8"))
+
+
+def test_every_system_stands_in_both_samplers_tables(finished: Finished) -> None:
+    told = figures(finished)
+    assert [system["name"] for system in told["systems"]] == SYSTEMS
+    assert [table["sampler"] for table in told["tables"]] == ["uniform", "popularity"]
+    for table in told["tables"]:
+        assert [row["system"] for row in table["standings"]] == SYSTEMS
+        assert {row["users"] for row in table["standings"]} == {told["provenance"]["users"]["test"]}
+        assert table["candidates"] == 21
+
+
+def test_whole_catalogue_and_two_stages_have_rows_and_columns_of_their_own(finished: Finished) -> None:
+    told = figures(finished)
+    assert [row["system"] for row in told["catalogue"]["standings"]] == ["popularity", "tfidf", "sasrec"]
+    assert told["catalogue"]["candidates"] == 80
+    two = told["two_stage"]
+    assert {row["system"] for row in two["standings"]} == {two["retriever"], "tallrec", "recurrent", "fused"}
+    for row in two["standings"]:
+        assert row["metrics"]["Recall@10"]["mean"] <= two["ceiling"]["mean"] + 1e-6
+    columns = pl.read_parquet(finished.written.parquet).columns
+    assert {"uniform NDCG@10", "popularity NDCG@10", "catalogue NDCG@10", "two-stage NDCG@10"} <= set(columns)
+    assert "NDCG@10" not in columns
+
+
+def test_two_stage_figures_agree_with_ranks_among_the_retrieved(finished: Finished) -> None:
+    """A retriever that orders its own items has, up to their number, its ranks in the catalogue."""
+    told = figures(finished)
+    two = told["two_stage"]
+    own = next(row for row in two["standings"] if row["system"] == two["retriever"])
+    whole = next(row for row in told["catalogue"]["standings"] if row["system"] == two["retriever"])
+    assert own["metrics"]["NDCG@10"]["mean"] == pytest.approx(whole["metrics"]["NDCG@10"]["mean"], abs=0.06)
+
+
+def test_the_exact_expectation_stands_beside_the_sampled_figure(finished: Finished) -> None:
+    uniform, popularity = figures(finished)["tables"]
+    exact = {row["system"]: row["exact"] for row in uniform["standings"]}
+    assert all(exact[name]["Recall@3"] > 0 for name in ("popularity", "tfidf", "sasrec"))
+    assert exact["tallrec"] == exact["fused"] == {}
+    assert all(row["exact"] == {} for row in popularity["standings"])
+    for row in uniform["standings"][:3]:
+        low, high = row["metrics"]["NDCG@10"]["low"], row["metrics"]["NDCG@10"]["high"]
+        assert low - 0.1 < row["exact"]["NDCG@10"] < high + 0.1
+
+
+def test_seeds_train_anew_and_deterministic_systems_run_once(finished: Finished) -> None:
+    rows = {row["system"]: row for row in figures(finished)["tables"][0]["standings"]}
+    assert len(rows["tfidf"]["by_seed"]["NDCG@10"]) == 1
+    for name in ("sasrec", "tallrec", "recurrent", "fused"):
+        assert len(rows[name]["by_seed"]["NDCG@10"]) == 2
+        assert np.mean(rows[name]["by_seed"]["NDCG@10"]) == pytest.approx(
+            rows[name]["metrics"]["NDCG@10"]["mean"], abs=1e-5
+        )
+    shelf = finished.config.folder / "comparison"
+    first, second = (pl.read_parquet(shelf / "sasrec" / f"seed-{seed}.parquet") for seed in (0, 1))
+    assert not first.equals(second)
+
+
+def test_every_system_answers_the_same_frozen_candidates(finished: Finished) -> None:
+    folder = RunFolder(finished.config.folder)
+    shelf = folder.path / "comparison"
+    runs = sorted(shelf.glob("*/run-*"))
+    assert len(runs) == 4
+    assert {hash_path(RunFolder(run).candidates) for run in runs} == {hash_path(folder.candidates)}
+    hashes = figures(finished)["provenance"]["hashes"]
+    assert hashes["candidates.parquet"] == hash_path(folder.candidates)
+    other = pl.read_parquet(shelf / "candidates_popularity.parquet")
+    own = pl.read_parquet(folder.candidates).filter(pl.col(SPLIT) != "train")
+    assert other.select(USER, TARGET).equals(own.select(USER, TARGET))
+    assert not other[CANDIDATES].equals(own[CANDIDATES])
+    users = other.sort(SPLIT, USER)[USER].to_list()
+    for path in shelf.glob("*/seed-*.parquet"):
+        answers = pl.read_parquet(path)
+        assert answers.sort(SPLIT, USER)[USER].to_list() == users, path
+        assert answers["uniform"].list.len().unique().to_list() == [21]
+        assert answers["popularity"].list.len().unique().to_list() == [21]
+
+
+def test_forms_of_one_seed_share_their_pre_training(finished: Finished) -> None:
+    shelf = finished.config.folder / "comparison"
+    pretrained = {
+        (name, seed): hash_path(RunFolder(shelf / name / f"run-{seed}").pretrained)
+        for name in ("tallrec", "recurrent")
+        for seed in (0, 1)
+    }
+    assert pretrained["tallrec", 0] == pretrained["recurrent", 0]
+    assert pretrained["tallrec", 0] != pretrained["tallrec", 1]
+
+
+def test_every_row_says_how_it_was_trained(finished: Finished) -> None:
+    table = {row["system"]: row for row in pl.read_parquet(finished.written.parquet).iter_rows(named=True)}
+    assert list(table) == SYSTEMS
+    assert table["tfidf"]["training_examples"] is None
+    assert "softmax" in table["sasrec"]["training_negatives"]
+    assert table["recurrent"]["training_negatives"].startswith("1 a positive, uniform")
+    assert table["tallrec"]["training_examples"] == 24
+    assert all(row["training_seconds"] >= 0 for row in table.values())
+    assert table["fused"]["training_seconds"] > table["recurrent"]["training_seconds"] * 0.5
+    assert finished.written.csv.read_text(encoding="utf-8").count("\n") == len(SYSTEMS) + 1
+
+
+def test_the_page_and_the_printed_table_name_every_system(finished: Finished) -> None:
+    page = finished.written.page.read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    printed = finished.said[-1]
+    for title in ("20 uniform negatives", "20 popularity negatives", "whole catalogue", "two stages"):
+        assert title in printed
+    assert all(printed.count(f"\n{name} ") >= 2 for name in SYSTEMS)
+    blocks = printed.strip().split("\n\n")
+    assert all(len({line.index("  ") > 0 for line in block.splitlines()[2:]}) == 1 for block in blocks[:2])
+
+
+def test_what_is_complete_is_skipped(finished: Finished) -> None:
+    said: list[str] = []
+    before = finished.written.figures.read_bytes()
+    compare(finished.config, say=said.append)
+    jobs = [line for line in said if line.startswith("[")]
+    assert len(jobs) == 12
+    assert all(line.endswith("complete, skipped") for line in jobs)
+    assert finished.written.figures.read_bytes() == before
+
+
+def test_only_some_systems_are_asked_for(finished: Finished) -> None:
+    said: list[str] = []
+    written = compare(finished.config, only=["tfidf", "sasrec"], say=said.append)
+    try:
+        told = json.loads(written.figures.read_text(encoding="utf-8"))
+        assert [system["name"] for system in told["systems"]] == ["tfidf", "sasrec"]
+        assert told["two_stage"] is None
+    finally:
+        compare(finished.config, say=lambda line: None)
+
+
+def test_a_form_alone_is_compared_with_nothing_and_says_so(finished: Finished) -> None:
+    said: list[str] = []
+    written = compare(finished.config, only=["tallrec"], say=said.append)
+    try:
+        told = json.loads(written.figures.read_text(encoding="utf-8"))
+        assert [system["name"] for system in told["systems"]] == ["tallrec"]
+        assert told["catalogue"] is None
+        assert told["two_stage"] is None
+        assert told["baseline"] == ""
+        assert "complete, skipped" in "".join(said)
+    finally:
+        compare(finished.config, say=lambda line: None)
+
+
+def test_a_system_that_cannot_be_had_is_told_before_the_long_work(tmp_path: Path) -> None:
+    config = comparison_config(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"comparison\.embedding_model"):
+        compare(config, only=["tfidf", "embeddings"], say=lambda line: None)
+    assert not (tmp_path / "run" / "comparison" / "tfidf").exists()
+
+
+def test_an_unknown_system_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--only must name systems among random, .*, got 'sasreq'"):
+        compare(comparison_config(tmp_path / "run"), only=["sasreq"], say=lambda line: None)
+
+
+def test_a_comparison_killed_at_random_moments_ends_like_one_that_was_not(
+    finished: Finished, tmp_path: Path
+) -> None:
+    moments = random.Random(5)
+    config = comparison_config_file(tmp_path)
+    command = [sys.executable, "-c", "from trsr.cli import main; main()", "compare", str(config)]
+    shelf = tmp_path / "run" / "comparison"
+    alive = 0
+    for marker in (shelf / "tallrec" / "run-0" / "pretrained", shelf / "second_stage"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not marker.exists() and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0.0, 1.0))
+        alive += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert alive >= 1
+    assert not (shelf / "comparison.html").exists()
+    last = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert last.returncode == 0, last.stderr
+    assert "complete, skipped" in last.stdout
+    assert f"Report: {shelf / 'comparison.html'}" in last.stdout
+    ours = json.loads((shelf / "comparison.json").read_text(encoding="utf-8"))
+    theirs = figures(finished)
+    # Their folders differ, and so do the settings that name them.
+    for told in (ours, theirs):
+        told["provenance"].pop("config")
+    assert ours == theirs
+    assert [path.name for path in shelf.rglob(".*")] == []
+
+
+def test_permuted_test_targets_change_no_choice(tmp_path: Path) -> None:
+    """What is chosen, learnt or stopped must not know what the test users took next."""
+    source = comparison_config(tmp_path / "source")
+    from trsr.pipeline import run  # noqa: PLC0415
+
+    folder = run(source, until="prepare", say=lambda line: None)
+    histories, background = pl.read_parquet(folder.histories), pl.read_parquet(folder.background)
+    told = []
+    for name, turn in (("true", 0), ("permuted", 1)):
+        home = tmp_path / name
+        home.mkdir()
+        test = histories.filter(pl.col(SPLIT) == "test")
+        turned = test.with_columns(pl.Series(TARGET, np.roll(test[TARGET].to_numpy(), turn)))
+        whole = pl.concat([histories.filter(pl.col(SPLIT) != "test"), turned]).sort(USER)
+        items = whole.select(USER, pl.concat_list("history", TARGET).alias("item_ids"))
+        pl.concat([items, background.select(USER, "item_ids")]).write_parquet(home / "histories.parquet")
+        shutil.copyfile(folder.items, home / "items.parquet")
+        config = comparison_config(
+            home / "run",
+            data={
+                "format": "tables",
+                "items": str(home / "items.parquet"),
+                "histories": str(home / "histories.parquet"),
+                "user_column": USER,
+                "history_column": "item_ids",
+            },
+            comparison__seeds=[0],
+        )
+        written = compare(config, say=lambda line: None)
+        shelf = home / "run" / "comparison"
+        card = json.loads((shelf / "sasrec" / "seed-0.json").read_text(encoding="utf-8"))
+        values = json.loads(written.figures.read_text(encoding="utf-8"))
+        told.append(
+            {
+                "choices": values["provenance"]["choices"],
+                "weights": values["fusion"]["weights"],
+                "chosen": (values["language_model"], values["baseline"], values["two_stage"]["retriever"]),
+                "stopped": card["details"],
+                "models": [
+                    hash_path(shelf / form / "run-0" / "model" / "model.safetensors")
+                    for form in ("tallrec", "recurrent")
+                ],
+            }
+        )
+        assert isinstance(config.model, CompactModel)
+    assert told[0] == told[1]
+    scores = [
+        json.loads((tmp_path / name / "run" / "comparison" / "comparison.json").read_text())["tables"][0]
+        for name in ("true", "permuted")
+    ]
+    assert scores[0] != scores[1]

@@ -1,0 +1,39 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_comparison import comparison_config_file
+
+
+def trsr(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from trsr.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=250)
+
+
+def test_a_first_look_prints_the_table_and_says_where_the_report_lies(tmp_path: Path) -> None:
+    config = comparison_config_file(tmp_path)
+    done = trsr("compare", config, "--only", "popularity,tfidf", "--seeds", "5")
+    assert done.returncode == 0, done.stderr
+    assert "20 uniform negatives\nsystem" in done.stdout
+    folder = tmp_path / "run" / "comparison"
+    assert done.stdout.endswith(f"Table: {folder / 'comparison.csv'}\nReport: {folder / 'comparison.html'}\n")
+    assert (folder / "comparison.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--seeds", "0,x"), "--seeds must be whole numbers by comma, such as --seeds 0,1,2, got '0,x'"),
+        (("--seeds", "1,1"), "seeds must name each once, got 1, 1"),
+        (("--only", "sasreq"), "got 'sasreq'"),
+        (("--only", ","), "got nothing"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_message(
+    tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    done = trsr("compare", comparison_config_file(tmp_path), *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

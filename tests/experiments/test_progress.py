@@ -1,0 +1,58 @@
+import pytest
+
+from trsr.experiments.progress import Job, Progress, Work
+
+
+def test_what_is_left_is_foretold_from_other_seeds_and_from_jobs_of_the_sort() -> None:
+    said: list[str] = []
+    jobs = [
+        Job(Work.BASELINE, "sasrec", 0),
+        Job(Work.BASELINE, "sasrec", 1),
+        Job(Work.LANGUAGE_MODEL, "tallrec", 0),
+        Job(Work.LANGUAGE_MODEL, "recurrent", 0),
+        Job(Work.SECOND_STAGE, "tallrec", 0),
+    ]
+    progress = Progress(jobs, said.append)
+    progress.skip(jobs[0], 60.0)
+    assert said[-1] == "[1/5] sasrec, seed 0: complete, skipped"
+    with progress.job(jobs[1]):
+        assert said[-1] == "[2/5] sasrec, seed 1 ..."
+    assert said[-1].endswith("time left not known yet")
+    progress.skip(jobs[2], 100.0)
+    with progress.job(jobs[3]):
+        pass
+    assert "left" in said[-1]
+    with progress.job(jobs[4]):
+        pass
+    assert said[-1].startswith("[5/5] tallrec, seed 0, order of retrieved items:")
+    assert said[-1].endswith("nothing left")
+
+
+def test_the_time_left_is_a_lower_bound_while_a_sort_was_never_seen() -> None:
+    said: list[str] = []
+    jobs = [
+        Job(Work.LANGUAGE_MODEL, "tallrec", 0),
+        Job(Work.LANGUAGE_MODEL, "recurrent", 0),
+        Job(Work.LANGUAGE_MODEL, "recurrent", 1),
+        Job(Work.SECOND_STAGE, "tallrec", 0),
+    ]
+    progress = Progress(jobs, said.append)
+    progress.skip(jobs[0], 119.0)
+    with progress.job(jobs[1]):
+        pass
+    # The only other seed took no time here; what orders items was never seen.
+    assert "time left not known yet" in said[-1] or "more than" in said[-1]
+
+
+def test_a_job_that_fails_is_not_done() -> None:
+    said: list[str] = []
+    job = Job(Work.BASELINE, "ncf", 0)
+    progress = Progress([job], said.append)
+
+    def fail() -> None:
+        with progress.job(job):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert said == ["[1/1] ncf, seed 0 ..."]
