@@ -10,7 +10,8 @@ import torch
 
 from trsr.ranking import rehearsal
 from trsr.ranking.ranker import Ranker
-from trsr.ranking.rehearsal import Question, draw_questions, rehearse
+from trsr.ranking.rehearsal import Question, _thin, draw_questions, rehearse
+from trsr.records import Item
 
 HISTORIES = [[place for place in range(24) if place % 4 == colour] for colour in range(4)]
 """Each history holds the places of one colour of the tiny shop."""
@@ -83,3 +84,26 @@ def test_without_questions_nothing_changes(tmp_path: Path) -> None:
     before = weights(ranker)
     assert rehearse(ranker, tiny_shop.ITEMS, [], tmp_path, seed=0) == []
     assert torch.equal(before, weights(ranker))
+
+
+def test_the_share_of_popular_others_is_what_was_asked_for() -> None:
+    histories = [[0, 1, 2 + place % 5] for place in range(300)]
+    shares = []
+    for popular in (0.0, 1.0):
+        questions = draw_questions(histories, 2000, 100, seed=0, popular=popular)
+        others = [item for question in questions for item in question.asked[1:]]
+        shares.append(sum(item < 7 for item in others) / len(others))
+    assert shares[0] < 0.02
+    # Four popular items are left, and each is asked about once among twenty.
+    assert shares[1] > 0.06
+
+
+def test_words_are_left_out_by_the_questions_number_and_never_all() -> None:
+    item = Item("x", {"title": "one two three four five six seven eight", "brand": "Ox"})
+    thinned = [_thin(item, 0.5, np.random.default_rng(number)) for number in range(50)]
+    assert all(each.fields["brand"] == "Ox" for each in thinned)
+    words = [len(each.fields["title"].split()) for each in thinned]
+    assert 2 < np.mean(words) < 6
+    assert min(words) >= 1
+    assert thinned[7] == _thin(item, 0.5, np.random.default_rng(7))
+    assert _thin(item, 0.0, np.random.default_rng(0)) is item

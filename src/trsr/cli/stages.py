@@ -85,7 +85,5 @@ def _run_until(stage: str | None, path: Path | None, settings: list[str] | None,
     from trsr.stages.summarize import count_failed  # noqa: PLC0415  polars stays out of `trsr --help`
 
     if stage != "prepare" and (failed := count_failed(folder)):
-        typer.echo(
-            f"{failed:,} users have no summary; run the same command again to redo them", err=True
-        )
+        typer.echo(f"{failed:,} users have no summary; run the same command again to redo them", err=True)
         raise typer.Exit(USERS_FAILED)

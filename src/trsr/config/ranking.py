@@ -30,6 +30,10 @@ class CompactModel(Section):
     """Peak learning rate of these passes."""
     pretrain_questions: int = Field(15_000, ge=0)
     """Places in histories at which it then learns to say yes to the next item and no to 20 others."""
+    pretrain_popular: float = Field(0.25, ge=0, le=1)
+    """Share of these others that are drawn by popularity; the rest is uniform."""
+    pretrain_word_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of an item's words left out in these questions; worth something where histories are few."""
     start: Path | None = None
     """Folder of a compact model that another run pre-trained (its `pretrained`); null: pre-trains here."""
 
@@ -73,7 +77,10 @@ class Training(Section):
     lora: Lora = Lora()
     """The adapters, when adapters are trained."""
     negatives: int = Field(4, ge=1)
-    """Negatives per positive in every epoch, taken in turn from the user's frozen candidates."""
+    """Negatives per positive in every epoch, taken in turn from those that `sampler` says."""
+    sampler: Literal["candidates", "both"] = "candidates"
+    """Where negatives come from. `candidates`: the user's frozen candidates (the paper's). `both`: these, and
+    as many drawn the other way, so that uniform and popularity-proportional ones take turns."""
     loss: Literal["pointwise", "listwise"] = "pointwise"
     """`pointwise`: each candidate's answer, as separate samples (the paper's). `listwise`: the target against
     the user's other candidates, by the margins between yes and no."""

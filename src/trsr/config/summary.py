@@ -55,7 +55,7 @@ class EndpointWriter(Section):
     revision: str | None = None
     """Whatever tells apart two models of one name; part of the key under which answers are stored."""
     tokenizer: str | None = None
-    """Folder or hub id of the model's tokenizer, by which `trsr plan` counts prompts exactly; null: estimated."""
+    """Folder or hub id of the model's tokenizer, by which `trsr plan` counts exactly; null: estimated."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; the key itself is never written anywhere."""
     concurrency: int = Field(8, ge=1, le=1000)

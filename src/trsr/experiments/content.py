@@ -85,7 +85,8 @@ def gather(
             test=(
                 f"paired sign-flip permutation test over users, each averaged over seeds first, {FLIPS:,} "
                 f"random patterns, p by Holm's method; 95% intervals from {config.evaluation.bootstrap:,} "
-                "resamples of users"
+                "resamples of users; the best row of a table is found on these users, so tests against it "
+                "explore, while those against systems chosen on validation users confirm"
             ),
         ),
         domain=config.prompt.domain,

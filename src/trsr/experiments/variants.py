@@ -301,12 +301,13 @@ def _card(settings: Config, contest: Contest, scoring_seconds: float) -> Card:
     seconds = {name: stages[name].seconds for name in _LEARNING if name in stages}
     users = contest.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
     training = settings.training
+    drawn = "uniform and popularity" if training.sampler == "both" else settings.candidates.sampler
     compact = isinstance(settings.model, CompactModel)
     pretrained = f"; pre-trained on {len(contest.data.sequences):,} histories" if compact else ""
     return Card(
         training_seconds=sum(seconds.values()),
         scoring_seconds=scoring_seconds,
         examples=min(users, training.max_users or users),
-        negatives=f"{training.negatives} a positive, {settings.candidates.sampler}{pretrained}",
+        negatives=f"{training.negatives} a positive, {drawn}{pretrained}",
         details={"epochs": training.epochs, "loss": training.loss, "seconds": seconds},
     )

@@ -139,8 +139,8 @@ def pretrain_compact(
     next_item = pretrain(body, items, told, settings, folder / "next_item", seed)
     # All but the last layer, and the embeddings, are what was trained; the last layer is new.
     model.load_state_dict(tower.state_dict(), strict=False)
-    asked = draw_questions(told, len(catalogue), settings.pretrain_questions, seed)
-    questions = rehearse(ranker, catalogue, asked, folder / "questions", seed)
+    asked = draw_questions(told, len(catalogue), settings.pretrain_questions, seed, settings.pretrain_popular)
+    questions = rehearse(ranker, catalogue, asked, folder / "questions", seed, settings.pretrain_word_dropout)
     return ranker, {"next_item": next_item, "questions": questions}
 
 

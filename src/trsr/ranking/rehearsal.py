@@ -29,8 +29,6 @@ from trsr.ranking.shared_prefix.plan import candidate_logits
 from trsr.records import Item
 
 _OTHERS: Final = 20
-_POPULAR: Final = 0.25
-"""Share of the others drawn by popularity, so that popularity alone doesn't answer; the rest is uniform."""
 _BATCH: Final = 16
 _LEARNING_RATE: Final = 1e-3
 _LOGGED_LOSSES: Final = 200
@@ -49,13 +47,18 @@ class Question:
         Places of the items before, oldest first.
     asked
         Places of the items asked about; the first is the one that came next.
+    number
+        Its place among the questions; decides which words are left out.
     """
 
     shown: tuple[int, ...]
     asked: tuple[int, ...]
+    number: int = 0
 
 
-def draw_questions(histories: Sequence[Sequence[int]], items: int, count: int, seed: int) -> list[Question]:
+def draw_questions(
+    histories: Sequence[Sequence[int]], items: int, count: int, seed: int, popular: float = 0.25
+) -> list[Question]:
     """Draw questions about histories: each place once before any comes again.
 
     Parameters
@@ -68,6 +71,8 @@ def draw_questions(histories: Sequence[Sequence[int]], items: int, count: int, s
         Number of questions.
     seed
         Decides places and items.
+    popular
+        Share of the others drawn by popularity, so that popularity alone doesn't answer; the rest is uniform.
 
     Examples
     --------
@@ -88,15 +93,21 @@ def draw_questions(histories: Sequence[Sequence[int]], items: int, count: int, s
     rounds = -(-count // len(places))
     order = np.concatenate([generator.permutation(len(places)) for _ in range(rounds)])[:count]
     questions = []
-    for row, place in (places[number] for number in order):
+    for number, (row, place) in enumerate(places[chosen] for chosen in order):
         history = histories[row]
-        others = _draw(edges, set(history), generator)
-        questions.append(Question(tuple(history[max(0, place - WINDOW) : place]), (history[place], *others)))
+        others = _draw(edges, set(history), popular, generator)
+        shown = tuple(history[max(0, place - WINDOW) : place])
+        questions.append(Question(shown, (history[place], *others), number))
     return questions
 
 
 def rehearse(
-    ranker: Ranker, catalogue: Sequence[Item], questions: Sequence[Question], folder: Path, seed: int
+    ranker: Ranker,
+    catalogue: Sequence[Item],
+    questions: Sequence[Question],
+    folder: Path,
+    seed: int,
+    dropped: float = 0.0,
 ) -> list[dict[str, float]]:
     """Train a ranker on questions, in place; one that was killed goes on from `folder`.
 
@@ -112,6 +123,8 @@ def rehearse(
         Checkpoints go here; of this training alone.
     seed
         The Trainer's.
+    dropped
+        Share of an item's words left out each time it is read, so that no single word decides.
 
     Returns
     -------
@@ -133,7 +146,7 @@ def rehearse(
         save_total_limit=1,
         seed=seed,
     )
-    trainer = _RehearsalTrainer(ranker, catalogue, plan, arguments)
+    trainer = _RehearsalTrainer(ranker, catalogue, plan, arguments, dropped)
     with without_bars():
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     ranker.model.eval()
@@ -150,7 +163,9 @@ class _RehearsalTrainer(PlannedTrainer):
         catalogue: Sequence[Item],
         plan: Sequence[Sequence[Question]],
         arguments: TrainingArguments,
+        dropped: float,
     ) -> None:
+        self._dropped = dropped
         self._ranker = ranker
         self._catalogue = catalogue
         super().__init__(ranker.model, plan, self._collate, arguments, "rehearsal")
@@ -164,22 +179,34 @@ class _RehearsalTrainer(PlannedTrainer):
         return listwise_loss(logits, [len(user.suffixes) for user in users], [0] * len(users))
 
     def _collate(self, batch: Sequence[Question]) -> dict[str, Any]:
-        prompt, items = self._ranker.prompt, self._catalogue
-        return {
-            "users": [
-                UserPrompts(
-                    prompt.prefix("", [items[place] for place in question.shown]).ids,
-                    [prompt.suffix(items[place]).ids for place in question.asked],
-                )
-                for question in batch
-            ]
-        }
+        return {"users": [self._prompts(question) for question in batch]}
+
+    def _prompts(self, question: Question) -> UserPrompts:
+        prompt, generator = self._ranker.prompt, np.random.default_rng(question.number)
+        shown, asked = (
+            [_thin(self._catalogue[place], self._dropped, generator) for place in places]
+            for places in (question.shown, question.asked)
+        )
+        return UserPrompts(prompt.prefix("", shown).ids, [prompt.suffix(item).ids for item in asked])
 
 
-def _draw(edges: _Floats, taken: set[int], generator: np.random.Generator) -> list[int]:
+def _thin(item: Item, dropped: float, generator: np.random.Generator) -> Item:
+    """Leave out some of an item's words, never all words of a field."""
+    if not dropped:
+        return item
+    fields = {}
+    for name, text in item.fields.items():
+        words = text.split()
+        chances = generator.random(len(words))
+        kept = [word for word, chance in zip(words, chances, strict=True) if chance >= dropped]
+        fields[name] = " ".join(kept or words)
+    return Item(item.id, fields)
+
+
+def _draw(edges: _Floats, taken: set[int], share: float, generator: np.random.Generator) -> list[int]:
     """Draw items that were not taken, each once; fewer where the catalogue is small."""
     size = 2 * _OTHERS
     popular = np.searchsorted(edges, generator.random(size) * edges[-1], side="right")
     uniform = generator.integers(len(edges), size=size)
-    drawn = np.where(generator.random(size) < _POPULAR, popular, uniform)
+    drawn = np.where(generator.random(size) < share, popular, uniform)
     return [item for item in dict.fromkeys(drawn.tolist()) if item not in taken][:_OTHERS]

@@ -11,9 +11,9 @@ from trsr.artifacts import RunFolder, read_parquet, write_parquet
 from trsr.baselines.score import open_baseline, score_candidates
 from trsr.baselines.training_data import training_data
 from trsr.config import Config
-from trsr.data.prepare import load
+from trsr.data.prepare import Prepared, load
 from trsr.ranking.ranker import Ranker
-from trsr.records import ITEM, SCORE, SYSTEM, USER
+from trsr.records import CANDIDATES, ITEM, P_YES, SCORE, SPLIT, SUMMARY, SYSTEM, USER, Split
 from trsr.stages.stage import Say, Stage
 from trsr.stages.tasks import MEASURED, measured, score_language_model
 
@@ -36,8 +36,12 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         name: open_baseline(name, config.training_seed, config.comparison.embedding_model)
         for name in config.evaluation.baselines
     }
-    ranker = Ranker.load(folder.require(folder.model, "train"))
-    scores = [score_language_model(config, prepared, summaries, ranker, split) for split in MEASURED]
+    folder.require(folder.model, "train")
+    if config.cluster.kind == "ray":
+        scores = [_score_on_cluster(config, folder, prepared, summaries, split) for split in MEASURED]
+    else:
+        ranker = Ranker.load(folder.model)
+        scores = [score_language_model(config, prepared, summaries, ranker, split) for split in MEASURED]
     write_parquet(pl.concat(scores), folder.scores)
     data = training_data(prepared, config.items.fields)
     schema = {SYSTEM: pl.String, USER: pl.String, ITEM: pl.String, SCORE: pl.Float64}
@@ -48,6 +52,22 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         named.append(table.select(pl.lit(name).alias(SYSTEM), USER, ITEM, SCORE))
     write_parquet(pl.concat(named), folder.baselines)
     return [folder.scores, folder.baselines]
+
+
+def _score_on_cluster(
+    config: Config, folder: RunFolder, prepared: Prepared, summaries: pl.DataFrame, split: Split
+) -> pl.DataFrame:
+    from trsr.cluster.scores import score_on_cluster  # noqa: PLC0415  an optional extra
+
+    users = (
+        prepared.histories.filter(pl.col(SPLIT) == split.value)
+        .join(prepared.candidates.select(USER, CANDIDATES), on=USER)
+        .join(summaries.select(USER, SUMMARY), on=USER)
+        .sort(USER)
+    )
+    scored = score_on_cluster(config, folder.model, prepared.items, users)
+    pairs = users.select(USER, SPLIT, pl.col(CANDIDATES).alias(ITEM)).with_columns(scored[P_YES])
+    return pairs.explode(ITEM, P_YES)
 
 
 STAGE = Stage(

@@ -10,7 +10,7 @@ import polars as pl
 from trsr.artifacts import RunFolder, read_parquet, write_parquet
 from trsr.config import Config
 from trsr.prompts.templates import SUMMARY_TEMPLATES, Templates
-from trsr.records import FAILED, ITEM, Usage
+from trsr.records import FAILED, ITEM, USER, Usage
 from trsr.stages.plan import billed, read_users
 from trsr.stages.stage import Say, Stage
 from trsr.summarize.summarizer import Summarizer
@@ -34,6 +34,8 @@ def _settings(config: Config) -> Any:
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
+    if config.cluster.kind == "ray":
+        return _run_on_cluster(config, folder, say)
     items = read_parquet(folder.items)
     users, catalogue = read_users(config, folder)
     with Summarizer(config, items.select(ITEM, *catalogue.fields)) as summarizer:
@@ -52,11 +54,29 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     whole = len(written) - len(failed)
     say(f"  {whole:,} summaries, {config.summary.paradigm}, written by {author}")
     if failed:
-        say(
-            f"  {len(failed):,} of {len(written):,} users failed and have none, the first is "
-            f"{failed[0].user_id!r}: {failed[0].failed}; run the same command again to redo them alone"
-        )
+        _tell_failed(len(failed), len(written), failed[0].user_id, failed[0].failed, say)
     return [folder.summaries]
+
+
+def _run_on_cluster(config: Config, folder: RunFolder, say: Say) -> list[Path]:
+    """Let a cluster write; what it costs is bounded by `summary.limits` of each worker alone."""
+    from trsr.cluster.summaries import summarize_on_cluster  # noqa: PLC0415  an optional extra
+
+    table = summarize_on_cluster(config, read_parquet(folder.items), read_parquet(folder.histories))
+    write_parquet(table, folder.summaries)
+    failed = table.filter(pl.col(FAILED) != "")
+    say(f"  {table.height - failed.height:,} summaries, {config.summary.paradigm}, written on the cluster")
+    if failed.height:
+        user, reason = failed.select(USER, FAILED).row(0)
+        _tell_failed(failed.height, table.height, user, reason, say)
+    return [folder.summaries]
+
+
+def _tell_failed(failed: int, users: int, first: str, reason: str, say: Say) -> None:
+    say(
+        f"  {failed:,} of {users:,} users failed and have none, the first is "
+        f"{first!r}: {reason}; run the same command again to redo them alone"
+    )
 
 
 def count_failed(folder: RunFolder) -> int:

@@ -6,16 +6,20 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
+
 from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.config import Config
+from trsr.config.experiments import Sampler
 from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
-from trsr.data.prepare import load
+from trsr.data.negatives import draw_candidates
+from trsr.data.prepare import Prepared, load
 from trsr.models import processes
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.fresh import fresh_ranker
 from trsr.ranking.training import fine_tune
-from trsr.records import Split
+from trsr.records import CANDIDATES, SPLIT, USER, Split
 from trsr.stages.pretrain import LOG as PRETRAINING_LOG
 from trsr.stages.stage import Say, Stage
 from trsr.stages.tasks import ranking_tasks
@@ -34,9 +38,9 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     prepared = load(folder)
     summaries = read_parquet(folder.require(folder.summaries, "summarize"))
     catalogue = Catalogue(prepared.items, config.ranking_fields)
-    train, valid = (
-        ranking_tasks(prepared, summaries, catalogue, split) for split in (Split.TRAIN, Split.VALID)
-    )
+    offered = None if config.training.sampler == "candidates" else drawn_both_ways(config, prepared)
+    train = ranking_tasks(prepared, summaries, catalogue, Split.TRAIN, offered)
+    valid = ranking_tasks(prepared, summaries, catalogue, Split.VALID)
     ranker = fresh_ranker(config, folder.pretrained)
     log = fine_tune(
         ranker,
@@ -57,6 +61,25 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         best = max(range(len(sums)), key=sums.__getitem__)
         say(f"  best epoch {best + 1} of {len(sums)}: validation Recall@3+5+10 {sums[best]:.3f}")
     return [folder.model]
+
+
+def drawn_both_ways(config: Config, prepared: Prepared) -> pl.DataFrame:
+    """Give training users the negatives of both samplers.
+
+    Returns
+    -------
+    polars.DataFrame
+        `USER` and `CANDIDATES`: the frozen ones, then those drawn the other way that aren't among them.
+    """
+    histories = prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value)
+    sampler: Sampler = "popularity" if config.candidates.sampler == "uniform" else "uniform"
+    rule = config.candidates.model_copy(update={"sampler": sampler})
+    other = draw_candidates(histories, prepared.items, rule, config.training_seed, prepared.background)
+    joined = prepared.candidates.select(USER, CANDIDATES).join(
+        other.select(USER, pl.col(CANDIDATES).alias("other")), on=USER, maintain_order="left"
+    )
+    both = pl.col(CANDIDATES).list.concat("other").list.unique(maintain_order=True)
+    return joined.select(USER, both.alias(CANDIDATES))
 
 
 def _start(config: Config) -> tuple[Path, ...]:

@@ -18,9 +18,38 @@ USERS = 12
 NEEDED = USERS * summarize_users.BLOCKS
 
 
+# As `summarize_users` does, but patient: a request that is sent again because the machine is busy
+# would be one more call for the server, and no fault of the store's.
+RUN = """
+import json, sys
+sys.path[:0] = sys.argv[5:]
+from pathlib import Path
+import summarize_users
+from trsr.config.summary import EndpointWriter, Sampling
+from trsr.models.endpoint import EndpointGenerator
+from trsr.prompts.templates import Templates
+from trsr.prompts.tokens import ApproximateTokens
+from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.paradigms import recurrent
+from trsr.summarize.runner import summarize
+from trsr.summarize.store import Store
+
+base_url, store_url, count, out = sys.argv[1:5]
+concurrency = summarize_users.CONCURRENCY
+settings = EndpointWriter(kind="endpoint", base_url=base_url, model="m", concurrency=concurrency)
+with Store(store_url) as store:
+    writer = LanguageModelWriter(
+        EndpointGenerator(settings), Templates("shopping"), Sampling(), store, ApproximateTokens(), 32,
+        checks=("cut",), ahead=2 * concurrency,
+    )
+    written = summarize(summarize_users.make_users(int(count)), recurrent, writer, progress=False)
+Path(out).write_text(json.dumps({user.user_id: user.failed or user.final.text for user in written}))
+"""
+
+
 def start(server: CountingServer, store_url: str, out: Path) -> subprocess.Popen[str]:
-    program = str(summarize_users.__file__)
-    command = [sys.executable, program, server.base_url, store_url, str(USERS), str(out)]
+    folder = str(Path(summarize_users.__file__).parent)
+    command = [sys.executable, "-c", RUN, server.base_url, store_url, str(USERS), str(out), folder]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 

@@ -43,12 +43,19 @@ class DIN(PairNetwork):
         """Weigh the history for each candidate; see `Network`."""
         history = self.dropout(self.items(read))
         vectors = self.items(candidates).expand(len(read), -1, -1)
-        # The product's layer as a bilinear form: (n, candidates, length, units) without the product itself.
-        scaled = history[:, None] * self.of_product.weight[None, :, None]  # (n, units, length, width)
-        crossed = torch.einsum("nulw,ncw->nclu", scaled, vectors)
+        crossed = self._cross(history, vectors)
         hidden = crossed + self.of_history(history)[:, None] + self.of_candidate(vectors)[:, :, None]
         weights = self.weight(torch.sigmoid(hidden) * hidden).squeeze(3)
         weights = weights.masked_fill((read == self.items.padding)[:, None], 0.0)
         interest = weights @ history
         joined: Tensor = self.perceptron(torch.cat([interest, vectors, interest * vectors], dim=2)).squeeze(2)
         return joined
+
+    def _cross(self, history: Tensor, vectors: Tensor) -> Tensor:
+        """Put history times candidates through its layer, ``(n, candidates, length, units)``."""
+        if vectors.shape[1] <= _UNITS:
+            crossed: Tensor = self.of_product(history[:, None] * vectors[:, :, None])
+            return crossed
+        # With more candidates than units, the layer is put on the history first: the same sum, less memory.
+        scaled = history[:, None] * self.of_product.weight[None, :, None]  # (n, units, length, width)
+        return torch.einsum("nulw,ncw->nclu", scaled, vectors)
