@@ -15,12 +15,12 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="NAMES",
-        help="Only these dimensions, by comma: --only summary,recent_items,grid [default: all].",
+        help="Only these dimensions, by comma: --only summary,recent_items,grid (else all).",
     ),
 ]
 Seeds = Annotated[
     str | None,
-    typer.Option("--seeds", metavar="NUMBERS", help="Training seeds, by comma [default: 0,1,2]."),
+    typer.Option("--seeds", metavar="NUMBERS", help="Training seeds, by comma (else those of `ablation`)."),
 ]
 
 

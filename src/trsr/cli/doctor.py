@@ -16,11 +16,11 @@ def doctor(
     ],
     min_history: Annotated[
         int | None,
-        typer.Option("--min", help="Shortest history that takes part [default: the file's, or 11]."),
+        typer.Option("--min", help="Shortest history that takes part (else the file's, or 11)."),
     ] = None,
     max_history: Annotated[
         int | None,
-        typer.Option("--max", help="Longest; longer keep their newest [default: the file's, or 26]."),
+        typer.Option("--max", help="Longest; longer keep their newest (else the file's, or 26)."),
     ] = None,
 ) -> None:
     """Say what is wrong with data: bad rows, unknown items, empty texts; and who survives each rule."""

@@ -28,6 +28,11 @@ Seeds = Annotated[
     ),
 ]
 
+Users = Annotated[
+    bool,
+    typer.Option("--users/--no-users", help="Show single users on the page; without, it can be passed on."),
+]
+
 
 def compare(
     config: ConfigPath = None,
@@ -35,6 +40,7 @@ def compare(
     seeds: Seeds = None,
     settings: Settings = None,
     out: OutFolder = None,
+    users: Users = True,
 ) -> None:
     """Train and score every system on the same users; write one table.
 
@@ -59,7 +65,7 @@ def compare(
 
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
     command = shlex.join(["trsr", *sys.argv[1:]])
-    written = run_comparison(resolved, only=names, command=command, say=typer.echo)
+    written = run_comparison(resolved, only=names, command=command, users=users, say=typer.echo)
     typer.echo(f"\nTable: {written.csv}")
     typer.echo(f"Report: {written.page}")
 

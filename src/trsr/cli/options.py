@@ -19,9 +19,7 @@ Settings = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a setting: --set summary.paradigm=none. Repeatable."
     ),
 ]
-OutFolder = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Run folder [default: runs/NAME].")
-]
+OutFolder = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder (else runs/NAME).")]
 
 
 def read_config(path: Path | None, settings: list[str] | None, out: Path | None) -> Config:

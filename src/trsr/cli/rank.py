@@ -19,7 +19,7 @@ def rank(
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, by comma.")] = None,
     candidates: Annotated[
         str | None,
-        typer.Option(help="Item ids by comma [default: the user's frozen ones, else the catalogue]."),
+        typer.Option(help="Item ids by comma (else the user's frozen ones, or the catalogue)."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Items to show.")] = 10,
     ranker: Annotated[
@@ -27,7 +27,7 @@ def rank(
         typer.Option(
             "--with",
             metavar="RANKER",
-            help="fused or language_model [default: fused when the run has a fused ranker].",
+            help="fused or language_model (else fused, when the run has a fused ranker).",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,

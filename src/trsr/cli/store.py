@@ -26,7 +26,7 @@ ConfigOption = Annotated[
 StoreUrl = Annotated[
     str | None,
     typer.Option(
-        "--store", metavar="URL", help="The store [default: the configuration's, or runs/answers.db]."
+        "--store", metavar="URL", help="The store (else the configuration's, or runs/answers.db)."
     ),
 ]
 

@@ -35,6 +35,7 @@ def compare(
     *,
     only: Sequence[str] | None = None,
     command: str = "trsr compare",
+    users: bool = True,
     say: Callable[[str], None] = print,
 ) -> Published:
     """Train and score all systems, and write the comparison into ``comparison`` of the run folder.
@@ -47,6 +48,8 @@ def compare(
         Names of the systems wanted; None for all of the settings.
     command
         The command line, for the report.
+    users
+        Whether the page shows single users with their histories; without them it can be passed on.
     say
         Called with one line a step, and with the table at the end.
 
@@ -73,7 +76,7 @@ def compare(
     entries, retriever, depth = _ask_all(config, contest, shelf, lineup, say)
     content = gather(config, contest, entries, retriever, depth, command, time.monotonic() - started)
     say(render_text(content))
-    return publish(content, shelf.path)
+    return publish(content if users else replace(content, duels=None), shelf.path)
 
 
 def _ask_all(
