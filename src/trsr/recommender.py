@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder, read_parquet
 from trsr.config import Config, load
+from trsr.config.summary import Limits
 from trsr.data.catalogue import Catalogue
 from trsr.errors import ConfigError, DataError, WriterError
 from trsr.fusion.kept import WEIGHTS, KeptFusion
@@ -99,8 +100,10 @@ class Recommender:
         if not folder.config.exists():
             message = f"{run_dir}: not a run folder (it has no config.yaml); make one with `trsr run`"
             raise DataError(message)
-        # The folder may have been moved: the store of answers lies beside where it is now.
-        config = load(folder.config).model_copy(update={"out": folder.path})
+        settings = load(folder.config)
+        # The folder may have been moved: the store of answers lies beside where it is now. A cap was the run's.
+        unlimited = settings.summary.model_copy(update={"limits": Limits()})
+        config = settings.model_copy(update={"out": folder.path, "summary": unlimited})
         items = read_parquet(folder.require(folder.items, "prepare"))
         model = Ranker.load(folder.require(folder.model, "train"))
         return cls(config, folder, items, model, _open_fusion(config, folder, ranker))
