@@ -101,7 +101,7 @@ class Recommender:
             message = f"{run_dir}: not a run folder (it has no config.yaml); make one with `trsr run`"
             raise DataError(message)
         settings = load(folder.config)
-        # The folder may have been moved: the store of answers lies beside where it is now. A cap was the run's.
+        # The folder may have been moved: the store of answers lies beside it. A cap was the run's alone.
         unlimited = settings.summary.model_copy(update={"limits": Limits()})
         config = settings.model_copy(update={"out": folder.path, "summary": unlimited})
         items = read_parquet(folder.require(folder.items, "prepare"))
