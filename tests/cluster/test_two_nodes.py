@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[LocalCluster]:
+    # Ray makes its workers nice, so that on a busy machine they would hardly get to run.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  its name
     size: dict[str, Any] = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
     cluster = LocalCluster(initialize_head=True, head_node_args={"num_cpus": 2, **size})
     cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20)
