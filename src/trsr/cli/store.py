@@ -25,9 +25,7 @@ ConfigOption = Annotated[
 ]
 StoreUrl = Annotated[
     str | None,
-    typer.Option(
-        "--store", metavar="URL", help="The store (else the configuration's, or runs/answers.db)."
-    ),
+    typer.Option("--store", metavar="URL", help="The store (else the configuration's, or runs/answers.db)."),
 ]
 
 

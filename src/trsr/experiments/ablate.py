@@ -230,8 +230,13 @@ def _grids(config: Config, measured: Measured, say: Callable[[str], None]) -> tu
     """Cross summary and recent items; on the generated shop once more with nothing planted."""
     demo = config.data if isinstance(config.data, DemoData) else None
     if demo is None or not demo.planted:
-        return (_grid(measured, "as the data is", expects=False),)
-    planted = _grid(measured, "a long-term taste and a short-term intent", expects=True)
+        return (_grid(measured, "summary × recent items", "The data as it is.", expects=False),)
+    planted = _grid(
+        measured,
+        "planted",
+        "A long-term taste, which older items show, and a short-term intent, which the newest five show.",
+        expects=True,
+    )
     bare = config.model_copy(
         update={
             "data": demo.model_copy(update={"planted": False}),
@@ -239,10 +244,12 @@ def _grids(config: Config, measured: Measured, say: Callable[[str], None]) -> tu
             "summary": config.summary.model_copy(update={"store": config.store_url}),
         }
     )
-    return planted, _grid(Measured(bare, measured.folder / _UNPLANTED, say), "nothing", expects=False)
+    told_of_nothing = "The same texts, every history's items shuffled among users: there is nothing to find."
+    unplanted = Measured(bare, measured.folder / _UNPLANTED, say)
+    return planted, _grid(unplanted, "nothing planted", told_of_nothing, expects=False)
 
 
-def _grid(measured: Measured, planted: str, *, expects: bool) -> told.Grid:
+def _grid(measured: Measured, name: str, data: str, *, expects: bool) -> told.Grid:
     config = measured.config
     paradigm = "recurrent" if config.summary.paradigm == "none" else config.summary.paradigm
     shown = config.prompt.recent_items or 5
@@ -261,10 +268,10 @@ def _grid(measured: Measured, planted: str, *, expects: bool) -> told.Grid:
     }
     (without, summary), (none, recent) = rows, columns
     orders = [
-        ((summary, recent), (without, recent), "the summary alone tells of the long-term taste"),
-        ((summary, recent), (summary, none), "recent items alone tell of the short-term intent"),
-        ((without, recent), (without, none), "an intent is better than nothing"),
-        ((summary, none), (without, none), "a taste is better than nothing"),
+        ((summary, recent), (without, recent), "Only the summary tells of the long-term taste."),
+        ((summary, recent), (summary, none), "Recent items tell of the short-term intent most clearly."),
+        ((without, recent), (without, none), "An intent is better than nothing."),
+        ((summary, none), (without, none), "A taste is better than nothing."),
     ]
     compared = measured.compared([(made[better], made[worse]) for better, worse, _ in orders])
     expectations = tuple(
@@ -272,8 +279,8 @@ def _grid(measured: Measured, planted: str, *, expects: bool) -> told.Grid:
         for (better, worse, reason), (difference, _) in zip(orders, compared, strict=True)
     )
     return told.Grid(
-        name=f"summary × recent items, planted: {planted}",
-        data=planted,
+        name=name,
+        data=data,
         rows=tuple(rows),
         columns=tuple(columns),
         cells=tuple(

@@ -47,23 +47,36 @@ def headline(content: AblationContent) -> Headline:
         )
     if untested:
         sentences.append(f"Not tested: {listed(untested)}.")
-    users = max((one.users for panel in content.panels for one in panel.variants), default=0)
+    users = content.provenance.users.get(content.split, 0)
     who = split_name(content.split).lower()
+    changed = ", with one setting changed at a time" if content.panels else ""
     task = (
         f"{content.measure} of {counted(users, who.removesuffix('s'))}, {content.candidates} candidates "
-        f"each, {sampler_name(content.sampler)}, with one setting changed at a time."
+        f"each, {sampler_name(content.sampler)}{changed}."
     )
     return Headline(_title(content), task, tuple(sentences))
 
 
 def _title(content: AblationContent) -> str:
     if not content.panels:
-        return "No setting was changed"
+        return _grid_title(content)
     told = [panel.name for panel in content.panels if _is_told(panel)]
     if not told:
         return "No changed setting can be told apart from the default"
     total = counted(len(content.panels), "setting")
     return f"Of {total}, {len(told)} clearly matter{'s' if len(told) == 1 else ''}: {listed(told)}"
+
+
+def _grid_title(content: AblationContent) -> str:
+    differences = [one.difference for grid in content.grids for one in grid.expectations]
+    if not content.grids:
+        return "No setting was changed"
+    if not differences:
+        return "Two settings were crossed"
+    came_out = sum(one is not None and one.low > 0 for one in differences)
+    if came_out == len(differences):
+        return "What was planted comes out in full"
+    return f"Of {counted(len(differences), 'planted order')}, {came_out} came out"
 
 
 def _is_tested(panel: Panel) -> bool:
