@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from hostile import ALL_CONTROLS, ATTACKS, FAMILIES, LONG_WORDS, tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -151,7 +152,10 @@ def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
         vocab_size=len(made), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, max_position_embeddings=1024, pad_token_id=0,
     )  # fmt: skip
-    ranker = Ranker(LlamaForCausalLM(config), made, PROMPTING, 60, Origin("huggingface", "test"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    ranker = Ranker(model, made, PROMPTING, 60, Origin("huggingface", "test"))
     rope = Item("r", {"title": "Rope", "brand": "Ox"})
     users = [
         RankingUser(f"u{n}", f"Likes {['saws', 'ropes'][n % 2]}.", (), (HARMLESS, rope), n % 2)

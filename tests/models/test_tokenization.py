@@ -6,15 +6,16 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 
+from plain_tokenizer import plain_tokenizer
 from trsr.errors import ModelError
-from trsr.models.compact import END, PAD, train_tokenizer
+from trsr.models.compact import END, PAD
 from trsr.models.tokenization import PlainEncoder, TokenizerTokens, leading_ids
 
 LINES = ["cordless drill, 18V", "the red lamp", "blue mug for tea"]
 
 
 def words() -> PreTrainedTokenizerFast:
-    tokenizer = train_tokenizer(LINES, ["Answer:"], ("yes", "no"), 400)
+    tokenizer = plain_tokenizer(LINES, ["Answer:"], ("yes", "no"), 400)
     tokenizer.add_tokens([AddedToken("<|im_end|>", special=True), AddedToken("<tool>", special=False)])
     return tokenizer
 

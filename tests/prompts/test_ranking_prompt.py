@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plain_tokenizer import plain_tokenizer
 from trsr.config.summary import Prompting
 from trsr.errors import ConfigError
-from trsr.models.compact import train_tokenizer
 from trsr.models.tokenization import PlainEncoder, TokenizerTokens
 from trsr.prompts.item_text import item_line
 from trsr.prompts.ranking_prompt import Cut, RankingPrompt
@@ -14,7 +14,7 @@ from trsr.prompts.templates import BUILT_IN, Templates
 from trsr.records import Item
 
 _WORDS = [path.read_text(encoding="utf-8") for path in sorted(BUILT_IN.glob("rank*.jinja"))]
-ENCODE = PlainEncoder(train_tokenizer(["cordless drill", "red lamp", "blue mug"], _WORDS, ("yes", "no"), 700))
+ENCODE = PlainEncoder(plain_tokenizer(["cordless drill", "red lamp", "blue mug"], _WORDS, ("yes", "no"), 700))
 TOKENS = TokenizerTokens(ENCODE)
 
 

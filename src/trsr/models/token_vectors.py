@@ -63,7 +63,7 @@ def token_vectors(
 
     >>> lines = [[0], [1], [3], [4]]
     >>> vectors = token_vectors(lines, [[0, 1], [1, 0], [3, 4], [4, 3]], [], 5, 2)
-    >>> bool(vectors[0] @ vectors[1] > 0.1 > vectors[0] @ vectors[3])
+    >>> bool(vectors[0] @ vectors[1] > 0.05 > vectors[0] @ vectors[3])
     True
     """
     lines = _presence(items, vocabulary)
