@@ -12,7 +12,7 @@ from typing import Final
 
 import typer
 
-from trsr.cli import ablate, append, doctor, exchange, experiments, plan, rank, stages, store
+from trsr.cli import append, doctor, exchange, experiments, plan, rank, stages, store
 from trsr.errors import TrsrError
 
 _INTERRUPTED: Final = 130
@@ -44,7 +44,7 @@ for _command in (
     append.append,
     exchange.export,
     experiments.compare,
-    ablate.ablate,
+    experiments.ablate,
 ):
     app.command()(_command)
 app.command("import")(exchange.import_scores)

@@ -27,7 +27,18 @@ Seeds = Annotated[
         help="Training seeds, by comma: --seeds 0,1 (else those of `comparison`).",
     ),
 ]
-
+Dimensions = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        metavar="NAMES",
+        help="Only these dimensions, by comma: --only summary,recent_items,grid (else all).",
+    ),
+]
+AblationSeeds = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="NUMBERS", help="Training seeds, by comma (else those of `ablation`)."),
+]
 Users = Annotated[
     bool,
     typer.Option("--users/--no-users", help="Show single users on the page; without, it can be passed on."),
@@ -60,21 +71,50 @@ def compare(
     Stop it when you like: the same command goes on where it was, and what is
     complete is not trained again.
     """
-    resolved = read_config(config, [*(settings or []), *_seed_setting(seeds)], out)
+    resolved = read_config(config, [*(settings or []), *_seed_setting("comparison", seeds)], out)
     from trsr.experiments.compare import compare as run_comparison  # noqa: PLC0415  torch stays out of help
 
-    names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
-    command = shlex.join(["trsr", *sys.argv[1:]])
-    written = run_comparison(resolved, only=names, command=command, users=users, say=typer.echo)
+    written = run_comparison(resolved, only=_names(only), command=_command(), users=users, say=typer.echo)
     typer.echo(f"\nTable: {written.csv}")
     typer.echo(f"Report: {written.page}")
 
 
-def _seed_setting(seeds: str | None) -> list[str]:
+def ablate(
+    config: ConfigPath = None,
+    only: Dimensions = None,
+    seeds: AblationSeeds = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+) -> None:
+    """Change one setting at a time and measure what it is worth, on the same users and candidates.
+
+    Dimensions: summary (none, recurrent, hierarchical), recent_items, block_size, writer, tokens (loss on
+    the answer or on all tokens), negatives, loss (pointwise, listwise), method (LoRA ranks, full), and
+    grid: summary and recent items together, each alone, none.
+
+    Stop it when you like: the same command goes on, and what is complete is never trained again.
+    """
+    resolved = read_config(config, [*(settings or []), *_seed_setting("ablation", seeds)], out)
+    from trsr.experiments.ablate import ablate as run_ablation  # noqa: PLC0415  torch stays out of help
+
+    written = run_ablation(resolved, only=_names(only), command=_command(), say=typer.echo)
+    typer.echo(f"\nFigures: {written.figures}")
+    typer.echo(f"Report: {written.page}")
+
+
+def _names(only: str | None) -> list[str] | None:
+    return None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+
+
+def _command() -> str:
+    return shlex.join(["trsr", *sys.argv[1:]])
+
+
+def _seed_setting(section: str, seeds: str | None) -> list[str]:
     if seeds is None:
         return []
     numbers = [number.strip() for number in seeds.split(",")]
     if not all(number.isdecimal() for number in numbers):
         message = f"--seeds must be whole numbers by comma, such as --seeds 0,1,2, got {seeds!r}"
         raise ConfigError(message)
-    return [f"comparison.seeds=[{','.join(numbers)}]"]
+    return [f"{section}.seeds=[{','.join(numbers)}]"]

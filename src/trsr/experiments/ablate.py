@@ -15,25 +15,24 @@ from typing import Any, Final
 import polars as pl
 
 from trsr.artifacts import RunFolder, write_json, write_text
-from trsr.config import Config, dump
+from trsr.config import Config
 from trsr.config.ablation import DimensionName
 from trsr.config.data import DemoData
 from trsr.errors import ConfigError
 from trsr.evaluation.intervals import Estimate
 from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.seeds import average_seeds, seed_spread
-from trsr.evaluation.significance import FLIPS, paired_tests
+from trsr.evaluation.significance import paired_tests
 from trsr.experiments.contest import Contest, open_contest
 from trsr.experiments.dimensions import Dimension, Value, dimension, is_own, variant
 from trsr.experiments.entry import Entry, sampled_frames
-from trsr.experiments.environment import versions
+from trsr.experiments.provenance import provenance
 from trsr.experiments.rounding import rounded
 from trsr.experiments.shelf import Shelf
 from trsr.experiments.variants import Variant, answer_variant
 from trsr.records import Split
 from trsr.report.ablation import content as told
 from trsr.report.ablation.page import render
-from trsr.report.comparison.provenance import Provenance
 from trsr.report.comparison.standings import Kind
 
 _FOLDER: Final = "ablation"
@@ -85,7 +84,6 @@ def ablate(
     dimensions = [dimension(name, config) for name in names]
     grids = _grids(config, measured, say) if crossed else ()
     panels = tuple(_panel(each, measured) for each in dimensions)
-    contest = measured.contest
     content = told.AblationContent(
         name=config.name,
         measure=measured.measure,
@@ -93,20 +91,13 @@ def ablate(
         candidates=config.candidates.negatives + 1,
         split=config.ablation.split,
         panels=panels,
-        provenance=Provenance(
-            command=command,
-            config=dump(config),
-            seeds=config.ablation.seeds,
-            split_seed=config.seed,
-            versions=versions(),
-            hashes=dict(contest.hashes),
-            users={split.value: len(panel.users) for split, panel in contest.panels.items()},
-            seconds=time.monotonic() - started,
-            test=(
-                f"paired sign-flip permutation test over users, each averaged over seeds first, {FLIPS:,} "
-                f"random patterns, p by Holm's method within a panel; 95% intervals from "
-                f"{config.evaluation.bootstrap:,} resamples"
-            ),
+        provenance=provenance(
+            config,
+            measured.contest,
+            config.ablation.seeds,
+            command,
+            time.monotonic() - started,
+            "Holm's method takes the tests of one panel together",
         ),
         grids=grids,
     )

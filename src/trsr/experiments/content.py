@@ -8,23 +8,22 @@ from dataclasses import replace
 import numpy as np
 
 from trsr.artifacts import hash_value
-from trsr.config import Config, dump
+from trsr.config import Config
 from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
 from trsr.evaluation.seeds import average_seeds
-from trsr.evaluation.significance import FLIPS
 from trsr.experiments.choices import Judge
 from trsr.experiments.contest import Contest
 from trsr.experiments.duels import duels, written_summaries
 from trsr.experiments.entry import Entry, sampled_frames, scores_frame, targets_frame
-from trsr.experiments.environment import versions
 from trsr.experiments.fused import weights_of
 from trsr.experiments.outside import OUTSIDE
+from trsr.experiments.provenance import provenance
 from trsr.experiments.tables import Tables
 from trsr.records import Split
 from trsr.report.comparison.content import ComparisonContent
 from trsr.report.comparison.insights import Agreement, Bin, Calibration, FusedWeight, Fusion
-from trsr.report.comparison.provenance import Choice, Provenance
+from trsr.report.comparison.provenance import Choice
 from trsr.report.comparison.standings import Kind, System
 
 
@@ -72,22 +71,15 @@ def gather(
             replace(table, note=f"{table.note} {_alike(config, entries)}".strip())
             for table in (tables.sampled(entries, sampler, pairs) for sampler in contest.samplers)
         ),
-        provenance=Provenance(
-            command=command,
-            config=dump(config),
-            seeds=config.comparison.seeds,
-            split_seed=config.seed,
-            versions=versions(),
-            hashes=dict(contest.hashes),
-            users={split.value: len(panel.users) for split, panel in contest.panels.items()},
-            choices=tuple(choice for choice in (retriever, model, baseline, single) if choice is not None),
-            seconds=seconds,
-            test=(
-                f"paired sign-flip permutation test over users, each averaged over seeds first, {FLIPS:,} "
-                f"random patterns, p by Holm's method; 95% intervals from {config.evaluation.bootstrap:,} "
-                "resamples of users; the best row of a table is found on these users, so tests against it "
-                "explore, while those against systems chosen on validation users confirm"
-            ),
+        provenance=provenance(
+            config,
+            contest,
+            config.comparison.seeds,
+            command,
+            seconds,
+            "the best row of a table is found on these users, so tests against it "
+            "explore, while those against systems chosen on validation users confirm",
+            [choice for choice in (retriever, model, baseline, single) if choice is not None],
         ),
         domain=config.prompt.domain,
         items=contest.prepared.items.height,

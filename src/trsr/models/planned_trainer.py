@@ -28,6 +28,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from trsr.artifacts import write_text
+
 Batch = TypeVar("Batch")
 
 
@@ -126,6 +128,16 @@ def last_checkpoint(folder: Path) -> str | None:
         else:
             return str(path)
     return None
+
+
+def clear_other_run(folder: Path, fingerprint: str) -> None:
+    """Delete checkpoints that belong to other settings or other data, and mark the folder as this run's."""
+    mark = folder / "fingerprint"
+    if mark.exists() and mark.read_text(encoding="utf-8") == fingerprint:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    write_text(fingerprint, mark)
 
 
 class _Progress(TrainerCallback):

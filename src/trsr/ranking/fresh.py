@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from trsr.artifacts import hash_value, write_text
+from trsr.artifacts import hash_value
 from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.models.compact import build_model, train_tokenizer
 from trsr.models.loading import choose_device, load_language_model, place_model
+from trsr.models.planned_trainer import clear_other_run
 from trsr.models.pretraining import WINDOW, Framed, ItemTokens, pretrain
 from trsr.models.token_vectors import start_embeddings, token_vectors
 from trsr.models.tokenization import PlainEncoder
@@ -23,7 +23,6 @@ from trsr.ranking.ranker import COMPACT, Origin, Ranker
 from trsr.ranking.rehearsal import draw_questions, rehearse
 from trsr.records import Item
 
-_MARK: Final = "fingerprint"
 _TOKENS: Final = 8192
 """Longest prompt of pre-training: room for every item that it shows."""
 
@@ -123,7 +122,7 @@ def pretrain_compact(
     told = [[places[item] for item in history] for history in histories]
     lines = [_text(item) for item in catalogue]
     whole = [_text(item) for item in texts]
-    _clear_other_run(folder, [pretraining_settings(config), lines, whole, told])
+    clear_other_run(folder, hash_value([pretraining_settings(config), lines, whole, told]))
     tokenizer = train_tokenizer(lines, _prompt_words(config), config.prompt.answers, settings.vocabulary)
     encode = PlainEncoder(tokenizer)
     where = choose_device(device)
@@ -162,17 +161,6 @@ def item_tokens(prompt: RankingPrompt, catalogue: Sequence[Item]) -> ItemTokens:
 
 def _text(item: Item) -> str:
     return SEPARATOR.join(neutralise(text) for text in item.fields.values())
-
-
-def _clear_other_run(folder: Path, inputs: Any) -> None:
-    """Delete checkpoints that belong to other settings or other data."""
-    fingerprint = hash_value(inputs)
-    mark = folder / _MARK
-    if mark.exists() and mark.read_text(encoding="utf-8") == fingerprint:
-        return
-    if folder.exists():
-        shutil.rmtree(folder)
-    write_text(fingerprint, mark)
 
 
 def _prompt_words(config: Config) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import TrainingArguments
 
-from trsr.artifacts import replacing, write_text
+from trsr.artifacts import replacing
 from trsr.config.ranking import Training
 from trsr.errors import DataError
 from trsr.evaluation.metrics import expected_metrics, place_target
 from trsr.models.batches import shuffled_batches
 from trsr.models.loading import without_bars
-from trsr.models.planned_trainer import PlannedTrainer, last_checkpoint, plan_arguments
+from trsr.models.planned_trainer import PlannedTrainer, clear_other_run, last_checkpoint, plan_arguments
 from trsr.ranking.examples import EncodedUser, RankingUser
 from trsr.ranking.ranker import COMPACT, Ranker
 from trsr.ranking.scoring import score
@@ -161,7 +160,8 @@ def fine_tune(
     start = [float(weight.detach().double().sum()) for weight in ranker.model.parameters()]
     with processes.main_process_first():
         if processes.is_main_process:
-            _clear_other_run(folder, [start, settings.model_dump(mode="json"), seed, count, encoded])
+            inputs = [start, settings.model_dump(mode="json"), seed, count, encoded]
+            clear_other_run(folder, hashlib.sha256(repr(inputs).encode()).hexdigest())
         checkpoint = last_checkpoint(folder)
     torch.manual_seed(seed)
     compact = ranker.origin.kind == COMPACT
@@ -310,17 +310,6 @@ def _arguments(
         save_total_limit=2,
         seed=seed,
     )
-
-
-def _clear_other_run(folder: Path, inputs: list[Any]) -> None:
-    """Delete checkpoints that belong to other settings or other data."""
-    fingerprint = hashlib.sha256(repr(inputs).encode()).hexdigest()
-    mark = folder / "fingerprint"
-    if mark.exists() and mark.read_text(encoding="utf-8") == fingerprint:
-        return
-    if folder.exists():
-        shutil.rmtree(folder)
-    write_text(fingerprint, mark)
 
 
 def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trsr.baselines.sequential.item_vectors import ItemVectors
 from trsr.baselines.sequential.negatives import NegativeDraw
-from trsr.baselines.sequential.next_item import NextItemNetwork
 from trsr.baselines.sequential.settings import Settings
-from trsr.baselines.sequential.transformer import Block
+from trsr.baselines.sequential.transformer import AttentionNetwork
 
 
-class BERT4Rec(NextItemNetwork):
+class BERT4Rec(AttentionNetwork):
     """Attention blocks in which a place sees all places; the next item is a gap at the end; see `Network`."""
 
     def __init__(self, items: ItemVectors, settings: Settings) -> None:
-        super().__init__(items, settings)
-        width = settings.width
-        self.positions = nn.Embedding(settings.max_length + 2, width)
-        nn.init.normal_(self.positions.weight, std=0.02)
-        self.blocks = nn.ModuleList(
-            Block(width, settings.heads, settings.dropout) for _ in range(settings.layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(settings.dropout)
+        super().__init__(items, settings, added=2)
 
     def states(self, ids: Tensor) -> Tensor:
         """Attend to every item, earlier and later, ``(n, length, width)``."""
-        states = self.items(ids) * self.settings.width**0.5 + self.positions.weight[: ids.shape[1]]
-        states = self.dropout(states)
         padded = (ids == self.items.padding)[:, None, None, :]
-        bias = states.new_zeros(padded.shape).masked_fill(padded, float("-inf"))
-        for block in self.blocks:
-            states = block(states, bias)
-        normed: Tensor = self.norm(states)
-        return normed
+        bias = self.positions.weight.new_zeros(padded.shape).masked_fill(padded, float("-inf"))
+        return self.attend(ids, bias)
 
     def loss(self, sequences: Tensor, negatives: NegativeDraw, generator: torch.Generator) -> Tensor:
         """Cross-entropy of hidden items; see `Network`.

@@ -5,6 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trsr.baselines.sequential.item_vectors import ItemVectors
+from trsr.baselines.sequential.next_item import NextItemNetwork
+from trsr.baselines.sequential.settings import Settings
+
 
 class Block(nn.Module):
     """Self-attention and a feed-forward layer, each behind a layer norm and beside a skip connection.
@@ -50,13 +54,52 @@ class Block(nn.Module):
         return passed
 
 
-def causal_bias(states: Tensor) -> Tensor:
-    """Let each place of states ``(n, length, width)`` attend to itself and to earlier ones.
+class AttentionNetwork(NextItemNetwork):
+    """Items with their places, through attention blocks.
+
+    Parameters
+    ----------
+    items, settings
+        As for every `Network`.
+    added
+        Places beyond `settings.max_length`: the start, and what else stands in a sequence.
+    """
+
+    def __init__(self, items: ItemVectors, settings: Settings, added: int) -> None:
+        super().__init__(items, settings)
+        width = settings.width
+        self.positions = nn.Embedding(settings.max_length + added, width)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        self.blocks = nn.ModuleList(
+            Block(width, settings.heads, settings.dropout) for _ in range(settings.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def attend(self, ids: Tensor, bias: Tensor) -> Tensor:
+        """Return the states of all places, ``(n, length, width)``.
+
+        Parameters
+        ----------
+        ids
+            Items, ``(n, length)``.
+        bias
+            As `Block` takes it.
+        """
+        states = self.items(ids) * self.settings.width**0.5 + self.positions.weight[: ids.shape[1]]
+        states = self.dropout(states)
+        for block in self.blocks:
+            states = block(states, bias)
+        normed: Tensor = self.norm(states)
+        return normed
+
+
+def causal_bias(weight: Tensor, length: int) -> Tensor:
+    """Let each place attend to itself and to earlier ones; of the type and on the device of `weight`.
 
     Returns
     -------
     torch.Tensor
         ``(1, 1, length, length)``.
     """
-    length = states.shape[1]
-    return states.new_full((length, length), float("-inf")).triu(1)[None, None]
+    return weight.new_full((length, length), float("-inf")).triu(1)[None, None]

@@ -103,11 +103,6 @@ class Board:
         """Whether any row was tested against the best in the primary measure."""
         return any(self.measure in line.standing.p_against_best for line in self.lines)
 
-    @property
-    def has_spread(self) -> bool:
-        """Whether any figure stands on more than one seed."""
-        return any(cell.spread is not None for line in self.lines for cell in line.cells.values())
-
 
 def board(sampler: str, standings: Iterable[Standing], roster: Roster, measure: str) -> Board:
     """Put rows in order and mark the best figures.
