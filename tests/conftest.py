@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -23,12 +24,16 @@ from trsr.prompts.templates import BUILT_IN
 # Tiny models gain nothing from a second thread, and lose much when the cores are busy.
 torch.set_num_threads(1)
 
+# A busy machine is no failure. Where CI is set, Hypothesis draws the same examples in every run.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _ITEM_TEXT = "title: cordless drill; brand: Bolt; price: 89. The shopper likes tools, tea and quiet news."
-_SERVER_START_S = 120.0
+_SERVER_START_S = 600.0
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-_START_S = 60.0
+_START_S = 600.0
 _UNPRIVILEGED = "nobody"
 _OPTIONS = ("-c", "fsync=off", "-c", "max_connections=60", "-c", "listen_addresses=127.0.0.1")
 

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,19 +90,20 @@ def server() -> Iterator[Server]:
 
 
 def connect(server: Server, **settings: Any) -> EndpointGenerator:
-    defaults = {"max_retries": 0, "concurrency": 1, "api_key_env": "TRSR_TEST_KEY", "timeout_s": 10}
+    defaults = {"max_retries": 0, "concurrency": 1, "api_key_env": "TRSR_TEST_KEY", "timeout_s": 60}
     url = server.url
     return EndpointGenerator(EndpointWriter(kind="endpoint", base_url=url, model="m", **defaults | settings))
 
 
 def drain(
-    generator: EndpointGenerator, count: int = 1
+    generator: EndpointGenerator, count: int = 1, sampling: Sampling | None = None
 ) -> tuple[dict[int, Completion], WriterError | Failure | None]:
     """The answers, and the error that ended the stream or else the last call's failure."""
     answers: dict[int, Completion] = {}
     failure = None
     try:
-        for place, outcome in generator.generate([Chat(f"chat {n}") for n in range(count)], Sampling()):
+        chats = [Chat(f"chat {n}") for n in range(count)]
+        for place, outcome in generator.generate(chats, sampling or Sampling()):
             if isinstance(outcome, Failure):
                 failure = outcome
             else:
@@ -144,12 +144,14 @@ def test_waits_as_long_as_the_server_asks(server: Server) -> None:
     _, error = drain(connect(server, max_retries=1))
     first, second = server.times
     assert error is None
-    assert 1.0 <= second - first < 3
+    assert second - first >= 1.0  # a wait that nobody asks for is half a second at most
 
 
 def test_a_slow_answer_is_given_up_and_named(server: Server) -> None:
-    server.script = lambda number, body: (time.sleep(0.6), ok())[1]
+    given_up = threading.Event()
+    server.script = lambda number, body: (given_up.wait(), ok())[1]
     answers, error = drain(connect(server, timeout_s=0.2))
+    given_up.set()
     assert answers == {}
     assert isinstance(error, Failure)
     assert "no answer within 0.2 s; raise summary.writer.timeout_s" in error.reason
@@ -231,21 +233,20 @@ def test_a_server_that_cuts_prompts_is_caught_at_the_first_call(server: Server) 
 
 
 def test_requests_a_minute_are_kept(server: Server) -> None:
+    started = time.monotonic()
     answers, _ = drain(connect(server, requests_per_minute=240, concurrency=8), count=9)
     assert len(answers) == 9
-    gaps = [later - earlier for earlier, later in pairwise(sorted(server.times))]
     # One burst of a second's worth, four, and then a request every quarter of a second.
-    assert server.times[-1] - server.times[0] >= 0.9
-    assert sum(gap >= 0.15 for gap in gaps) >= 3
+    earliest = [0, 0, 0, 0, 0.25, 0.5, 0.75, 1.0, 1.25]
+    assert all(at - started >= due - 0.01 for at, due in zip(sorted(server.times), earliest, strict=True))
 
 
 def test_tokens_a_minute_are_kept_and_corrected_by_usage(server: Server) -> None:
     server.script = lambda number, body: ok(usage={"prompt_tokens": 2, "completion_tokens": 3})
-    started = time.monotonic()
-    # Each call is estimated at 152 tokens, twelve seconds of the limit together; corrected they are 5 each.
-    answers, _ = drain(connect(server, tokens_per_minute=6000, concurrency=1), count=8)
+    # Each call is estimated at a million tokens, hours of the limit together; corrected they are 5 each.
+    generator = connect(server, tokens_per_minute=6000, concurrency=1)
+    answers, _ = drain(generator, count=8, sampling=Sampling(max_new_tokens=1_000_000))
     assert len(answers) == 8
-    assert time.monotonic() - started < 6
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
@@ -305,18 +306,17 @@ def test_something_else_than_an_api_says_so(server: Server, kind: str) -> None:
 
 
 def test_after_a_failure_answers_under_way_still_come_and_nothing_new_is_sent(server: Server) -> None:
-    failed = threading.Event()
+    generator = connect(server, concurrency=2)
 
     def script(number: int, body: dict[str, Any]) -> Reply:
         if body["messages"][0]["content"] == "chat 1":
-            failed.set()
             return failing(401)
-        failed.wait(5)
-        time.sleep(0.3)  # long enough for the client to have seen the failure
+        while not generator.pace.failed_tries:  # until the client has seen the failure
+            time.sleep(0.01)
         return ok()
 
     server.script = script
-    answers, error = drain(connect(server, concurrency=2), count=20)
+    answers, error = drain(generator, count=20)
     assert error is not None
     assert "status 401" in str(error)
     assert 0 in answers
@@ -325,14 +325,14 @@ def test_after_a_failure_answers_under_way_still_come_and_nothing_new_is_sent(se
 
 def test_requests_run_at_once_up_to_the_limit(server: Server) -> None:
     under_way, most = 0, 0
-    lock = threading.Lock()
+    lock, three = threading.Lock(), threading.Barrier(3)
 
     def script(number: int, body: dict[str, Any]) -> Reply:
         nonlocal under_way, most
         with lock:
             under_way += 1
             most = max(most, under_way)
-        time.sleep(0.05)
+        three.wait()  # nobody is answered before three are under way
         with lock:
             under_way -= 1
         return ok()

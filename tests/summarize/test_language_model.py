@@ -244,7 +244,7 @@ def test_two_writers_on_one_store_pay_once(store: Store, tmp_path: Path) -> None
     slow, quick = SlowGenerator(), FakeGenerator()
     with Store(f"sqlite:///{tmp_path / 'answers.db'}") as other, ThreadPoolExecutor(1) as pool:
         first = pool.submit(write, make_writer(slow, store), *requests)
-        assert slow.began.wait(10)
+        assert slow.began.wait(600)
         second = write(make_writer(quick, other), *requests)
         assert [answer.text for answer in first.result()] == [answer.text for answer in second]
     assert len(slow.chats) + len(quick.chats) == 6

@@ -37,11 +37,10 @@ def test_all_calls_come_through_faults_at_30_percent(seed: int) -> None:
     assert len(answers) == 150
     assert set(stats["failed"]) <= set(FAULTS)
     assert sum(stats["failed"].values()) > 30
-    # Needed and failed, no more: nothing was asked for twice but what had failed.
-    assert stats["requests"] == 150 + sum(stats["failed"].values())
-    assert stats["answered_twice"] == 0
-    assert generator.pace.tries == stats["requests"]
-    assert generator.pace.failed_tries == sum(stats["failed"].values())
+    # Needed and failed, no more: nothing was asked for twice but what had failed, or came too late.
+    late = generator.pace.failed_tries - sum(stats["failed"].values())
+    assert stats["requests"] == generator.pace.tries == 150 + generator.pace.failed_tries
+    assert 0 <= stats["answered_twice"] <= late
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -52,4 +51,5 @@ def test_every_kind_of_fault_is_survived_alone(kind: str) -> None:
         stats = server.stats()
     assert all(isinstance(answer, Completion) for answer in answers.values())
     assert stats["failed"][kind] > 0
-    assert stats["requests"] == 12 + stats["failed"][kind]
+    assert generator.pace.failed_tries >= stats["failed"][kind]
+    assert stats["requests"] == 12 + generator.pace.failed_tries

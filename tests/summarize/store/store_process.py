@@ -1,7 +1,10 @@
-"""What the store's tests run as processes of their own."""
+"""What the store's tests run as processes of their own, and how they are started."""
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
 import sys
 import time
 
@@ -10,8 +13,32 @@ from trsr.models.generation import Chat, Completion
 from trsr.summarize.store import Question, Store
 
 
+ANSWER = Completion("Likes tea — 茶 👍🏽.", 12, 5, "stop")
+
+
+def question(user: str = "Tea?") -> Question:
+    return Question("tiny@1", Sampling(), Chat(user, system="Be brief."), "describe 1-abc")
+
+
 def ask(number: int) -> Question:
     return Question("m", Sampling(), Chat(f"question {number}"), "describe 1")
+
+
+def start(verb: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, verb, *map(str, arguments)]
+    waits = subprocess.PIPE if verb == "pay" else None
+    return subprocess.Popen(command, stdin=waits, stdout=subprocess.PIPE, text=True)
+
+
+def go(*payers: subprocess.Popen[str]) -> None:
+    """Let payers begin, once each of them has made its first claims."""
+    for payer in payers:
+        assert payer.stdout is not None
+        assert payer.stdout.readline() == "ready\n"
+    for payer in payers:
+        assert payer.stdin is not None
+        payer.stdin.close()
+        payer.stdin = None  # `communicate` would flush it
 
 
 def write(url: str, first: int, last: int) -> None:
@@ -25,18 +52,23 @@ def write(url: str, first: int, last: int) -> None:
 def pay(url: str, count: int, seconds: float, lease_s: float) -> None:
     """Get `count` questions answered as a run does: claim, pay what is ours, wait for the rest.
 
-    Each number that is paid for is said before the answer is stored.
+    After its first claims it waits until its input ends. Each number that is paid for is said
+    before the answer is stored.
     """
     questions = {ask(number).key: number for number in range(count)}
+    draw = random.Random(os.getpid()).sample  # others begin elsewhere
     with Store(url, lease_s=lease_s) as store:
         missing = set(questions)
+        ours = store.claim(draw(sorted(missing), 5))
+        print("ready", flush=True)
+        sys.stdin.read()
         while missing:
-            missing -= store.get_many(missing).keys()
-            ours = store.claim(sorted(missing)[:5])
             for key in sorted(ours):
                 print(questions[key], flush=True)
                 time.sleep(seconds)
                 store.put(ask(questions[key]), Completion(f"{questions[key]}", 1, 1, "stop"))
+            missing -= store.get_many(missing).keys()
+            ours = store.claim(draw(sorted(missing), min(5, len(missing))))
             if missing and not ours:
                 time.sleep(store.poll_s)
 

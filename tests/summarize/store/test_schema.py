@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import sqlalchemy as sa
-from test_store_answers import ANSWER, question
+from store_process import ANSWER, question
 
 from trsr.artifacts import hash_value
 from trsr.errors import StoreError
@@ -65,7 +65,7 @@ def test_processes_that_open_an_old_store_at_once_bring_it_up_to_date_once(store
     make_format_1(store_url, questions)
     program = "import sys; from trsr.summarize.store import Store; Store(sys.argv[1]).close()"
     openers = [subprocess.Popen([sys.executable, "-c", program, store_url]) for _ in range(3)]
-    assert [opener.wait(timeout=60) for opener in openers] == [0, 0, 0]
+    assert [opener.wait() for opener in openers] == [0, 0, 0]
     with Store(store_url) as store:
         assert len(store.get_many([asked.key for asked in questions])) == 300
 

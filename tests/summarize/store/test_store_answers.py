@@ -2,31 +2,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import store_process
-from store_process import ask
+from store_process import ANSWER, ask, question, start
 
 from trsr.config.summary import Sampling
 from trsr.models.generation import Chat, Completion
 from trsr.summarize.store import Question, Store
 from trsr.summarize.store.upkeep import read_all
-
-ANSWER = Completion("Likes tea — 茶 👍🏽.", 12, 5, "stop")
-
-
-def question(user: str = "Tea?") -> Question:
-    return Question("tiny@1", Sampling(), Chat(user, system="Be brief."), "describe 1-abc")
-
-
-def start(verb: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, store_process.__file__, verb, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def test_an_answer_comes_back_whole_also_after_reopening(store_url: str) -> None:
@@ -126,7 +112,7 @@ def test_a_killed_writer_loses_no_committed_answer(store_url: str) -> None:
 def test_processes_that_write_the_same_answers_at_once_do_no_harm(store_url: str) -> None:
     writers = [start("write", store_url, *span) for span in ((0, 60), (30, 90), (0, 90))]
     for writer in writers:
-        writer.communicate(timeout=60)
+        writer.communicate()
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     with Store(store_url) as store:
         found = store.get_many([ask(number).key for number in range(90)])
