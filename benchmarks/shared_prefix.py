@@ -27,7 +27,7 @@ from trsr.ranking.shared_prefix.plan import Path as Way
 from trsr.ranking.shared_prefix.plan import choose
 
 ROOT = Path(__file__).parent.parent
-MODELS = {"small": (256, 6), "middle": (512, 8)}
+MODELS = {"tiny": (64, 2), "small": (256, 6), "middle": (512, 8)}
 PAPER_SAMPLE = 2
 """Paper style takes one prompt at a time and every prompt the same time: two are timed, and multiplied."""
 
@@ -58,10 +58,10 @@ class Row:
 def cases(*, quick: bool) -> Iterator[Case]:
     """The grid."""
     if quick:
-        yield Case("score", "small", 40, 8, 5)
-        yield Case("train", "small", 40, 8, 3)
+        yield Case("score", "tiny", 40, 8, 5)
+        yield Case("train", "tiny", 40, 8, 3)
         return
-    for model in MODELS:
+    for model in ("small", "middle"):
         for suffix in (40, 120):
             for prefix in (300, 800, 1500):
                 yield Case("score", model, prefix, suffix, 21)

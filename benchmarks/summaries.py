@@ -39,7 +39,7 @@ from trsr.summarize.store import Store
 ROOT = Path(__file__).parent.parent
 BLOCKS, BLOCK_SIZE = 5, 5
 VOCABULARY = 8192
-SAMPLING = Sampling(max_new_tokens=100)
+NEW_TOKENS = 100
 ENDS = 24
 """Tokens that end an answer: of random weights, each is as likely as any other token."""
 
@@ -127,15 +127,18 @@ def make_users(count: int) -> list[tuple[str, tuple[Block, ...]]]:
     ]
 
 
-def run(way: str, generator: TextGenerator, users: Sequence[tuple[str, tuple[Block, ...]]]) -> Result:
+def run(
+    way: str, generator: TextGenerator, users: Sequence[tuple[str, tuple[Block, ...]]], new_tokens: int
+) -> Result:
     """Summarise all users, with an empty store."""
     found: list[UserSummary] = []
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(f"sqlite:///{folder}/answers.db")
+            sampling = Sampling(max_new_tokens=new_tokens)
             writer = LanguageModelWriter(
-                generator, Templates("shopping"), SAMPLING, store, ApproximateTokens(), 20, checks=()
+                generator, Templates("shopping"), sampling, store, ApproximateTokens(), 20, checks=()
             )
             found[:] = summarize(users, recurrent, writer, progress=False)
 
@@ -179,6 +182,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     logging.getLogger("trsr").setLevel(logging.ERROR)
     count, (hidden, layers) = (3, (64, 2)) if arguments.quick else (arguments.users, (256, 6))
+    new_tokens = 12 if arguments.quick else NEW_TOKENS
     users = make_users(count)
     texts = [path.read_text() for path in BUILT_IN.glob("*.jinja")]
     texts += [
@@ -189,9 +193,9 @@ def main() -> None:
         make_model(Path(name), texts, hidden, layers)
         for way, make in contenders(Path(name), arguments.rows):
             generator = make()
-            run("warm-up", generator, users[:1])
+            run("warm-up", generator, users[:1], new_tokens)
             generator = make()  # without the memory that the warm-up took
-            results.append(run(way, generator, users))
+            results.append(run(way, generator, users, new_tokens))
             print(describe(results[-1]), flush=True)
     slowest = results[-1]
     for result in results:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from matplotlib.figure import Figure
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -89,6 +90,14 @@ def served_model(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures of pages empty, for tests that look at something else: drawing takes longest."""
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, stream, **_: stream.write('<svg viewBox="0 0 1 1"></svg>')
+    )
 
 
 def _train_tokenizer() -> PreTrainedTokenizerFast:

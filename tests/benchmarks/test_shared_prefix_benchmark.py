@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import shared_prefix
+from arithmetic import separate, shared
+from measuring import Cost
+from pages import BEGIN, END, write_page
+from shared_prefix import Case, Row
 from transformers import Qwen2Config
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
-def test_quick_run_measures_both_kinds_of_work() -> None:
-    command = [sys.executable, str(BENCHMARKS / "shared_prefix.py"), "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
-    lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["score small 40 + 5 x 8", "train small 40 + 3 x 8"]
+def test_quick_run_measures_both_kinds_of_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["shared_prefix.py", "--quick"])
+    shared_prefix.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["score tiny 40 + 5 x 8", "train tiny 40 + 3 x 8"]
     assert all("limit" in line for line in lines)
 
 
 def test_operations_by_hand() -> None:
-    from arithmetic import separate, shared  # noqa: PLC0415
-
     config = Qwen2Config(
         hidden_size=4, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
     )
@@ -41,10 +37,6 @@ def test_operations_by_hand() -> None:
 
 
 def test_page_keeps_what_people_wrote(tmp_path: Path) -> None:
-    from measuring import Cost  # noqa: PLC0415
-    from pages import BEGIN, END, write_page  # noqa: PLC0415
-    from shared_prefix import Case, Row  # noqa: PLC0415
-
     page = tmp_path / "performance.md"
     page.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nlast words\n")
     costs = (Cost(11.0, 12.0, 90.0, 1), Cost(3.9, 4.0, 30.0, 3), Cost(0.4, 0.5, 10.0, 3))

@@ -1,16 +1,11 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import trsr
 from small_comparison import comparison_config_file
 
 
-def trsr(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from trsr.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=250)
-
-
+@pytest.mark.usefixtures("undrawn")
 def test_a_first_look_prints_the_table_and_says_where_the_report_lies(tmp_path: Path) -> None:
     config = comparison_config_file(tmp_path)
     done = trsr("compare", config, "--only", "popularity,tfidf", "--seeds", "5")

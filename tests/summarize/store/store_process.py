@@ -12,7 +12,6 @@ from trsr.config.summary import Sampling
 from trsr.models.generation import Chat, Completion
 from trsr.summarize.store import Question, Store
 
-
 ANSWER = Completion("Likes tea — 茶 👍🏽.", 12, 5, "stop")
 
 
