@@ -33,7 +33,7 @@ demo: $(READY)
 
 # One thread a process: the tests' models are tiny, and threads that wait for each other only cost.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff format --check .

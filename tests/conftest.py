@@ -1,4 +1,4 @@
-"""A tiny chat model made on the spot, and a real server for it; both without any download."""
+"""What is costly and only read: finished runs, a tiny chat model and its server; without any download."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from matplotlib.figure import Figure
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from small_run import FUSED, MadeOnce, small_config
+from trsr.artifacts import RunFolder
+from trsr.config import Config
 from trsr.config.summary import EndpointWriter
+from trsr.pipeline import run
 from trsr.prompts.templates import BUILT_IN
 
 # Tiny models gain nothing from a second thread, and lose much when the cores are busy.
@@ -35,6 +40,41 @@ CHAT_TEMPLATE = (
 )
 _ITEM_TEXT = "title: cordless drill; brand: Bolt; price: 89. The shopper likes tools, tea and quiet news."
 _SERVER_START_S = 600.0
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Give the folder of a name, which the first of all workers that wants it fills; it is only read."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def give(name: str, make: Callable[[Path], object]) -> Path:
+        home = shared / "made" / name
+        home.mkdir(parents=True, exist_ok=True)
+        folder, done = home / "run", home / "done"
+        with FileLock(home / "lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def small(made_once: MadeOnce) -> tuple[Config, RunFolder]:
+    """A finished run of `small_config`, to be read or copied."""
+    folder = made_once("small", lambda folder: run(small_config(folder), say=lambda line: None))
+    return small_config(folder), RunFolder(folder)
+
+
+@pytest.fixture(scope="session")
+def fused_run(made_once: MadeOnce) -> tuple[Config, RunFolder]:
+    """A run with a fused ranker, evaluated but not reported, to be read or copied."""
+    folder = made_once(
+        "fused", lambda folder: run(small_config(folder, **FUSED), until="evaluate", say=lambda line: None)
+    )
+    return small_config(folder, **FUSED), RunFolder(folder)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ SETTINGS: dict[str, Any] = {
     "evaluation.bootstrap": 100,
     "evaluation.report_users": 3,
 }
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+"""What the fixture `made_once` is: it takes a name and what fills the folder, and gives the folder."""
+
+FUSED: dict[str, Any] = {
+    "data__users": 150,
+    "training__epochs": 1,
+    "fusion__companions": ["sasrec_text", "itemknn", "tfidf", "popularity"],
+}
+"""What makes it large enough for a fused ranker."""
 
 
 def small_config(out: Path, **overrides: Any) -> Config:

@@ -1,34 +1,37 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from command_line import trsr
 
 from small_run import small_config_file
+from trsr.artifacts import RunFolder
+from trsr.config import Config
 from trsr.pipeline import STAGES
 
 VERBS = ("run", "prepare", "summarize", "train", "evaluate", "report", "rank", "doctor")
 
 
-def trsr(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in the real program: few do, for it takes seconds to start."""
     command = [sys.executable, "-c", "from trsr.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=250)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cli")
-    done = trsr("run", small_config_file(folder, training__epochs=1))
-    assert done.returncode == 0, done.stderr
-    assert f"Report: {folder / 'run' / 'report.html'}" in done.stdout
-    assert "Warning" not in done.stderr
-    return folder
+@pytest.fixture
+def finished(small: tuple[Config, RunFolder], tmp_path: Path) -> Path:
+    """A folder with a finished run and its configuration."""
+    shutil.copytree(small[1].path, tmp_path / "run")
+    small_config_file(tmp_path)
+    return tmp_path
 
 
 def test_without_a_configuration_the_demo_is_run(tmp_path: Path) -> None:
-    done = trsr("prepare", "--set", "data.users=60", cwd=tmp_path)
+    done = program("prepare", "--set", "data.users=60", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "demo" / "dataset" / "candidates.parquet").exists()
 
@@ -37,6 +40,14 @@ def test_help_names_every_verb() -> None:
     done = trsr("--help")
     assert done.returncode == 0
     assert all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_goes_on_where_something_changed_and_names_its_report(finished: Path) -> None:
+    done = trsr("run", finished / "small.yaml", "--set", "evaluation.report_users=2")
+    assert done.returncode == 0, done.stderr
+    assert f"Report: {finished / 'run' / 'report.html'}" in done.stdout
+    assert "Warning" not in done.stderr
 
 
 def test_a_finished_run_is_skipped_and_said_so(finished: Path) -> None:
@@ -73,9 +84,10 @@ def test_rank_prints_the_summary_and_the_items(finished: Path) -> None:
     ],
 )
 def test_wrong_input_ends_with_one_message_and_code_2(
-    tmp_path: Path, arguments: tuple[str, ...], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
 ) -> None:
-    done = trsr(*arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = trsr(*arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith("trsr: ")
     assert told in done.stderr
@@ -84,7 +96,7 @@ def test_wrong_input_ends_with_one_message_and_code_2(
 
 def test_a_failure_ends_with_code_1(tmp_path: Path) -> None:
     small_config_file(tmp_path).rename(tmp_path / "config.yaml")
-    done = trsr("rank", tmp_path, "--user", "u1")
+    done = program("rank", tmp_path, "--user", "u1", cwd=tmp_path)
     assert done.returncode == 1
     assert "run `trsr prepare`" in done.stderr
     assert done.stderr.startswith("trsr: ")

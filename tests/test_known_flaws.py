@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from small_run import small_config
+from trsr.artifacts import RunFolder
+from trsr.config import Config
 from trsr.config.data import CandidateRule, TableData
 from trsr.config.ranking import Evaluation
 from trsr.config.summary import Prompting, Sampling, Summarization
@@ -22,7 +24,6 @@ from trsr.data.prepare import prepare
 from trsr.errors import ModelError, WriterError
 from trsr.evaluation.scoreboard import evaluate
 from trsr.models.fake import FakeGenerator
-from trsr.pipeline import run
 from trsr.prompts.item_text import item_line
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
@@ -86,13 +87,8 @@ def test_a_long_prompt_keeps_the_candidate_and_the_answer_slot() -> None:
 
 
 @pytest.fixture(scope="module")
-def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
-    folder = run(
-        small_config(tmp_path_factory.mktemp("flaws") / "run", training__epochs=1),
-        until="train",
-        say=lambda line: None,
-    )
-    return Ranker.load(folder.model)
+def ranker(small: tuple[Config, RunFolder]) -> Ranker:
+    return Ranker.load(small[1].model)
 
 
 def test_scoring_reads_what_candidates_share_once(ranker: Ranker) -> None:

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +27,9 @@ ARTIFACTS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, RunFolder]:
-    config = small_config(tmp_path_factory.mktemp("runs") / "small")
-    return config, run(config, say=lambda line: None)
+@pytest.fixture
+def finished(small: tuple[Config, RunFolder]) -> tuple[Config, RunFolder]:
+    return small
 
 
 @pytest.fixture
@@ -93,8 +93,11 @@ def test_the_resolved_configuration_makes_the_same_run(finished: tuple[Config, R
     assert yaml.safe_load(folder.config.read_text())["seed"] == 0
 
 
-def test_a_second_run_skips_every_stage(finished: tuple[Config, RunFolder], lines: list[str]) -> None:
-    config, folder = finished
+def test_a_second_run_skips_every_stage(
+    finished: tuple[Config, RunFolder], tmp_path: Path, lines: list[str]
+) -> None:
+    shutil.copytree(finished[1].path, tmp_path / "run")
+    config, folder = small_config(tmp_path / "run"), RunFolder(tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")}
     run(config, say=lines.append)
     assert lines == [f"{stage.name}: complete, skipped" for stage in STAGES]

@@ -7,19 +7,14 @@ import pytest
 from small_run import small_config
 from trsr import Recommender
 from trsr.artifacts import RunFolder
+from trsr.config import Config
 from trsr.errors import ArtifactError, ConfigError, DataError
 from trsr.pipeline import run
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    config = small_config(
-        tmp_path_factory.mktemp("runs") / "small",
-        data__users=150,
-        training__epochs=1,
-        fusion__companions=["sasrec_text", "itemknn", "tfidf", "popularity"],
-    )
-    return run(config, until="evaluate", say=lambda line: None)
+def folder(fused_run: tuple[Config, RunFolder]) -> RunFolder:
+    return fused_run[1]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import argparse
 
 import numpy as np
 import pytest
-
 from fleet import Fleet, Load, advance_alone, advance_in_waves, draw_load, main
 
 ONE = Fleet(servers=1, slots=1, prompt_tokens_per_s=100.0, answer_tokens_per_s=10.0)

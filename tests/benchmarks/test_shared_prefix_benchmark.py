@@ -13,6 +13,7 @@ from pages import BEGIN, END, write_page
 from shared_prefix import Case, Row
 from transformers import Qwen2Config
 
+
 def test_quick_run_measures_both_kinds_of_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ PRICED = {"summary__price": {"prompt": 2.0, "completion": 10.0, "currency": "EUR
 def configure(folder: Path, server: CountingServer, **overrides: Any) -> Path:
     writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted", "concurrency": 4}
     return small_config_file(
-        folder, data__users=16, summary__writer=writer, summary__sampling__max_new_tokens=40, **overrides
+        folder, data__users=20, summary__writer=writer, summary__sampling__max_new_tokens=40, **overrides
     )
 
 

@@ -16,6 +16,7 @@ from ray.cluster_utils import Cluster as LocalCluster
 
 from counting_server import counting_server
 from small_run import small_config
+from trsr.artifacts import RunFolder
 from trsr.cluster.ray_tasks import map_rows
 from trsr.cluster.summaries import summarize_on_cluster
 from trsr.config import Config
@@ -27,7 +28,6 @@ from trsr.records import USER
 
 WORKERS = 2
 pytestmark = [
-    pytest.mark.timeout(280),
     # Ray's own; each concerns its inside.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -56,9 +56,9 @@ def on(config: Config, cluster: LocalCluster, users: int = 4) -> Config:
 
 
 def test_a_run_on_the_cluster_ends_in_the_tables_of_one_machine(
-    two_nodes: LocalCluster, tmp_path: Path
+    two_nodes: LocalCluster, small: tuple[Config, RunFolder], tmp_path: Path
 ) -> None:
-    here = run(small_config(tmp_path / "here"), until="score", say=lambda line: None)
+    here = small[1]
     there = run(on(small_config(tmp_path / "there"), two_nodes), until="score", say=lambda line: None)
     assert there.summaries.read_bytes() == here.summaries.read_bytes()
     ours, theirs = pl.read_parquet(there.scores), pl.read_parquet(here.scores)
@@ -80,7 +80,7 @@ def test_a_killed_node_costs_no_answer_and_changes_no_summary(
                 time.sleep(0.02)
             two_nodes.remove_node(doomed, allow_graceful=False)
 
-        killer = threading.Thread(target=kill)
+        killer = threading.Thread(target=kill, daemon=True)
         killer.start()
         there = summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories)
         killer.join()

@@ -1,16 +1,23 @@
 """One finished comparison for all tests that only look at it."""
 
+import json
+from pathlib import Path
+
 import pytest
-import torch
 from small_comparison import Finished, comparison_config
 
+from conftest import MadeOnce
 from trsr.experiments.compare import compare
-
-torch.set_num_threads(1)
+from trsr.experiments.publish import Published
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    config = comparison_config(tmp_path_factory.mktemp("comparison") / "run")
-    said: list[str] = []
-    return Finished(config, compare(config, say=said.append), said)
+def finished(made_once: MadeOnce) -> Finished:
+    def make(folder: Path) -> None:
+        said: list[str] = []
+        compare(comparison_config(folder), say=said.append)
+        folder.with_name("said.json").write_text(json.dumps(said), encoding="utf-8")
+
+    folder = made_once("comparison", make)
+    said = json.loads(folder.with_name("said.json").read_text(encoding="utf-8"))
+    return Finished(comparison_config(folder), Published.of(folder / "comparison"), said)

@@ -103,13 +103,14 @@ def test_scores_compare_line_ends_with_answer_slots() -> None:
 
 
 def test_it_learns_what_comes_next_and_is_the_seeds(tmp_path: Path) -> None:
-    model, log = trained(tmp_path / "a", epochs=30)
-    again, same = trained(tmp_path / "b", epochs=30)
-    other, _ = trained(tmp_path / "c", seed=1, epochs=1)
-    assert log == same
+    _, log = trained(tmp_path / "long", epochs=30)
+    assert log[-1]["loss"] < log[0]["loss"] - 0.2
+    model, once = trained(tmp_path / "a", epochs=2)
+    again, same = trained(tmp_path / "b", epochs=2)
+    other, _ = trained(tmp_path / "c", seed=1, epochs=2)
+    assert once == same
     assert torch.equal(weights(model), weights(again))
     assert not torch.equal(weights(model), weights(other))
-    assert log[-1]["loss"] < log[0]["loss"] - 0.2
 
 
 def test_a_killed_training_goes_on_and_ends_in_the_same_weights(

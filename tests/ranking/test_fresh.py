@@ -24,14 +24,21 @@ def make(folder: Path, config: Config = CONFIG, people: int = 40) -> tuple[Ranke
     return pretrain_compact(config, tiny_shop.ITEMS, tiny_shop.ITEMS, HISTORIES[:people], folder)
 
 
-def start(config: Config, folder: Path) -> Ranker:
-    ranker, _ = make(folder / "scratch", config)
-    ranker.save(folder / "pretrained")
-    return fresh_ranker(config, folder / "pretrained")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ranker, Log]:
+    """A pre-trained ranker, only to be read."""
+    return make(tmp_path_factory.mktemp("made"))
 
 
-def test_the_compact_model_is_made_from_the_catalogue_and_named_so(tmp_path: Path) -> None:
-    ranker, log = make(tmp_path)
+@pytest.fixture(scope="module")
+def pretrained(made: tuple[Ranker, Log], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "pretrained"
+    made[0].save(folder)
+    return folder
+
+
+def test_the_compact_model_is_made_from_the_catalogue_and_named_so(made: tuple[Ranker, Log]) -> None:
+    ranker, log = made
     assert ranker.origin.kind == "compact"
     assert ranker.origin.identity == "compact-32x2"
     assert ranker.prompt.terse
@@ -42,8 +49,10 @@ def test_the_compact_model_is_made_from_the_catalogue_and_named_so(tmp_path: Pat
     assert "title:" not in prefix.text, "the compact prompt spares the names of the fields"
 
 
-def test_the_same_seed_makes_the_same_model_and_another_another(tmp_path: Path) -> None:
-    one, log = make(tmp_path / "one")
+def test_the_same_seed_makes_the_same_model_and_another_another(
+    made: tuple[Ranker, Log], tmp_path: Path
+) -> None:
+    one, log = made
     same, same_log = make(tmp_path / "same")
     assert log == same_log
     for mine, theirs in zip(one.score(PEOPLE[:3]), same.score(PEOPLE[:3]), strict=True):
@@ -53,9 +62,9 @@ def test_the_same_seed_makes_the_same_model_and_another_another(tmp_path: Path) 
 
 
 def test_a_run_that_was_killed_after_a_phase_does_not_repeat_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: tuple[Ranker, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, log = make(tmp_path / "whole")
+    whole, log = made
 
     def die(*args: object) -> None:
         raise KeyboardInterrupt
@@ -75,22 +84,21 @@ def test_a_run_that_was_killed_after_a_phase_does_not_repeat_it(
     assert other_log != log, "other histories are another pre-training"
 
 
-def test_one_pretrained_model_serves_every_way_to_show_a_user(tmp_path: Path) -> None:
-    first = start(CONFIG, tmp_path)
+def test_one_pretrained_model_serves_every_way_to_show_a_user(pretrained: Path, tmp_path: Path) -> None:
+    first = fresh_ranker(CONFIG, pretrained)
     assert first.prompt.prompting == CONFIG.prompt
     shown = CONFIG.prompt.model_copy(update={"recent_items": 0, "summary_tokens": 40})
     other = CONFIG.model_copy(update={"prompt": shown})
     assert fresh.pretraining_settings(other) == fresh.pretraining_settings(CONFIG)
-    assert fresh_ranker(other, tmp_path / "pretrained").prompt.prompting.recent_items == 0
-    elsewhere = SMALL.model_copy(update={"start": tmp_path / "pretrained"})
+    assert fresh_ranker(other, pretrained).prompt.prompting.recent_items == 0
+    elsewhere = SMALL.model_copy(update={"start": pretrained})
     borrowed = fresh_ranker(CONFIG.model_copy(update={"model": elsewhere}), tmp_path / "none")
     for one, two in zip(first.score(PEOPLE[:3]), borrowed.score(PEOPLE[:3]), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_the_prompts_parts_put_together_are_the_prompt(tmp_path: Path) -> None:
-    ranker, _ = make(tmp_path)
-    prompt = ranker.prompt
+def test_the_prompts_parts_put_together_are_the_prompt(made: tuple[Ranker, Log]) -> None:
+    prompt = made[0].prompt
     parts = item_tokens(prompt, tiny_shop.ITEMS)
     lines, candidates = parts.lines, parts.candidates
     window = (5, 0, 7)
@@ -110,9 +118,11 @@ def test_any_other_model_comes_from_its_folder_untrained(tmp_path: Path) -> None
     assert not ranker.prompt.terse
 
 
-def test_the_compact_model_trains_all_its_weights_and_others_an_adapter(tmp_path: Path) -> None:
+def test_the_compact_model_trains_all_its_weights_and_others_an_adapter(
+    pretrained: Path, tmp_path: Path
+) -> None:
     once = Training(epochs=1, max_users=4)
-    compact = start(CONFIG, tmp_path / "a")
+    compact = fresh_ranker(CONFIG, pretrained)
     fine_tune(compact, PEOPLE, [], once, tmp_path / "b", seed=0)
     assert all(parameter.requires_grad for parameter in compact.model.parameters())
     other = tiny_shop.ranker()

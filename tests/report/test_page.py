@@ -52,6 +52,7 @@ def test_every_mean_and_interval_stands_in_its_table(content: ReportContent, pag
     assert page.index('data-split="test"') < page.index('data-split="valid"')
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_best_of_each_column_is_marked_also_when_the_model_is_not_it(with_recalls) -> None:  # type: ignore[no-untyped-def]
     table = (
         render(with_recalls(own=0.2, random=0.14, tfidf=0.45))
@@ -64,6 +65,7 @@ def test_the_best_of_each_column_is_marked_also_when_the_model_is_not_it(with_re
     assert marked[0].count("★") == 9
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("own", "verdict"), [(0.5, "above"), (0.33, "unclear"), (0.1, "below")])
 def test_the_first_screen_is_honest(with_recalls, own: float, verdict: str) -> None:  # type: ignore[no-untyped-def]
     assert f'data-verdict="{verdict}"' in render(with_recalls(own=own, tfidf=0.3))
@@ -112,6 +114,7 @@ def test_the_only_script_is_the_one_that_the_policy_allows(page: str) -> None:
     assert "innerHTML" not in import_free
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_lone_surrogate_does_not_keep_the_page_from_being_written(content: ReportContent) -> None:
     made = render(replace(content, cards=(replace(content.cards[0], summary="broken \ud800 text"),)))
     assert "broken ? text" in made.encode("utf-8").decode()
@@ -174,6 +177,7 @@ def test_what_is_missing_is_said_in_plain_words(bare: ReportContent) -> None:
         assert sentence in made
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_user_without_summary_is_shown_without_an_empty_box(content: ReportContent) -> None:
     made = render(replace(content, cards=(replace(content.cards[0], summary="", steps=()),)))
     part = made.split('id="users"')[1].split("</section>")[0]
@@ -229,6 +233,7 @@ def with_fused(content: ReportContent) -> ReportContent:
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_fused_ranker_is_no_baseline(content: ReportContent) -> None:
     made = render(with_fused(content))
     assert Structure(made).open == []
@@ -240,6 +245,7 @@ def test_the_fused_ranker_is_no_baseline(content: ReportContent) -> None:
     assert "not clearly above each of them alone" in made
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_auc_has_a_column_without_a_cut_off(content: ReportContent) -> None:
     table = render(with_fused(content)).split('data-split="test"')[1].split("</table>")[0]
     heads = re.findall(r'<th scope="col" class="num">(.*?)</th>', table)
@@ -249,6 +255,7 @@ def test_auc_has_a_column_without_a_cut_off(content: ReportContent) -> None:
     assert "<small>0.852–0.893</small>" in table
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_probabilities_and_weights_are_told(content: ReportContent) -> None:
     part = render(with_fused(content)).split('id="probabilities"')[1].split("</section>")[0]
     assert "Most weight goes to ItemKNN (+1.250). Popularity counts against a candidate." in part
@@ -257,11 +264,13 @@ def test_probabilities_and_weights_are_told(content: ReportContent) -> None:
         assert text in part
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_probabilities_has_no_empty_section(content: ReportContent) -> None:
     assert 'id="probabilities"' not in render(content)
     assert '"#probabilities"' not in render(content)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_failed_users_are_counted_and_listed_with_their_reasons(content: ReportContent) -> None:
     failures = tuple(Failure(f"broken-{number}", f"refused {HOSTILE}") for number in range(3))
     made = render(replace(content, failures=failures))
@@ -273,6 +282,7 @@ def test_failed_users_are_counted_and_listed_with_their_reasons(content: ReportC
         assert f"<strong>{failure.user_id}</strong>: refused &lt;script&gt;" in made
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_many_failed_users_are_cut_and_it_is_said(content: ReportContent) -> None:
     failures = tuple(Failure(f"broken-{number:03}", "no") for number in range(250))
     made = render(replace(content, failures=failures))
@@ -282,6 +292,7 @@ def test_many_failed_users_are_cut_and_it_is_said(content: ReportContent) -> Non
     assert "The first 200 are listed" in made
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_bill_stands_planned_beside_actual(content: ReportContent) -> None:
     bill = (BillLine("prompt tokens", 120_000.0, 118_765.0), BillLine("cost", 1.5, None))
     part = render(replace(content, bill=bill)).split('class="pairs bill"')[1].split("</table>")[0]

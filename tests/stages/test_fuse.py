@@ -5,26 +5,24 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from small_run import small_config
+from small_run import FUSED, small_config
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.fusion.fusion import Fusion
 from trsr.pipeline import STAGES, run
 from trsr.stages import fuse
 
-COMPANIONS = ["sasrec_text", "itemknn", "tfidf", "popularity"]
+COMPANIONS = FUSED["fusion__companions"]
 HELD = pl.col("split") != "train"
 
 
 def config_of(folder: Path, **changes: object) -> Config:
-    settings = {"data__users": 150, "training__epochs": 1, "fusion__companions": COMPANIONS}
-    return small_config(folder, **settings | changes)
+    return small_config(folder, **FUSED | changes)
 
 
-@pytest.fixture(scope="module")
-def fused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, RunFolder]:
-    config = config_of(tmp_path_factory.mktemp("runs") / "fused")
-    return config, run(config, until="evaluate", say=lambda line: None)
+@pytest.fixture
+def fused(fused_run: tuple[Config, RunFolder]) -> tuple[Config, RunFolder]:
+    return fused_run
 
 
 @pytest.fixture
@@ -118,9 +116,13 @@ def test_without_companions_nothing_of_an_older_fusion_stays(copied: RunFolder) 
     assert not copied.fusion.exists()
 
 
-def test_too_few_validation_users_make_no_fused_ranker(tmp_path: Path) -> None:
+def test_too_few_validation_users_make_no_fused_ranker(
+    small: tuple[Config, RunFolder], tmp_path: Path
+) -> None:
     lines: list[str] = []
-    folder = run(config_of(tmp_path / "few", data__users=60), until="evaluate", say=lines.append)
+    shutil.copytree(small[1].path, tmp_path / "few")
+    config = small_config(tmp_path / "few", fusion__companions=COMPANIONS)
+    folder = run(config, until="evaluate", say=lines.append)
     assert any("validation users are too few" in line for line in lines)
     assert "TRSR fused" not in json.loads(folder.metrics.read_text())["systems"]
 

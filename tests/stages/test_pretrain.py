@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from small_run import small_config
+from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.config.data import DemoData, HistoryWindow
 from trsr.data.prepare import prepare
@@ -30,8 +32,8 @@ def test_nothing_of_validation_and_test_users_is_learnt_from() -> None:
     assert not any(tuple(history[: len(own)]) == own for history in learnt for own in withheld)
 
 
-def test_several_runs_share_one_pretraining(tmp_path: Path) -> None:
-    first = run(small_config(tmp_path / "one"), until="pretrain", say=lambda line: None)
+def test_several_runs_share_one_pretraining(small: tuple[Config, RunFolder], tmp_path: Path) -> None:
+    first = small[1]
     log = json.loads((first.pretrained / LOG).read_text())
     assert log["next_item"]
     assert log["questions"]
@@ -45,8 +47,10 @@ def test_several_runs_share_one_pretraining(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("setting", ["summary__paradigm", "prompt__recent_items"])
-def test_how_users_are_shown_does_not_make_it_stale(tmp_path: Path, setting: str) -> None:
-    run(small_config(tmp_path / "run"), until="pretrain", say=lambda line: None)
+def test_how_users_are_shown_does_not_make_it_stale(
+    small: tuple[Config, RunFolder], tmp_path: Path, setting: str
+) -> None:
+    shutil.copytree(small[1].path, tmp_path / "run")
     told: list[str] = []
     changed = {"summary__paradigm": "none", "prompt__recent_items": 2}[setting]
     run(small_config(tmp_path / "run", **{setting: changed}), until="pretrain", say=told.append)

@@ -40,16 +40,21 @@ class Published:
     parquet: Path
     page: Path
 
+    @classmethod
+    def of(cls, folder: Path) -> Published:
+        """Name the files of a comparison in `folder`."""
+        return cls(
+            figures=folder / "comparison.json",
+            seconds=folder / "seconds.json",
+            csv=folder / "comparison.csv",
+            parquet=folder / "comparison.parquet",
+            page=folder / "comparison.html",
+        )
+
 
 def publish(content: ComparisonContent, folder: Path) -> Published:
     """Write all files, each whole or not at all, the page last."""
-    written = Published(
-        figures=folder / "comparison.json",
-        seconds=folder / "seconds.json",
-        csv=folder / "comparison.csv",
-        parquet=folder / "comparison.parquet",
-        page=folder / "comparison.html",
-    )
+    written = Published.of(folder)
     write_json(figures(content), written.figures)
     seconds = {system.name: system.seconds for system in content.systems}
     write_json({"systems": seconds, "command": content.provenance.seconds}, written.seconds)
