@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_comparison import Finished, comparison_config
 
-from conftest import MadeOnce
+from small_run import MadeOnce
 from trsr.experiments.compare import compare
 from trsr.experiments.publish import Published
 
