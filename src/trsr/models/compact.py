@@ -160,7 +160,7 @@ def _normalizer(kept: set[str], wide: set[str]) -> normalizers.Normalizer:
 
 
 def _weighted(lines: Sequence[str], prompts: Sequence[str], answers: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the corpus in segments, with the answers above every other pair of letters, so that they are merged first."""
+    """Yield the corpus in segments, with the answers above all other pairs of letters: merged first."""
     letters: Counter[int] = Counter()
     for text in lines:
         letters.update(text.lower().encode())

@@ -23,7 +23,7 @@ _IN_DICTIONARIES: Final = (
     r"\u0e00-\u0e3e\u0e40-\u0eff\u1000-\u109f\ua9e0-\ua9fe\uaa60-\uaa7f\u1780-\u17d3\u17d7-\u17e9"
 )
 WITHOUT_SPACES: Final = f"{_IN_DICTIONARIES}{_KATAKANA}"
-"""Letters of scripts that put no spaces between words; to stand inside the brackets of a regular expression."""
+"""Letters of scripts that put no spaces between words, to stand inside the brackets of an expression."""
 _MARKS: Final = (
     r"\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
     rf"\u0900-\u0963\u0966-\u0df3\u0f71-\u0fbc{WITHOUT_SPACES}"
@@ -42,20 +42,25 @@ _PIECE: Final = re.compile(
     rf"[{_KATAKANA}][{_KATAKANA}{_KANA_SIGNS}]*|(?P<run>[{_IN_DICTIONARIES}]+)|[^{WITHOUT_SPACES}]+"
 )
 _GAP: Final = re.compile(rf"(?<=[{WITHOUT_SPACES}]) (?=[{WITHOUT_SPACES}])")
-_WORD: Final = re.compile(rf"[\w{_MARKS}]{{2,}}|[{_IDEOGRAPHS}]")
+_WORD: Final = re.compile(rf"[\w{_MARKS}]{{2,}}")
+_LONE_PAIR: Final = re.compile(rf"(?<!\S)([{_IDEOGRAPHS}])(?= ([{_IDEOGRAPHS}])(?!\S))")
 
 
 def words(text: str) -> list[str]:
-    """Return the words that texts are compared by: two letters or digits and more, or one ideograph.
+    """Return the words that texts are compared by: runs of two letters or digits and more.
+
+    Ideographs that the dictionaries leave alone one after the other are no words of theirs, and are
+    taken in pairs: the word that they are in is among them, or two parts of it.
 
     Examples
     --------
     >>> words("A 5 l mug, 18V")
     ['mug', '18V']
-    >>> words("ＵＳＢケーブル園芸用品"), words("不锈钢保温杯500ml")
-    (['USB', 'ケーブル', '園芸', '用品'], ['不锈钢', '保温', '杯', '500ml'])
+    >>> words("ＵＳＢケーブル園芸用品"), words("男女羽绒服")
+    (['USB', 'ケーブル', '園芸', '用品'], ['男女', '羽绒', '绒服'])
     """
-    return _WORD.findall(spaced(text))
+    text = spaced(text)
+    return [*_WORD.findall(text), *map("".join, _LONE_PAIR.findall(text))]
 
 
 def spaced(text: str) -> str:

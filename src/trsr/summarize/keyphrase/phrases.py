@@ -14,7 +14,7 @@ from typing import Final
 from trsr.prompts.words import joined, spaced
 from trsr.records import Item
 from trsr.summarize.keyphrase.fields import FieldKind
-from trsr.summarize.keyphrase.stopwords import CONNECTORS, OPENERS, STOP_WORDS
+from trsr.summarize.keyphrase.stopwords import CONNECTORS, OPENERS, STOP_WORDS, SUFFIXES
 from trsr.summarize.keyphrase.words import Run, clean, fold, is_measure, runs
 
 Feature = tuple[str, str]
@@ -127,12 +127,15 @@ def _phrases(run: Run, weight: float) -> Iterator[Mention]:
     keys = [fold(word) for word in words]
     edge = [_may_stand_at_edge(word) for word in words]
     opener = [word.casefold() in OPENERS for word in words]
+    suffix = [word in SUFFIXES for word in words]
     inside = [edge[place] or word.casefold() in CONNECTORS for place, word in enumerate(words)]
     for length in range(1, min(LONGEST_PHRASE, len(words)) + 1):
         for start in range(len(words) - length + 1):
             end = start + length
             # An opener alone is counted too: how usual it is tells whether it belongs to what follows.
-            opens = edge[start] or (opener[start] and (length == 1 or edge[start + 1]))
+            opens = (edge[start] and not suffix[start]) or (
+                opener[start] and (length == 1 or edge[start + 1])
+            )
             closes = length == 1 or (edge[end - 1] and all(inside[start + 1 : end]))
             if not (opens and closes) or len(set(keys[start:end])) < length:
                 continue
