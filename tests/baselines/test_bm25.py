@@ -2,7 +2,7 @@ import math
 
 import polars as pl
 import pytest
-from baselines_shop import DRILL, EMPTY, ITEMS, SAW, TEA, learnt_from, row
+from baselines_shop import DRILL, EMPTY, ITEMS, SAW, TEA, WITHOUT_SPACES, learnt_from, row, titled
 
 from trsr.baselines.bm25 import Bm25
 
@@ -38,3 +38,12 @@ def test_new_items_are_scored_with_the_weights_of_the_catalogue() -> None:
     longer = opened().with_items(pl.DataFrame({"title": ["cordless saw"], "brand": [""]}))
     [[saw, same]] = longer.score(["u"], [row(DRILL)], row(SAW, 4)[None]).tolist()
     assert same == saw == opened().score(["u"], [row(DRILL)])[0, SAW]
+
+
+@pytest.mark.parametrize("titles", WITHOUT_SPACES)
+def test_words_without_spaces_are_found(titles: list[str]) -> None:
+    unspaced = [title.replace(" ", "") for title in titles]
+    for taken, alike in ((0, {0, 1}), (2, {2, 3, 4})):
+        [found] = opened(titled(unspaced)).score(["u"], [row(taken)]).tolist()
+        assert {place for place, score_ in enumerate(found) if score_ > 0} == alike
+        assert found == pytest.approx(opened(titled(titles)).score(["u"], [row(taken)])[0].tolist())

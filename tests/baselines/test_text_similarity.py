@@ -2,7 +2,7 @@ import math
 
 import polars as pl
 import pytest
-from baselines_shop import DRILL, EMPTY, ITEMS, SAW, TEA, learnt_from, row
+from baselines_shop import DRILL, EMPTY, ITEMS, SAW, TEA, WITHOUT_SPACES, learnt_from, row, titled
 
 from trsr.baselines.text_similarity import TextSimilarity
 
@@ -45,3 +45,12 @@ def test_new_items_are_compared_with_the_weights_of_the_catalogue() -> None:
     assert same == saw == system.score(["u"], histories)[0, SAW]
     assert unknown == 0
     assert longer.score(["u"], [row(4)], row(SAW)[None])[0, 0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("titles", WITHOUT_SPACES)
+def test_words_without_spaces_are_found(titles: list[str]) -> None:
+    unspaced = [title.replace(" ", "") for title in titles]
+    for taken, alike in ((0, {0, 1}), (2, {2, 3, 4})):
+        found = score(taken, items=titled(unspaced))
+        assert {place for place, score_ in enumerate(found) if score_ > 0} == alike
+        assert found == pytest.approx(score(taken, items=titled(titles)))

@@ -6,6 +6,7 @@ import torch
 from trsr.config.ranking import CompactModel
 from trsr.errors import ModelError
 from trsr.models.compact import END, PAD, build_model, train_tokenizer
+from trsr.prompts.words import segments
 
 LINES = ["Lighting; Oskelby Teak Wall Sconce", "Drinkware; Dailor Mug, 500 ml", "日本の茶碗 ☕"]
 SMALL = CompactModel(vocabulary=400, hidden=32, layers=2, heads=4)
@@ -77,3 +78,37 @@ def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
     tokenizer = train_tokenizer(LINES, ["Answer:"], ("yes", "no"), 400)
     with pytest.raises(ModelError, match=r"model\.hidden: must be a multiple of .* \(8\), got 36"):
         build_model(CompactModel(hidden=36, heads=4), tokenizer, 0)
+
+
+SENTENCE = "軽量スピーカー音響用品静かに動作し省スペースに収納できます"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "pieces"),
+    [
+        (SENTENCE, ["軽量", "スピーカー", "音響", "用品", "静か", "スペース", "収納"]),
+        ("เครื่องชงกาแฟสำหรับบ้าน", ["เครื่อง", "กาแฟ", "สำหรับ", "บ้าน"]),
+        ("无线蓝牙耳机玻璃茶壶", ["无线", "蓝牙", "耳机", "玻璃", "茶壶"]),
+    ],
+)
+def test_tokens_are_words_where_no_spaces_stand(sentence: str, pieces: list[str]) -> None:
+    tokenizer = train_tokenizer([f"title: {sentence}"] * 50, ["Answer:"], ("yes", "no"), 600)
+    ids = tokenizer(sentence).input_ids
+    read = [tokenizer.decode([token]) for token in ids]
+    assert set(pieces) <= set(read)
+    assert max(map(len, read)) == max(map(len, pieces)), "no token goes beyond a word"
+    assert tokenizer(f"title: {sentence}").input_ids[-len(ids) :] == ids, (
+        "spaces before words count for nothing"
+    )
+    assert tokenizer(" ".join(segments(sentence))).input_ids == ids
+
+
+def test_wide_letters_are_the_usual_ones() -> None:
+    tokenizer = train_tokenizer(["ＵＳＢﾊﾞｯｸﾞ"] * 9, ["Answer:"], ("yes", "no"), 400)
+    assert tokenizer("ＵＳＢﾊﾞｯｸﾞ").input_ids == tokenizer("USBバッグ").input_ids
+
+
+def test_answers_without_spaces_are_single_tokens() -> None:
+    tokenizer = train_tokenizer([SENTENCE] * 5, ["答え:"], ("はい", "いいえ"), 400)
+    for answer in ("はい", "いいえ"):
+        assert len(tokenizer(f"答え: {answer}").input_ids) == len(tokenizer("答え:").input_ids) + 1

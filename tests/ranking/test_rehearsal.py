@@ -107,3 +107,10 @@ def test_words_are_left_out_by_the_questions_number_and_never_all() -> None:
     assert min(words) >= 1
     assert thinned[7] == _thin(item, 0.5, np.random.default_rng(7))
     assert _thin(item, 0.0, np.random.default_rng(0)) is item
+
+
+def test_words_are_left_out_where_no_spaces_stand() -> None:
+    item = Item("1", {"title": "軽量植木鉢園芸用品音響機器"})
+    thinned = [_thin(item, 0.5, np.random.default_rng(number)).fields["title"] for number in range(50)]
+    assert 3 < np.mean([len(title) for title in thinned]) < 11
+    assert " " not in "".join(thinned)

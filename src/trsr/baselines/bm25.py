@@ -16,6 +16,7 @@ from trsr.baselines.baseline import Places
 from trsr.baselines.item_text import item_texts
 from trsr.baselines.profiles import history_rows, products
 from trsr.baselines.training_data import TrainingData
+from trsr.prompts.words import words
 
 _K1: Final = 1.2
 _B: Final = 0.75
@@ -30,7 +31,9 @@ class Bm25:
     """
 
     def __init__(self) -> None:
-        self._vectorizer = CountVectorizer(stop_words="english", dtype=np.float64)
+        self._vectorizer = CountVectorizer(
+            tokenizer=words, token_pattern=None, stop_words="english", dtype=np.float64
+        )
         self._fields: tuple[str, ...] = ()
         self._idf = np.empty(0)
         self._mean_length = 1.0
@@ -54,8 +57,8 @@ class Bm25:
         """Make a system that knows more items; see `ReadsText`."""
         longer = copy(self)
         new = self._vectorizer.transform(item_texts(items, self._fields))
-        words, weights = self._weigh(sparse.csr_array(new))
-        longer._words = sparse.csr_array(sparse.vstack([self._words, words]))
+        having, weights = self._weigh(sparse.csr_array(new))
+        longer._words = sparse.csr_array(sparse.vstack([self._words, having]))
         longer._weights = sparse.csr_array(sparse.vstack([self._weights, weights]))
         return longer
 
@@ -74,5 +77,5 @@ class Bm25:
         damping = _K1 * (1 - _B + _B * lengths / self._mean_length)
         strength = self._idf[counts.indices] * counts.data * (_K1 + 1) / (counts.data + damping)
         form = {"shape": counts.shape}
-        words = sparse.csr_array((np.ones_like(counts.data), counts.indices, counts.indptr), **form)
-        return words, sparse.csr_array((strength, counts.indices, counts.indptr), **form)
+        having = sparse.csr_array((np.ones_like(counts.data), counts.indices, counts.indptr), **form)
+        return having, sparse.csr_array((strength, counts.indices, counts.indptr), **form)

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from trsr.config.ranking import CompactModel
 from trsr.errors import ModelError
+from trsr.prompts.words import WIDE, WITHOUT_SPACES, segments, usual_width
 
 END: Final = "<|end|>"
 """Ends a document; also begins every prompt."""
@@ -28,6 +29,11 @@ _SPACE: Final = 0x20
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _SIGNS: Final = r"[^\w\s?:>-]+| +"
 """Signs that neither the prompt's lines nor compound words are made of, and runs of spaces."""
+_RUNS: Final = (
+    rf"[{WITHOUT_SPACES}]+| ?(?:(?![{WITHOUT_SPACES}])[\p{{L}}\p{{M}}])+"
+    r"| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
+)
+"""What no token goes beyond: GPT-2's runs, with accents and vowel signs, and scripts without spaces apart."""
 
 
 def train_tokenizer(
@@ -37,7 +43,9 @@ def train_tokenizer(
 
     The tokenizer reads small letters only, and passes over English stop words (but those
     of the prompt and the answers) and most signs: a small model learns from items, and
-    an item that costs half the tokens is learnt twice as often in the same time.
+    an item that costs half the tokens is learnt twice as often in the same time. Where no
+    spaces stand between words, it learns from one word after the other, so that tokens are
+    words and their parts, never half a sentence; spaces before such words count for nothing.
 
     Parameters
     ----------
@@ -57,8 +65,14 @@ def train_tokenizer(
     """
     lines = list(texts)
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = _normalizer({*_words(prompt_texts), *_words(answers)})
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    wide = {letter for line in lines for letter in WIDE.findall(line)}
+    tokenizer.normalizer = _normalizer({*_words(prompt_texts), *_words(answers)}, wide)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_RUNS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
@@ -129,21 +143,24 @@ def _words(texts: Iterable[str]) -> set[str]:
     return {word for text in texts for word in _WORD.findall(text.lower())}
 
 
-def _normalizer(kept: set[str]) -> normalizers.Normalizer:
-    """Make small letters, and leave out stop words that are not to be kept."""
+def _normalizer(kept: set[str], wide: set[str]) -> normalizers.Normalizer:
+    """Make small letters of usual width, and leave out stop words that are not to be kept."""
     stops = "|".join(sorted(word for word in ENGLISH_STOP_WORDS if word not in kept))
-    steps = [
+    steps: list[normalizers.Normalizer] = [
+        # Letters with their voicing marks come before the bare letters.
+        *(normalizers.Replace(letter, usual_width(letter)) for letter in sorted(wide, key=len, reverse=True)),
         # A small model learns a word once: a title writes it large, a summary small.
         normalizers.Lowercase(),
         normalizers.Replace(Regex(rf"(?<![^\W_])(?:{stops})(?![^\W_])"), ""),
         normalizers.Replace(Regex(_SIGNS), " "),
         normalizers.Replace(Regex(" +"), " "),
+        normalizers.Replace(Regex(rf" (?=[{WITHOUT_SPACES}])"), ""),
     ]
     return normalizers.Sequence(steps)
 
 
-def _weighted(lines: Sequence[str], prompts: Sequence[str], answers: Sequence[str]) -> Iterator[str]:
-    """Yield the corpus with the answers above every other pair of letters, so that they are merged first."""
+def _weighted(lines: Sequence[str], prompts: Sequence[str], answers: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the corpus in segments, with the answers above all other pairs of letters: merged first."""
     letters: Counter[int] = Counter()
     for text in lines:
         letters.update(text.lower().encode())
@@ -154,8 +171,9 @@ def _weighted(lines: Sequence[str], prompts: Sequence[str], answers: Sequence[st
     # No pair is counted more often than its second letter, and that one is never a space.
     most = max(letters.values(), default=0) + 1
     for answer in answers:
-        yield f" {answer}" * most
+        yield [f" {answer}"] * most
+    prompted = [segments(text) for text in prompts]
     for line in lines:
         # As often as a line, since every line stands in a prompt; so the prompt's words become single tokens.
-        yield from prompts
-        yield line
+        yield from prompted
+        yield segments(line)

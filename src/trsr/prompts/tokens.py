@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
-_PIECE: Final = re.compile(r"\w{1,6}|[^\w\s]")
+from trsr.prompts.words import WITHOUT_SPACES
+
+_PIECE: Final = re.compile(rf"[{WITHOUT_SPACES}]|(?:(?![{WITHOUT_SPACES}])\w){{1,6}}|[^\w\s]")
 
 
 class Tokens(Protocol):
@@ -25,6 +27,7 @@ class ApproximateTokens:
 
     A word counts one token per six letters begun, a sign counts one: slightly more
     than byte-pair tokenizers make of English, so that budgets err on the safe side.
+    So does every letter of a script that puts no spaces between words.
 
     Examples
     --------

@@ -22,6 +22,7 @@ from transformers import TrainingArguments
 from trsr.models.loading import without_bars
 from trsr.models.planned_trainer import PlannedTrainer, last_checkpoint, plan_arguments
 from trsr.models.pretraining import WINDOW
+from trsr.prompts.words import joined, spaced
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.shared_prefix.listwise import listwise_loss
 from trsr.ranking.shared_prefix.packing import UserPrompts
@@ -196,10 +197,10 @@ def _thin(item: Item, dropped: float, generator: np.random.Generator) -> Item:
         return item
     fields = {}
     for name, text in item.fields.items():
-        words = text.split()
+        words = spaced(text).split()
         chances = generator.random(len(words))
         kept = [word for word, chance in zip(words, chances, strict=True) if chance >= dropped]
-        fields[name] = " ".join(kept or words)
+        fields[name] = joined(kept or words)
     return Item(item.id, fields)
 
 

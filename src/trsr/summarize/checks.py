@@ -30,8 +30,9 @@ from typing import Final
 from trsr.config.summary import Check
 from trsr.models.generation import Completion
 from trsr.prompts.tokens import ApproximateTokens
+from trsr.prompts.words import LETTER, spaced
 
-_WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_WORD: Final = re.compile(rf"{LETTER}+(?:['’]{LETTER}+)*")
 _REFUSAL: Final = re.compile(
     r"\W*(?:(?:sorry|unfortunately|apologies|i apologi[sz]e)\b"
     r"|as an? (?:ai|artificial|(?:large )?language model)\b"
@@ -41,9 +42,6 @@ _REFUSAL: Final = re.compile(
     re.IGNORECASE,
 )
 _MARKUP: Final = re.compile(r"```|\A\s*(?:[{\[]|<[a-z/!?])", re.IGNORECASE)
-_WITHOUT_SPACES: Final = frozenset(
-    {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR"}
-)
 _FUNCTION_WORDS: Final[Mapping[str, frozenset[str]]] = {
     language: frozenset(words.split())
     for language, words in {
@@ -145,10 +143,7 @@ def _is_refusal(text: str, completion: Completion, asked: Asked) -> bool:
 
 
 def _is_no_summary(text: str, completion: Completion, asked: Asked) -> bool:
-    if _MARKUP.search(text) or text.endswith(("?", "？")):
-        return True
-    letters = sum(_script(letter) in _WITHOUT_SPACES for letter in text if letter.isalpha())
-    return max(len(_WORD.findall(text)), letters // 2) < 2
+    return bool(_MARKUP.search(text)) or text.endswith(("?", "？")) or len(_words(text)) < 2
 
 
 def _is_repetition(text: str, completion: Completion, asked: Asked) -> bool:
@@ -198,7 +193,7 @@ def _script(letter: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(text)]
+    return [word.lower() for word in _WORD.findall(spaced(text))]
 
 
 def _runs(words: list[str], length: int) -> list[tuple[str, ...]]:

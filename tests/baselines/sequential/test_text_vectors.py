@@ -37,3 +37,10 @@ def test_a_catalogue_with_few_words_fills_the_rest_with_zeros() -> None:
 def test_texts_without_shared_words_give_no_error(titles: list[str]) -> None:
     frame = pl.DataFrame({"item_id": ["a", "b"], "title": titles})
     assert np.isfinite(text_vectors(frame, (), 4, seed=0)).all()
+
+
+def test_words_without_spaces_are_found() -> None:
+    titles = ["軽量スピーカー音響", "大型スピーカー音響", "植木鉢園芸", "剪定園芸"]
+    frame = pl.DataFrame({"item_id": [*"abcd"], "title": titles})
+    vectors = text_vectors(frame, (), 2, seed=0)
+    assert (vectors @ vectors.T).round(3).tolist() == [[1, 1, 0, 0]] * 2 + [[0, 0, 1, 1]] * 2

@@ -39,3 +39,9 @@ def test_no_items_have_no_fields():
 def test_a_path_of_categories_has_several_values():
     assert FieldKind.SUBJECT.parts("Home > Kitchen | Pans; Lids") == ["Home", "Kitchen", "Pans", "Lids"]
     assert FieldKind.MAKER.parts("Rock | Pop") == ["Rock | Pop"]
+
+
+def test_lengths_are_in_words_where_no_spaces_stand():
+    text = "軽くて丈夫な素材で作られた園芸用品で初心者にも扱いやすく贈り物にもよい"
+    items = [Item(str(place), {"title": f"植木鉢{place}号", "text": f"{text}{place}"}) for place in range(4)]
+    assert recognise(items) == {"title": FieldKind.HEADING, "text": FieldKind.BODY}

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -189,3 +190,32 @@ def test_the_same_input_gives_the_same_bytes_in_every_process():
     }
     assert len(answers) == 1
     assert "Mostly buys" in answers.pop()
+
+
+LANGUAGES = {
+    "Japanese": (
+        ("軽量", "静音", "木製"),
+        ("スピーカー", "植木鉢", "まな板"),
+        "は商品として使いやすく簡単です",
+    ),
+    "Chinese": (("无线", "便携", "不锈钢"), ("耳机", "茶壶", "雨伞"), "的产品适合在家里使用"),
+    "Thai": (("ไม้", "เหล็ก", "พลาสติก"), ("รองเท้า", "กาแฟ", "กระเป๋า"), "ที่ใช้งานง่ายสำหรับบ้าน"),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_catalogues_without_spaces_have_key_phrases(language):
+    looks, things, rest = LANGUAGES[language]
+    kinds = [(look, thing) for look in looks for thing in things] * 7
+    rows = [{"title": f"{look}{thing}", "text": f"{thing}{rest}"} for look, thing in kinds]
+    ids = [str(place) for place in range(len(rows))]
+    catalogue = pl.DataFrame({"item_id": ids} | {name: [row[name] for row in rows] for name in rows[0]})
+    subject = KeyphraseWriter(catalogue, "shopping")
+    for look, thing in set(kinds):
+        items = [Item(place, row) for place, row in zip(ids, rows, strict=True) if look in row["title"]][:4]
+        items += [Item(place, row) for place, row in zip(ids, rows, strict=True) if thing in row["title"]][:4]
+        [summary] = subject.describe([Describe(Block(tuple(items), 0))])
+        assert look in summary.text
+        assert thing in summary.text
+        said = re.findall(r"[^\x00-\x7f]+", summary.text)
+        assert all(phrase in {look, thing, look + thing} for phrase in said), summary.text

@@ -69,3 +69,17 @@ def test_things_stand_where_their_name_ends():
 
 def test_words_inside_hyphens_count_as_parts():
     assert parts(("", "heavy-duty foot_ball")) == {"heavy", "duty", "foot", "ball"}
+
+
+def test_phrases_of_scripts_without_spaces_are_written_without():
+    found = of(title="園芸用の手袋、USBケーブル")
+    assert {mention.surface for mention in found.values()} == {
+        "園芸",
+        "園芸用",
+        "手袋",
+        "園芸用の手袋",
+        "USB",
+        "ケーブル",
+        "USB ケーブル",
+    }
+    assert "花王 石鹸" not in keys(brand="花王石鹸", title="花王石鹸")

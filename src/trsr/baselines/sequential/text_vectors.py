@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from trsr.baselines.item_text import item_texts
+from trsr.prompts.words import words
 
 
 def text_vectors(items: pl.DataFrame, fields: Sequence[str], width: int, seed: int) -> NDArray[np.float32]:
@@ -43,15 +44,21 @@ def text_vectors(items: pl.DataFrame, fields: Sequence[str], width: int, seed: i
     vectors = np.zeros((items.height, width), dtype=np.float32)
     # A word of one item alone ties it to nothing.
     vectorizer = TfidfVectorizer(
-        sublinear_tf=True, stop_words="english", min_df=2, ngram_range=(1, 2), dtype=np.float32
+        tokenizer=words,
+        token_pattern=None,
+        sublinear_tf=True,
+        stop_words="english",
+        min_df=2,
+        ngram_range=(1, 2),
+        dtype=np.float32,
     )
     try:
-        words = vectorizer.fit_transform(item_texts(items, fields))
+        weights = vectorizer.fit_transform(item_texts(items, fields))
     except ValueError:  # no word is left
         return vectors
-    kept = min(width, min(words.shape) - 1)
+    kept = min(width, min(weights.shape) - 1)
     if kept < 1:
         return vectors
-    reduced = TruncatedSVD(kept, random_state=seed).fit_transform(words)
+    reduced = TruncatedSVD(kept, random_state=seed).fit_transform(weights)
     vectors[:, :kept] = normalize(reduced)
     return vectors

@@ -9,6 +9,7 @@ from enum import Enum
 from statistics import fmean
 from typing import Final
 
+from trsr.prompts.words import spaced
 from trsr.records import Item
 
 _SUBJECT_NAME: Final = re.compile(r"categor|genre|topic|section|department|^type$|^tags?$", re.IGNORECASE)
@@ -19,7 +20,7 @@ _MAKER_NAME: Final = re.compile(
 _IGNORED_NAME: Final = re.compile(r"^(id|asin|isbn|sku|price|url|image|images|date|time)$", re.IGNORECASE)
 _HEADING_NAME: Final = re.compile(r"title|headline|^name$|^text$|product_name", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"[^\w]*\d[\d.,]*[^\w]*")
-_PARTS: Final = re.compile(r"\s*[>|;]\s*|\s+/\s+")
+_PARTS: Final = re.compile(r"\s*[>|;＞｜；]\s*|\s+/\s+")
 _VALUE_WORDS: Final = 4.0
 _NAMED_VALUE_WORDS: Final = 8.0
 _HEADING_WORDS: Final = 12.0
@@ -81,7 +82,7 @@ def recognise(items: Sequence[Item]) -> dict[str, FieldKind]:
         for name, text in item.fields.items():
             if place < _SAMPLE or name not in values:
                 values[name].append(text)
-    lengths = {name: fmean(len(text.split()) for text in texts) for name, texts in values.items()}
+    lengths = {name: fmean(len(spaced(text).split()) for text in texts) for name, texts in values.items()}
     kinds = {name: _kind(name, texts, lengths[name]) for name, texts in values.items()}
     prose = [name for name, kind in kinds.items() if kind.is_prose]
     if prose:

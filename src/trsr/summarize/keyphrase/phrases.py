@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from trsr.prompts.words import joined, spaced
 from trsr.records import Item
 from trsr.summarize.keyphrase.fields import FieldKind
-from trsr.summarize.keyphrase.stopwords import CONNECTORS, OPENERS, STOP_WORDS
+from trsr.summarize.keyphrase.stopwords import CONNECTORS, OPENERS, STOP_WORDS, SUFFIXES
 from trsr.summarize.keyphrase.words import Run, clean, fold, is_measure, runs
 
 Feature = tuple[str, str]
@@ -93,12 +94,12 @@ def mentions(item: Item, kinds: Mapping[str, FieldKind]) -> list[Mention]:
 
 def parts(feature: Feature) -> frozenset[str]:
     """Return the words of a feature, those inside hyphens and underscores too."""
-    return frozenset(feature[1].replace("-", " ").replace("_", " ").split())
+    return frozenset(spaced(feature[1]).replace("-", " ").replace("_", " ").split())
 
 
 def _names_maker(key: str, maker: str) -> bool:
     """Say whether a phrase repeats the maker's name, which the maker's field says already."""
-    folded = " ".join(fold(word) for word in maker.split())
+    folded = " ".join(fold(word) for word in spaced(maker).split())
     return f" {folded} " in f" {key} " or f" {key} " in f" {folded} "
 
 
@@ -126,16 +127,19 @@ def _phrases(run: Run, weight: float) -> Iterator[Mention]:
     keys = [fold(word) for word in words]
     edge = [_may_stand_at_edge(word) for word in words]
     opener = [word.casefold() in OPENERS for word in words]
+    suffix = [word in SUFFIXES for word in words]
     inside = [edge[place] or word.casefold() in CONNECTORS for place, word in enumerate(words)]
     for length in range(1, min(LONGEST_PHRASE, len(words)) + 1):
         for start in range(len(words) - length + 1):
             end = start + length
             # An opener alone is counted too: how usual it is tells whether it belongs to what follows.
-            opens = edge[start] or (opener[start] and (length == 1 or edge[start + 1]))
+            opens = (edge[start] and not suffix[start]) or (
+                opener[start] and (length == 1 or edge[start + 1])
+            )
             closes = length == 1 or (edge[end - 1] and all(inside[start + 1 : end]))
             if not (opens and closes) or len(set(keys[start:end])) < length:
                 continue
-            surface = " ".join(words[start:end])
+            surface = joined(words[start:end])
             is_label = run.is_label and length == len(words)
             is_thing = end == len(words) or not inside[end]
             yield Mention((PHRASE, " ".join(keys[start:end])), weight, surface, is_label, is_thing)

@@ -69,14 +69,41 @@ choice color colors colour colours arrested canceled cancelled destroyed charged
 hits fires amid missing wins beats faces hidden reach plans lead leads estimated
 """
 
-STOP_WORDS: Final = frozenset(f"{_GRAMMAR} {_VAGUE}".split())
-"""Grammar, and the vague words of shops, headlines and video titles (English)."""
+# As dictionaries cut them: endings of verbs stand alone.
+_JAPANESE: Final = """
+から まで より など だけ ほど くらい ぐらい ばかり しか こそ でも ても では には とは への ので のに
+のみ ずつ つつ ながら として という について により による によって において または および かつ また
+さらに しかし ただし たい たり だり たら なら なる なり なっ なく ない ある あり あっ いる いて おり
+する して した さ せ され させ でき できる できます です ます でした ました ません せん だっ だろう
+でしょう くれる ください いただく いただけ この その あの どの これ それ あれ どれ ここ そこ こと もの
+ため とき よう ような ように そう すべて とても もっと 等 通り 使い方 商品 製品 対応 可能 使用 利用 場合
+必要 簡単 便利 最適 人気 送料 無料 新品 品質 サイズ セット タイプ 用品 付き 様々 様 方
+"""
 
-CONNECTORS: Final = frozenset({"of", "the", "de", "la"})
+_CHINESE: Final = """
+的 了 和 与 與 及 或 等 是 在 有 为 為 于 於 以 对 對 从 從 到 把 被 让 讓 给 給 就 都 也 又 还 還 很 更
+最 不 没有 沒有 可以 这 這 那 这个 那个 這個 那個 我 你 他 她 它 我们 你们 他们 我們 你們 他們 之 其 而
+但 如 因 由 个 個 们 們 着 著 过 過 将 將 能 会 會 要 什么 什麼 怎么 怎麼 一个 一個 一种 使用 适用 適用
+适合 適合 产品 產品 商品 新款 正品 包邮
+"""
+
+_THAI: Final = """
+และ ที่ ของ ใน เป็น ได้ มี สำหรับ กับ ให้ จาก แบบ ไม่ จะ ว่า หรือ โดย เพื่อ นี้ นั้น อยู่ ไป มา แล้ว ก็
+แต่ ถ้า เมื่อ ตาม ทุก การ ความ ซึ่ง คือ ยัง กว่า ที่สุด ๆ ชิ้น รุ่น สินค้า ใหม่ ใช้ งาน ขนาด พร้อม ส่ง
+"""
+
+_KANA: Final = frozenset(map(chr, range(0x3041, 0x3100)))
+"""Single letters: particles, and endings of words."""
+
+STOP_WORDS: Final = frozenset(f"{_GRAMMAR} {_VAGUE} {_JAPANESE} {_CHINESE} {_THAI}".split()) | _KANA
+"""Grammar, and the vague words of shops, headlines and video titles."""
+
+CONNECTORS: Final = frozenset({"of", "the", "de", "la", "の", "的"})
 """Stop words that may stand inside a phrase."""
 
 _OPENERS: Final = """
 big double first full half hard heavy high last long low new old open real short single small super top
+全 別 前 单 双 大 小 新 約 超 軽 防 高
 """
 
 _COLOURS: Final = """
@@ -85,6 +112,9 @@ amber beige black blue bronze brown clear gold gray green grey orange pink purpl
 
 OPENERS: Final = frozenset(_OPENERS.split())
 """Stop words that may open a phrase, such as "high school" and "New York", and mean nothing alone."""
+
+SUFFIXES: Final = frozenset("中付件个個入制力号號型寸年式形性感枚款歳段版用番系級组色製量風")
+"""Ideographs that close a phrase, such as "made in", and never open one."""
 
 COLOURS: Final = frozenset(_COLOURS.split())
 """Words that stand where a thing's name stands, at the end of a title, and name none."""

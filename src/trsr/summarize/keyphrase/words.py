@@ -14,13 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-# Letters and digits of any script; then the vowel signs and accents of Latin,
-# Arabic, Devanagari and Thai, which would otherwise cut their words in half.
-_LETTER: Final = (
-    r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0903\u093a-\u094d\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])"
-)
+from trsr.prompts.words import LETTER, spaced, usual_width
+
 _SCAN: Final = re.compile(
-    rf"(?P<word>(?:[A-Z]\.){{2,}}|{_LETTER}(?:{_LETTER}|(?:[-'’&]|[./](?=\d)|_)(?={_LETTER}))*)"
+    rf"(?P<word>(?:[A-Z]\.){{2,}}|{LETTER}(?:{LETTER}|(?:[-'’&]|[./](?=\d)|_)(?={LETTER}))*)"
     r"|(?P<label>#)|(?P<stop>\S)"
 )
 _MARKUP: Final = re.compile(r"<[^<>]{0,200}>")
@@ -55,10 +52,12 @@ def runs(text: str) -> Iterator[Run]:
     [('Walnut', 'desk'), ('18V',), ('lamp',)]
     >>> [(run.words, run.is_label) for run in runs("so good # movie commentary")]
     [(('so', 'good'), False), (('movie', 'commentary'), True)]
+    >>> [run.words for run in runs("園芸用品、軽量スピーカー")]
+    [('園芸', '用品'), ('軽量', 'スピーカー')]
     """
     words: list[str] = []
     label = False
-    for match in _SCAN.finditer(_plain(text, gap=" . ")):
+    for match in _SCAN.finditer(spaced(_plain(text, gap=" . "))):
         if match.lastgroup == "word":
             words.append(match.group())
             continue
@@ -111,7 +110,7 @@ def fold(word: str) -> str:
 
 def _plain(text: str, gap: str) -> str:
     """Undo HTML, put a gap for markup, and turn what can't be seen into spaces."""
-    unescaped = html.unescape(text[:_MAX_CHARACTERS])
+    unescaped = usual_width(html.unescape(text[:_MAX_CHARACTERS]))
     bare = _MARKUP.sub(gap, unicodedata.normalize("NFC", unescaped))
     if bare.isprintable():
         return bare
