@@ -13,7 +13,7 @@ from trsr.errors import StoreError, WriterError
 from trsr.models.generation import Chat, Completion, Failure, TextGenerator
 from trsr.prompts.tokens import Tokens
 from trsr.records import Usage
-from trsr.summarize.budget import Budget
+from trsr.summarize.budget import Budget, charge
 from trsr.summarize.inquiry import Inquiry
 from trsr.summarize.store import Store
 
@@ -141,11 +141,11 @@ class Exchange:
         inquiry = self._sent[place]
         if isinstance(outcome, Failure):
             del self._sent[place]
-            self._budget.spend(inquiry.reserved, Usage(1))
+            # Tries that may be charged were counted as they failed; what is refused is a call without cost.
+            self._budget.spend(inquiry.reserved, Usage(0 if outcome.may_be_charged else 1))
             self._store.release([inquiry.question.key])
             return inquiry, outcome, False
-        paid = Usage(1, 0, outcome.prompt_tokens, outcome.completion_tokens)
-        self._budget.spend(inquiry.reserved, paid)
+        self._budget.spend(inquiry.reserved, charge(outcome, inquiry.reserved))
         standing = self._store.put(inquiry.question, outcome, inquiry.users)
         del self._sent[place]
         return inquiry, standing, True

@@ -97,7 +97,7 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
         model = identify(writer)
         tokens: ChatTokens = TokenizerChatTokens(writer.model, writer.revision)
     else:
-        model = served_identity(writer.model, writer.revision)
+        model = served_identity(writer)
         tokens = TokenizerChatTokens(writer.tokenizer) if writer.tokenizer else ApproximateChatTokens()
     templates = Templates(config.prompt.domain, config.prompt.templates)
     wording = Wording(model, templates, settings.sampling, ApproximateTokens(), config.items.max_tokens)
