@@ -42,7 +42,7 @@ def test_good_summaries_pass(text: str) -> None:
     ("text", "expected"),
     [
         ("", "empty"),
-        ("<think>The shopper", "empty"),
+        ("<think>The shopper", "thoughts"),
         ("yes", "no_summary"),
         ('{"summary": "likes tea and tools"}', "no_summary"),
         ("```\nLikes tea and tools\n```", "no_summary"),

@@ -324,9 +324,9 @@ class Replies:
         return text.replace(self._key, "***") if self._key != NO_KEY else text
 
     def _conceal(self, said: str) -> str:
-        """Make what a server said fit to be shown: on one short line, without anything that looks like a key."""
+        """Make what a server said fit to be shown: one short line, without anything that looks like a key."""
         line = neutralise(_KEYS.sub("***", self._without_key(said)))
-        return line if len(line) <= _SHOWN else f"{line[:_SHOWN]} ..."
+        return line.rstrip(". ") if len(line) <= _SHOWN else f"{line[:_SHOWN]} ..."
 
 
 def _is_out_of_quota(refusal: _Refusal) -> bool:
