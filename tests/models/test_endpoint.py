@@ -411,15 +411,26 @@ UNREADABLE: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_a_paid_reply_that_can_not_be_read_counts_at_its_most_at_every_try(server: Server, kind: str) -> None:
-    server.script = lambda number, body: (200, {}, UNREADABLE[kind])
+    server.script = lambda number, body: (200, {}, UNREADABLE[kind]) if number > 1 else ok()
     budget = Budget()
-    _, failure = drain(connect(server, budget, max_retries=1, concurrency=1))
+    generator = connect(server, budget, max_retries=1, concurrency=1)
+    drain(generator)
+    _, failure = drain(generator)
     assert isinstance(failure, Failure)
     assert failure.may_be_charged
     words = {"page": "Sign in", "stream": "stream", "empty": "is empty"}
     assert (words.get(kind) or ("upstream is down" if "error" in kind else "no chat")) in failure.reason
-    assert len(server.bodies) == 2
+    assert len(server.bodies) == 3
     assert budget.spent == Usage(2, 0, 4, 300, calls_unreported=2)  # "chat 0" is estimated at two tokens
+
+
+@pytest.mark.parametrize("kind", ["page", "stream"])
+def test_a_first_reply_that_comes_from_no_api_ends_the_run_at_once(server: Server, kind: str) -> None:
+    server.script = lambda number, body: (200, {}, UNREADABLE[kind])
+    budget = Budget()
+    _, error = drain(connect(server, budget, max_retries=5), count=9)
+    assert isinstance(error, WriterError)
+    assert (len(server.bodies), budget.spent.calls) == (1, 1)
 
 
 def test_a_try_that_timed_out_counts_and_the_cap_ends_the_tries(server: Server) -> None:

@@ -273,6 +273,16 @@ def test_answers_without_usage_count_as_reserved_and_the_cap_holds(store: Store)
     assert (stats.calls, stats.calls_unreported) == (9, 3)
 
 
+def test_a_run_that_ends_in_an_error_leaves_nothing_reserved(store: Store) -> None:
+    budget = Budget()
+    with pytest.raises(WriterError):
+        write(
+            make_writer(FakeGenerator(fail_at=2), store, budget=budget),
+            *(Describe(block(str(number))) for number in range(5)),
+        )
+    assert budget.settle().calls == 1
+
+
 def test_two_writers_on_one_store_pay_once(store: Store, tmp_path: Path) -> None:
     """The second one meets the first one's claims, waits, and takes the answers from the store."""
     requests = [Describe(block(str(number))) for number in range(6)]

@@ -32,6 +32,8 @@ _PROMPT: Final = (400, 413, 422)
 _TIMED_OUT: Final = (408, 504, 524)
 """A gateway gave up waiting: the server behind it may have done the work."""
 _NOT_THERE: Final = ("ConnectError", "ConnectTimeout", "PoolTimeout")
+_NO_API: Final = ("<", "data:", "event:", ":")
+"""How web pages and streams of events begin."""
 _LIMIT_NAMES: Final = ("max_tokens", "max_completion_tokens")
 _LARGEST_COUNT: Final = 10**9
 _LEAST_SHARE: Final = 0.25
@@ -129,6 +131,7 @@ class Replies:
         self._config = config
         self._key = key
         self._request = config.request
+        self._has_answered = False
         self._limit_names = {name for name in _LIMIT_NAMES if name != config.request.max_tokens_name}
         self.where = f"{config.base_url}, model {config.model!r}"
 
@@ -173,6 +176,7 @@ class Replies:
             if choice.get("error"):
                 return self._error_in_body(choice)
             content = _content(choice["message"])
+            self._has_answered = True
             prompt, completion = read_usage(body.get("usage"), content)
             finish = str(choice.get("finish_reason") or "stop").lower()
             return Completion(
@@ -184,8 +188,10 @@ class Replies:
             )
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             said = f"{self.where}: {self._describe(text)}"
+            # A page or a stream as the very first reply will be the second one too.
+            is_elsewhere = not self._has_answered and text.lstrip().startswith(_NO_API)
             # Whatever it was, it came with "OK": the work may have been done.
-            return Trouble(Fault.TRY, said, may_be_charged=True)
+            return Trouble(Fault.SETTINGS if is_elsewhere else Fault.TRY, said, may_be_charged=True)
 
     def _describe(self, text: str) -> str:
         """Say what a reply is that is no chat completion, and what helps."""
@@ -198,7 +204,7 @@ class Replies:
                 f"the reply is no chat completion but a web page: {shown!r}; check that base_url ends in the "
                 "API's root, such as /v1, and that no sign-in page or proxy stands before the server"
             )
-        if start.startswith(("data:", "event:", ":")):
+        if start.startswith(_NO_API):
             return (
                 f"the reply is no chat completion but a stream, which was not asked for: {shown!r}; see the "
                 "settings of the server or of what stands before it"
