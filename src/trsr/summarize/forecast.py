@@ -174,6 +174,9 @@ def _basis(tokens: ChatTokens, experience: Experience, limit: int, speed: Speed 
     if experience.lengths:
         answers = f"Answers are taken to be as long as {experience.seen:,} stored ones of this model."
     else:
-        answers = f"No answer of this model is stored yet: each is taken to be {limit:,} tokens, the limit."
+        answers = (
+            "No answer of this model that tells its length is stored yet: each is taken to be "
+            f"{limit:,} tokens, the limit."
+        )
     pace = "" if speed is None else f" The time is that of {speed.calls:,} calls made now."
     return f"{prompts} {answers}{pace} Second tries for useless answers are not foreseen."
