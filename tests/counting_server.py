@@ -26,6 +26,7 @@ class CountingServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.delay_s = delay_s
         self.say: Callable[[str], str | None] | None = None
+        self.tells_usage = True
 
     @property
     def base_url(self) -> str:
@@ -56,6 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
             ],
             "usage": {"prompt_tokens": len(prompt) // 4, "completion_tokens": 8, "total_tokens": 0},
         }
+        if not self.server.tells_usage:
+            del answer["usage"]
         payload = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -77,13 +77,16 @@ class Usage:
     """What summaries cost: calls made, calls answered from the store, tokens of both.
 
     Tokens are those of the calls' prompts and completions, whether the call was
-    made now or answered from the store; a writer without a model has none.
+    made now or answered from the store; a writer without a model has none. Of the
+    calls, `calls_unreported` have tokens that nobody has told: what is added up for
+    them is an estimate, or nothing.
     """
 
     calls: int = 0
     calls_reused: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    calls_unreported: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -91,6 +94,7 @@ class Usage:
             self.calls_reused + other.calls_reused,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
+            self.calls_unreported + other.calls_unreported,
         )
 
 

@@ -135,6 +135,19 @@ def test_a_cap_on_money_is_not_passed(tmp_path: Path) -> None:
         assert trsr("summarize", config, "--max-cost", 10 * whole).returncode == 0
 
 
+def test_a_server_that_tells_no_usage_is_billed_as_reserved_and_the_cap_holds(tmp_path: Path) -> None:
+    with counting_server() as server:
+        server.tells_usage = False
+        config = configure(tmp_path, server, summary__price={"prompt": 0.0, "completion": 1e6})
+        stopped = trsr("summarize", config, "--max-cost", 10 * 40)  # ten calls of forty tokens
+        assert stopped.returncode == 3, stopped.stderr
+        assert sum(server.asked.values()) == 10
+    actual = bill(tmp_path)["actual"]
+    assert (actual["calls"], actual["calls_unreported"], actual["money"]) == (10, 10, 400.0)
+    assert "about 400.00 USD" in stopped.stdout
+    assert "Of 10 calls, 10 came without a whole usage report" in stopped.stdout
+
+
 def test_a_cap_on_money_without_a_price_is_refused_before_anything_is_paid(tmp_path: Path) -> None:
     with counting_server() as server:
         refused = trsr("summarize", configure(tmp_path, server), "--max-cost", 1)

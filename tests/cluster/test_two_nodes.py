@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -22,9 +23,10 @@ from trsr.cluster.summaries import summarize_on_cluster
 from trsr.config import Config
 from trsr.config.cluster import Cluster
 from trsr.data.prepare import prepare
-from trsr.errors import RunError, WriterError
+from trsr.errors import BudgetError, RunError, WriterError
 from trsr.pipeline import run
 from trsr.records import USER
+from trsr.summarize.budget import Budget
 
 WORKERS = 2
 pytestmark = [
@@ -82,13 +84,16 @@ def test_a_killed_node_costs_no_answer_and_changes_no_summary(
 
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
-        there = summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories)
+        budget = Budget()
+        there = summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories, budget)
         killer.join()
         needed, made = len(server.asked), sum(server.asked.values())
         two_nodes.add_node(num_cpus=2, object_store_memory=100 * 2**20)
-        again = summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories)
+        again = summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories, Budget())
         assert sum(server.asked.values()) == made, "everything was in the store"
     assert made - needed <= 2 * WORKERS, "only what was under way on the lost node is asked for again"
+    assert made <= budget.spent.calls <= made + 2 * 2 * WORKERS, "what the lost worker had reserved counts"
+    assert budget.spent.calls - budget.spent.calls_unreported <= made
     with counting_server() as server:
         writer |= {"base_url": server.base_url}
         alone = small_config(tmp_path / "alone" / "run", summary__writer=writer, data__users=80)
@@ -105,7 +110,32 @@ def test_what_goes_wrong_on_the_cluster_is_told_in_one_line(two_nodes: LocalClus
     config = small_config(tmp_path / "run", summary__writer=writer)
     prepared = prepare(config)
     with pytest.raises((RunError, WriterError), match=r"127\.0\.0\.1:9"):
-        summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories)
+        summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories, Budget())
+
+
+def test_a_cap_holds_for_all_workers_together_and_the_bill_is_written(
+    two_nodes: LocalCluster, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with counting_server() as server:
+        writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted", "concurrency": 2}
+        config = small_config(
+            tmp_path / "run", summary__writer=writer, data__users=80, summary__limits={"max_calls": 21}
+        )
+        with pytest.raises(BudgetError, match=r"max_calls 21\): 21 calls made"):
+            run(on(config, two_nodes), until="summarize", say=said.append)
+        assert sum(server.asked.values()) == 21
+        stopped = json.loads((tmp_path / "run" / "bill.json").read_text(encoding="utf-8"))
+        assert (stopped["finished"], stopped["actual"]["calls"]) == (False, 21)
+        whole = small_config(tmp_path / "run", summary__writer=writer, data__users=80)
+        run(on(whole, two_nodes), until="summarize", say=said.append)
+        assert set(server.asked.values()) == {1}
+        bill = json.loads((tmp_path / "run" / "bill.json").read_text(encoding="utf-8"))
+        assert bill["finished"]
+        assert bill["actual"]["calls"] == len(server.asked) - 21 == bill["planned"]["calls"]
+        assert bill["actual"]["calls_reused"] == bill["planned"]["calls_reused"]
+        assert bill["actual"]["prompt_tokens"] == sum(len(prompt) // 4 for prompt in list(server.asked)[21:])
+    assert sum(line.startswith("  0 summaries") for line in said) == 0
 
 
 def test_a_cluster_that_is_not_there_is_told() -> None:

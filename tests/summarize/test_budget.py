@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
 from trsr.config.summary import Limits, Price
 from trsr.errors import ConfigError
 from trsr.records import Usage
+from trsr.summarize.bill import Bill, table
 from trsr.summarize.budget import Budget, cost
 
 PRICE = Price(prompt=1.0, completion=10.0, currency="EUR")
@@ -86,3 +88,32 @@ def test_the_stop_says_what_was_paid_and_how_to_go_on() -> None:
     assert "1 calls made, 100,000 prompt and 10,000 completion tokens, 0.2000 EUR" in told
     assert "run the same command again" in told
     assert budget.stop().exit_code == 3
+
+
+def test_a_lost_try_counts_at_its_most_and_its_call_stays_reserved() -> None:
+    budget = Budget(Limits(max_calls=2))
+    assert budget.allow(MOST)
+    assert budget.lose(MOST)
+    assert budget.spent == replace(MOST, calls_unreported=1)
+    assert not budget.lose(MOST)  # two were made, a third would be one too many
+    budget.spend(MOST, Usage())
+    assert budget.spent.calls == 2
+
+
+def test_what_is_still_reserved_when_all_is_over_counts_as_spent() -> None:
+    budget = Budget()
+    assert budget.allow(MOST)
+    assert budget.allow(MOST)
+    budget.spend(MOST, Usage(1, 0, 90, 20))
+    assert budget.settle() == Usage(2, 0, 100_090, 10_020, calls_unreported=1)
+    assert budget.settle() == budget.spent
+
+
+def test_a_bill_that_rests_on_estimates_says_so_and_is_never_0() -> None:
+    bill = Bill.of("actual", Usage(3, 0, 900, 450, calls_unreported=2), 0, 1.0, PRICE)
+    told = table([bill])
+    assert "about 900" in told
+    assert "about 0.0054 EUR" in told
+    assert "Of 3 calls, 2 came without a whole usage report" in told
+    assert bill.as_json()["calls_unreported"] == 2
+    assert "about" not in table([Bill.of("actual", Usage(3, 0, 900, 450), 0, 1.0, PRICE)])

@@ -42,7 +42,7 @@ def test_good_summaries_pass(text: str) -> None:
     ("text", "expected"),
     [
         ("", "empty"),
-        ("<think>The shopper", "empty"),
+        ("<think>The shopper", "thoughts"),
         ("yes", "no_summary"),
         ('{"summary": "likes tea and tools"}', "no_summary"),
         ("```\nLikes tea and tools\n```", "no_summary"),
@@ -99,3 +99,6 @@ def test_checks_can_be_left_out_but_for_the_empty_answer() -> None:
     nothing = judge("", Completion("", 10, 0, "stop"), ASKED, ())
     assert nothing is not None
     assert nothing.check == "empty"
+    kept_back = judge("Likes", Completion("Likes", 10, 3, "content_filter"), ASKED, ())
+    assert kept_back is not None
+    assert kept_back.check == "filtered"

@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from trsr.config.summary import Check, Limits, LocalWriter, Sampling
+from trsr.config.summary import Check, Limits, LocalWriter, Price, Sampling
 from trsr.errors import BudgetError, StoreError, WriterError
 from trsr.models.endpoint import EndpointGenerator
 from trsr.models.fake import FakeGenerator
@@ -22,6 +23,7 @@ from trsr.records import Block, Item, Summary, Usage
 from trsr.summarize.budget import Budget
 from trsr.summarize.language_model import LanguageModelWriter
 from trsr.summarize.store import Store
+from trsr.summarize.store.upkeep import measure
 from trsr.summarize.writer import Combine, Describe, Request, Unwritten, Update
 
 ALL: tuple[Check, ...] = get_args(Check)
@@ -174,7 +176,18 @@ def test_a_user_goes_on_while_another_one_waits(store: Store) -> None:
     assert len(fake.chats) == 3
 
 
-@pytest.mark.parametrize("answer", ["", " \n\t", "\u200b", "<think>Hm, the shopper"])
+def test_an_answer_that_is_all_thoughts_fails_with_that_reason_and_what_to_do(store: Store) -> None:
+    fake = FakeGenerator(lambda chat: "<think>Hm, the shopper")
+    [failed] = write(make_writer(fake, store), Describe(block("tea")))
+    assert isinstance(failed, Unwritten)
+    assert failed.reason.startswith(
+        "thoughts: the answer was all thoughts, which were not ended (2 attempts); "
+    )
+    assert "raise summary.sampling.max_new_tokens" in failed.reason
+    assert "Write the summary itself at once, without thoughts before it." in fake.chats[1].user
+
+
+@pytest.mark.parametrize("answer", ["", " \n\t", "\u200b"])
 def test_an_answer_without_text_is_asked_for_once_more_and_then_fails(store: Store, answer: str) -> None:
     fake = FakeGenerator(lambda chat: answer)
     [failed] = write(make_writer(fake, store), Describe(block("tea")))
@@ -236,6 +249,38 @@ def test_the_budget_stops_cleanly_and_the_next_run_goes_on(store: Store) -> None
     answers = write(make_writer(again, store, budget=Budget(Limits(max_calls=2))), *requests)
     assert len(again.chats) == 2
     assert all(isinstance(answer, Summary) for answer in answers)
+
+
+def test_answers_without_usage_count_as_reserved_and_the_cap_holds(store: Store) -> None:
+    class Silent(FakeGenerator):
+        def generate(self, chats, sampling):  # type: ignore[no-untyped-def]
+            for place, completion in super().generate(chats, sampling):
+                yield place, replace(completion, prompt_tokens=None, completion_tokens=None)
+
+    requests = [Describe(block(str(number))) for number in range(9)]
+    price = Price(prompt=0.0, completion=1e6)  # a token costs 1
+    budget = Budget(Limits(max_cost=35), price)
+    silent = Silent()
+    with pytest.raises(BudgetError, match="3 calls told no whole usage and count as reserved"):
+        write(make_writer(silent, store, budget=budget, ahead=1, max_new_tokens=10), *requests)
+    assert len(silent.chats) == 3
+    assert (budget.spent.completion_tokens, budget.spent.calls_unreported) == (30, 3)
+    # What was stored is known to be unknown.
+    asked = make_writer(FakeGenerator(), store, max_new_tokens=10).write(requests)
+    usages = [answer.usage for _, answer in asked if answer.usage.calls_reused]
+    assert usages == [Usage(0, 1, 0, 0, calls_unreported=1)] * 3
+    stats = measure(store).usage
+    assert (stats.calls, stats.calls_unreported) == (9, 3)
+
+
+def test_a_run_that_ends_in_an_error_leaves_nothing_reserved(store: Store) -> None:
+    budget = Budget()
+    with pytest.raises(WriterError):
+        write(
+            make_writer(FakeGenerator(fail_at=2), store, budget=budget),
+            *(Describe(block(str(number))) for number in range(5)),
+        )
+    assert budget.settle().calls == 1
 
 
 def test_two_writers_on_one_store_pay_once(store: Store, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from functools import partial
 
+import pytest
+
 from trsr.config.summary import Summarization
 from trsr.records import Block, Item, Summary, Usage
 from trsr.summarize.paradigms import hierarchical, none, recurrent
@@ -135,3 +137,9 @@ def test_a_failed_block_fails_a_hierarchical_user_once_and_counts_all_that_was_p
     [failed] = summarize([user("a", 3)], paradigm, Picky(forbidden="a1"))
     assert (failed.failed, failed.final.text) == ("it is forbidden", "")
     assert failed.usage == Usage(4, 0, 40, 8)
+
+
+def test_a_paradigm_that_nobody_knows_is_refused():
+    unchecked = Summarization.model_construct(paradigm="recurent")
+    with pytest.raises(AssertionError, match="recurent"):
+        make_paradigm(unchecked)

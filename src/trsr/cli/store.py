@@ -42,8 +42,11 @@ def stats(config: ConfigOption = None, store: StoreUrl = None) -> None:
     for model in found.models:
         typer.echo(f"  {model.model}: {_told(model.usage)}")
     money = cost(found.usage, settings.summary.price)
+    least = "at least " if found.usage.calls_unreported else ""
     priced = (
-        "unknown (set summary.price)" if money is None else f"{money:,.2f} {settings.summary.price.currency}"
+        "unknown (set summary.price)"
+        if money is None
+        else f"{least}{money:,.2f} {settings.summary.price.currency}"
     )
     typer.echo(f"  money: {priced if found.usage.calls else 'nothing'}")
     typer.echo(f"  {found.users:,} users; {found.without_user:,} answers without a user on record")
@@ -184,4 +187,6 @@ def _to_parquet(lines: Path, target: Path) -> None:
 
 def _told(usage: Usage) -> str:
     tokens = f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens"
+    if usage.calls_unreported:
+        tokens = f"at least {tokens} ({usage.calls_unreported:,} answers came without a whole usage report)"
     return f"{usage.calls:,} answers, {tokens}"

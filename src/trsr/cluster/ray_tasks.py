@@ -86,6 +86,42 @@ def map_rows(
     return whole.drop(_PLACE)
 
 
+class Call:
+    """Calls the methods of an actor by name, from any process of the cluster, and waits for the answer."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __call__(self, method: str, *arguments: Any) -> Any:
+        """Return what the method returns.
+
+        Raises
+        ------
+        RunError
+            When the actor is lost.
+        """
+        import ray  # noqa: PLC0415  an optional extra
+
+        try:
+            return ray.get(getattr(self._actor, method).remote(*arguments))
+        except ray.exceptions.RayError as error:
+            message = f"the actor that all workers share is lost: {_cause(error)}; run the same command again"
+            raise RunError(message) from error
+
+
+@contextmanager
+def one_for_all(kind: type, arguments: Mapping[str, Any], settings: Cluster) -> Iterator[Call]:
+    """Keep one object for all workers, in an actor on the driver's machine: its loss ends the run anyway."""
+    with _session(settings) as ray:
+        here = ray.get_runtime_context().get_node_id()
+        pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+        actor = ray.remote(num_cpus=0, scheduling_strategy=pinned)(kind).remote(**arguments)
+        try:
+            yield Call(actor)
+        finally:
+            ray.kill(actor)
+
+
 class _Actor:
     """Opens the work once, then does batches of it."""
 
@@ -106,6 +142,7 @@ def _session(settings: Cluster) -> Iterator[ModuleType]:
     try:
         import ray  # noqa: PLC0415  an optional extra
         import ray.data  # noqa: PLC0415
+        import ray.util.scheduling_strategies  # noqa: PLC0415
     except ImportError as error:
         message = "cluster.kind is ray, but Ray is not installed; install it: pip install 'trsr[ray]'"
         raise ConfigError(message) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -42,6 +42,27 @@ class LocalWriter(Section):
     """Prompts a batch; batches are made of prompts of like length."""
 
 
+class RequestBody(Section):
+    """What a request to a server looks like.
+
+    What the server refuses by name is left out or renamed by itself, once and with a
+    notice; these settings say it beforehand.
+    """
+
+    max_tokens_name: str = Field("max_tokens", pattern=r"^\w+$")
+    """Name under which the longest answer is sent; newer models of OpenAI want `max_completion_tokens`."""
+    omit: tuple[Literal["temperature", "top_p", "seed"], ...] = ()
+    """Parameters of `summary.sampling` that are not sent: the provider's own values hold. Part of the key
+    under which answers are stored."""
+    system_role: Literal["system", "developer", "user"] = "system"
+    """Role of the instruction; `user`: it heads the user's message, for models without a system role. Part
+    of the key under which answers are stored."""
+    extra: dict[str, Any] = Field({})
+    """Whatever else the request holds, such as `{reasoning_effort: low}` or `{chat_template_kwargs:
+    {enable_thinking: false}}`. No keys: it is written wherever the configuration is. Part of the key under
+    which answers are stored."""
+
+
 class EndpointWriter(Section):
     """Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, or a provider."""
 
@@ -76,6 +97,8 @@ class EndpointWriter(Section):
     """Seconds without any answer from a failing server until the run gives up; it goes on when run again."""
     check_prompt_tokens: bool = True
     """Stop when the server's own count of prompt tokens shows that it cuts prompts."""
+    request: RequestBody = RequestBody()
+    """What a request looks like, for providers that take other parameters than most."""
 
     @field_validator("base_url")
     @classmethod
@@ -113,7 +136,9 @@ class Sampling(Section):
     """Seed of the draw; part of the key under which answers are stored."""
 
 
-Check = Literal["empty", "cut", "long", "refusal", "echo", "repetition", "language", "no_summary"]
+Check = Literal[
+    "empty", "thoughts", "filtered", "cut", "long", "refusal", "echo", "repetition", "language", "no_summary"
+]
 
 
 class Price(Section):
@@ -131,9 +156,11 @@ class Limits(Section):
     """The most that one command may pay for summaries; `--max-calls` and `--max-cost` set it too."""
 
     max_calls: int | None = Field(None, ge=0)
-    """Calls that are paid for; answers from the store are free."""
+    """Calls that are paid for; answers from the store are free. A try that may have been charged although
+    no answer came of it, such as one that timed out, is a call."""
     max_cost: float | None = Field(None, ge=0)
-    """Money by `summary.price`, which must be given then."""
+    """Money by `summary.price`, which must be given then. What a server doesn't report counts as reserved:
+    the prompt as estimated and the longest answer."""
 
 
 class Summarization(Section):
@@ -153,9 +180,10 @@ class Summarization(Section):
     sampling: Sampling = Sampling()
     """How a language model draws its answer; the keyphrase writer draws nothing."""
     checks: tuple[Check, ...] = get_args(Check)
-    """What makes an answer useless: it is asked for once more, then its user counts as failed. `empty`
-    (always checked), `cut` by the limit of tokens, `long` beyond it, a `refusal`, an `echo` of the prompt,
-    `repetition`, another `language` than the prompt's, `no_summary` (code, a question, a single word)."""
+    """What makes an answer useless: it is asked for once more, then its user counts as failed. `empty`, all
+    `thoughts` and `filtered` by the provider are always checked; `cut` by the limit of tokens, `long` beyond
+    it, a `refusal`, an `echo` of the prompt, `repetition`, another `language` than the prompt's, `no_summary`
+    (code, a question, a single word)."""
     price: Price = Price()
     """What a call costs."""
     limits: Limits = Limits()

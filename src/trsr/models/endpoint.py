@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from dataclasses import replace
+from typing import Final, Protocol
 
 import openai
 
 from trsr.config.summary import EndpointWriter, Sampling
+from trsr.errors import BudgetError
 from trsr.models.generation import Chat, Completion, Failure
 from trsr.models.identity import served_identity
 from trsr.models.prompt_counts import PromptCounts
@@ -21,8 +24,21 @@ from trsr.models.schedule.pace import Pace
 from trsr.models.schedule.stream import stream
 from trsr.models.schedule.trouble import Fault, Trouble
 from trsr.prompts.tokens import ApproximateTokens
+from trsr.records import Usage
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+class Payer(Protocol):
+    """Who is told of tries that may have been charged although no answer came of them."""
+
+    def lose(self, most: Usage) -> bool:
+        """Count such a try at its most; say whether another one may be paid for."""
+        ...
+
+    def stop(self) -> BudgetError:
+        """Make the error that ends the run where none may."""
+        ...
 
 
 class EndpointGenerator:
@@ -38,18 +54,22 @@ class EndpointGenerator:
     ----------
     config
         Server, model, limits and patience.
+    payer
+        Told of tries that timed out, broke off or came back unreadable; None when nobody counts.
 
     Attributes
     ----------
     identity
-        The model's name at the server, and the revision where one is given. The
-        server's address is no part of it: a moved server is the same model.
+        The model's name at the server, the revision where one is given, and what
+        `request` changes in an answer. The server's address is no part of it: a moved
+        server is the same model.
     pace
         What was sent so far, and what the server is known to bear.
     """
 
-    def __init__(self, config: EndpointWriter) -> None:
+    def __init__(self, config: EndpointWriter, payer: Payer | None = None) -> None:
         self._config = config
+        self._payer = payer
         self._key = os.environ.get(config.api_key_env) or NO_KEY
         self._replies = Replies(config, self._key)
         self._estimate = ApproximateTokens()
@@ -57,7 +77,7 @@ class EndpointGenerator:
         self._told_of_usage = False
         # Back-off must differ between processes that failed together; it decides no result.
         self.pace = Pace(config, random.Random())
-        self.identity = served_identity(config.model, config.revision)
+        self.identity = served_identity(config)
 
     def generate(
         self, chats: Sequence[Chat], sampling: Sampling
@@ -70,6 +90,8 @@ class EndpointGenerator:
             Naming server, model, status and the next step: when no call can be
             answered, such as with a wrong key, or when the server stays away longer
             than `patience_s`. Answers under way are waited for and yielded first.
+        BudgetError
+            When tries that may have been charged have left nothing to pay another one with.
         """
 
         @asynccontextmanager
@@ -96,21 +118,48 @@ class EndpointGenerator:
         )
 
     async def _ask(self, client: openai.AsyncOpenAI, chat: Chat, sampling: Sampling) -> Completion | Trouble:
-        outcome = await self._replies.ask(client, chat, sampling)
-        if isinstance(outcome, Trouble) or not self._config.check_prompt_tokens:
-            return outcome
-        if not outcome.prompt_tokens and not self._told_of_usage:
-            self._told_of_usage = True
-            _LOG.warning("%s reports no prompt tokens: whether it cuts prompts can't be seen", self.identity)
-        if cut := self._counts.find_cut(self._count(chat), outcome.prompt_tokens):
+        try:
+            outcome = await self._replies.ask(client, chat, sampling)
+        except asyncio.CancelledError:  # the server goes on with what it was sent
+            self._lose(chat, sampling)
+            raise
+        if isinstance(outcome, Completion):
+            outcome = self._check(chat, outcome)
+        if isinstance(outcome, Trouble) and outcome.may_be_charged:
+            stop = self._lose(chat, sampling)
+            if stop is not None and outcome.fault in (Fault.TRY, Fault.SERVER):  # another try would follow
+                raise stop
+        return outcome
+
+    def _lose(self, chat: Chat, sampling: Sampling) -> BudgetError | None:
+        """Tell the payer of a try that may be charged; return the end of the run when none can follow."""
+        if self._payer is None:
+            return None
+        most = Usage(1, 0, self._count(chat), sampling.max_new_tokens)
+        return None if self._payer.lose(most) else self._payer.stop()
+
+    def _check(self, chat: Chat, answer: Completion) -> Completion | Trouble:
+        """Hold the server's count of the prompt against ours: it shows a cut, or isn't to be believed."""
+        said = self._counts.find_cut(self._count(chat), answer.prompt_tokens)
+        if said and self._config.check_prompt_tokens:
             return Trouble(
                 Fault.SETTINGS,
-                f"{self._replies.where}: {cut}, so it cuts prompts in silence; raise the server's context "
+                f"{self._replies.where}: {said}, so it cuts prompts in silence; raise the server's context "
                 "length, or lower items.max_tokens or summary.block_size, and give summary.writer.revision a "
-                "new value if answers were stored before; if its count is wrong, set "
-                "summary.writer.check_prompt_tokens to false",
+                "new value if answers were stored before; if its count is wrong (some count only what their "
+                "cache lacks), set summary.writer.check_prompt_tokens to false",
+                may_be_charged=True,
             )
-        return outcome
+        if said or self._counts.is_partial(self._count(chat), answer.prompt_tokens):
+            answer = replace(answer, prompt_tokens=None)
+        if None in (answer.prompt_tokens, answer.completion_tokens) and not self._told_of_usage:
+            self._told_of_usage = True
+            _LOG.warning(
+                "%s reports no whole usage: what is missing counts as reserved, the prompt as estimated and "
+                "the longest answer; whether it cuts prompts can't be seen",
+                self.identity,
+            )
+        return answer
 
     def _count(self, chat: Chat) -> int:
         return self._estimate.count(chat.system) + self._estimate.count(chat.user)

@@ -24,17 +24,21 @@ class Completion:
     Parameters
     ----------
     text
-        The answer, without the prompt and without special tokens.
+        The answer, without the prompt and without special tokens; thoughts that the model marks stand in it.
     prompt_tokens, completion_tokens
-        As the model's own tokenizer counts them.
+        As the model's own tokenizer counts them; None when the server doesn't tell.
     finish_reason
-        ``stop`` when the model ended by itself, ``length`` when the limit cut it.
+        ``stop`` when the model ended by itself, ``length`` when the limit cut it,
+        ``content_filter`` when the server kept it back.
+    omitted
+        Sampling parameters that the server refused, so that its own values hold.
     """
 
     text: str
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     finish_reason: str
+    omitted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,12 @@ class Failure:
     ----------
     reason
         What happened and what to do about it, in one sentence.
+    may_be_charged
+        Whether the server may ask money for it; whoever pays was told so at each such try.
     """
 
     reason: str
+    may_be_charged: bool = False
 
 
 class TextGenerator(Protocol):

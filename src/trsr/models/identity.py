@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Final
+
+from trsr.config.summary import EndpointWriter
 
 _WHOLE_BYTES: Final = 64 << 20
 _SAMPLES: Final = 64
@@ -43,12 +46,24 @@ def folder_identity(folder: Path) -> str:
     return f"{folder.resolve().name}@folder-{digest.hexdigest()[:_HASH_DIGITS]}"
 
 
-def served_identity(model: str, revision: str | None) -> str:
-    """Name a model behind a server: its name there, and what tells apart two models of that name.
+def served_identity(writer: EndpointWriter) -> str:
+    """Name a model behind a server: its name there, its revision, and what is unlike in how it is asked.
+
+    Settings of the request that change an answer are part of it; the name of the
+    limit changes none. What a provider refuses by itself is no part: it refuses it to
+    everyone who asks for that model, so the same question is the same request.
 
     Examples
     --------
-    >>> served_identity("qwen", None), served_identity("qwen", "v2")
-    ('qwen', 'qwen@v2')
+    >>> from trsr.config.summary import RequestBody
+    >>> writer = EndpointWriter(kind="endpoint", base_url="http://localhost/v1", model="qwen")
+    >>> served_identity(writer)
+    'qwen'
+    >>> served_identity(writer.model_copy(update={"revision": "v2", "request": RequestBody(omit=("seed",))}))
+    'qwen@v2 {"omit": ["seed"]}'
     """
-    return f"{model}@{revision}" if revision else model
+    request = writer.request.model_dump(mode="json", exclude_defaults=True, exclude={"max_tokens_name"})
+    if "omit" in request:
+        request["omit"].sort()
+    asked = f" {json.dumps(request, sort_keys=True, ensure_ascii=False)}" if request else ""
+    return (f"{writer.model}@{writer.revision}" if writer.revision else writer.model) + asked

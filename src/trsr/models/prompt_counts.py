@@ -53,7 +53,7 @@ class PromptCounts:
         """The server's tokens for one estimated token; 1.0 until it is known."""
         return median(self._ratios) if self._ratios else 1.0
 
-    def find_cut(self, estimate: int, reported: int) -> str:
+    def find_cut(self, estimate: int, reported: int | None) -> str:
         """Note one answer; say what shows that its prompt was cut, or return an empty text.
 
         Parameters
@@ -61,9 +61,9 @@ class PromptCounts:
         estimate
             Our count of the prompt.
         reported
-            The server's; 0 when it reports none, which shows nothing.
+            The server's; None when it reports none, which shows nothing.
         """
-        if not reported or estimate < _SHORT:
+        if reported is None or estimate < _SHORT or self.is_partial(estimate, reported):
             return ""
         ratio = self.ratio if len(self._ratios) >= _CALIBRATED else min(1.0, self.ratio)
         if reported < _LEAST_SHARE * ratio * estimate:
@@ -72,6 +72,10 @@ class PromptCounts:
             return f"the server counts {reported:,} tokens in prompts of unlike length"
         self._ratios.append(reported / estimate)
         return ""
+
+    def is_partial(self, estimate: int, reported: int | None) -> bool:
+        """Say whether a count is below any context that a prompt could be cut to: it leaves the cache out."""
+        return reported is not None and reported < _SHORT and reported < _LEAST_SHARE * estimate
 
     def _is_stuck(self, estimate: int, reported: int) -> bool:
         self._highest = max(self._highest, reported)

@@ -9,7 +9,10 @@ from typing import Any, Final
 from trsr.report.content import BillLine
 
 _ORDER: Final = ("calls", "calls_reused", "prompt_tokens", "completion_tokens", "money", "seconds")
-_WORDS: Final = {"calls_reused": "calls answered from the store"}
+_WORDS: Final = {
+    "calls_reused": "calls answered from the store",
+    "calls_unreported": "calls without a whole usage report, counted as reserved",
+}
 
 
 def bill_lines(bill: Mapping[str, Any]) -> tuple[BillLine, ...]:
@@ -37,13 +40,17 @@ def bill_lines(bill: Mapping[str, Any]) -> tuple[BillLine, ...]:
     if not any(side.get(name) for side in (planned, actual) for name in ("calls", "calls_reused")):
         return ()
     currency = (bill.get("planned") or bill.get("actual") or {}).get("currency")
+    is_estimate = any(side.get("calls_unreported") for side in (planned, actual))
+    if not is_estimate:
+        both.pop("calls_unreported", None)
     names = [name for name in _ORDER if name in both] + [name for name in both if name not in _ORDER]
     lines = [
         BillLine(_WORDS.get(name, name.replace("_", " ")), planned.get(name), actual.get(name))
         for name in names
     ]
     if currency:
-        lines = [replace(one, name=f"money ({currency})") if one.name == "money" else one for one in lines]
+        money = f"money ({currency}{', estimated' if is_estimate else ''})"
+        lines = [replace(one, name=money) if one.name == "money" else one for one in lines]
     earlier = bill.get("earlier")
     return (*lines, BillLine("earlier commands", None, float(len(earlier)))) if earlier else tuple(lines)
 

@@ -14,8 +14,8 @@ from trsr.data.catalogue import Catalogue
 from trsr.records import HISTORY, ITEM, USER, Item
 from trsr.stages.stage import Say
 from trsr.summarize.bill import Bill, table
+from trsr.summarize.budget import Budget
 from trsr.summarize.forecast import Forecast, forecast, measure, side_by_side
-from trsr.summarize.summarizer import Summarizer
 
 BILL = "bill.json"
 """Planned and actual, side by side, and the bills of earlier commands on the same run folder."""
@@ -66,15 +66,16 @@ def read_users(config: Config, folder: RunFolder) -> tuple[list[tuple[str, list[
 
 @contextmanager
 def billed(
-    config: Config, folder: RunFolder, summarizer: Summarizer, users: list[tuple[str, list[Item]]], say: Say
-) -> Iterator[list[int]]:
+    config: Config, folder: RunFolder, users: list[tuple[str, list[Item]]], say: Say
+) -> Iterator[Budget]:
     """Write ``bill.json`` around the work of a block: planned before it, actual after it, also when it fails.
 
     Yields
     ------
-    list of int
-        To be given the calls that the store has answered.
+    Budget
+        What the block may pay from, by `summary.limits`.
     """
+    budget = Budget(config.summary.limits, config.summary.price)
     path = folder.path / BILL
     earlier = _read_earlier(folder)
     planned = forecast(config, users, name="planned")
@@ -82,16 +83,20 @@ def billed(
         say("\n".join(f"  {line}" for line in [*table([planned.bill]).splitlines(), planned.basis]))
     entry: dict[str, Any] = {"planned": planned.bill.as_json(), "basis": planned.basis, "actual": None}
     write_json(entry | {"finished": False, "earlier": earlier}, path)
-    began, reused, finished = time.monotonic(), [0], False
+    began, finished = time.monotonic(), False
     try:
-        yield reused
+        yield budget
         finished = True
     finally:
         seconds = time.monotonic() - began
-        actual = Bill.of("actual", summarizer.spent, reused[0], seconds, config.summary.price)
-        entry["actual"] = actual.as_json()
+        # What is still reserved was under way when something failed: it may be charged.
+        spent = budget.settle()
+        actual = Bill.of("actual", spent, spent.calls_reused, seconds, config.summary.price)
+        entry["actual"] = actual.as_json() if budget.is_known else None
         write_json(entry | {"finished": finished, "earlier": earlier}, path)
-        if actual.calls:
+        if not budget.is_known:
+            say("  what the workers spent is unknown: the actor that counted it is lost")
+        elif actual.calls:
             say("\n".join(f"  {line}" for line in table([planned.bill, actual]).splitlines()))
 
 

@@ -137,6 +137,8 @@ def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> Run
     calls, prompt, completion = (
         int(summaries[name].sum()) for name in (CALLS, PROMPT_TOKENS, COMPLETION_TOKENS)
     )
+    # Of a user with one answer whose tokens nobody told, those of the others aren't known either.
+    silent = int(summaries.filter(pl.col(PROMPT_TOKENS).is_null())[CALLS].sum())
     return RunCard(
         config=text,
         versions={"python": versions["python"] if versions else "unknown"}
@@ -145,7 +147,7 @@ def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> Run
         | ({"demo data": config.data.seed} if config.data.format == "demo" else {}),
         hashes={name: digest for entry in stages.values() for name, digest in entry.outputs.items()},
         seconds={name: entry.seconds for name, entry in stages.items()},
-        usage=Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion),
+        usage=Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion, calls_unreported=silent),
         paradigm=config.summary.paradigm,
         writer="" if config.summary.paradigm == "none" else config.summary.writer.kind,
     )

@@ -10,7 +10,7 @@ import polars as pl
 from trsr.artifacts import RunFolder, read_parquet, write_parquet
 from trsr.config import Config
 from trsr.prompts.templates import SUMMARY_TEMPLATES, Templates
-from trsr.records import FAILED, ITEM, USER, Usage
+from trsr.records import FAILED, ITEM, USER
 from trsr.stages.plan import billed, read_users
 from trsr.stages.stage import Say, Stage
 from trsr.summarize.summarizer import Summarizer
@@ -34,38 +34,24 @@ def _settings(config: Config) -> Any:
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
-    if config.cluster.kind == "ray":
-        return _run_on_cluster(config, folder, say)
     items = read_parquet(folder.items)
     users, catalogue = read_users(config, folder)
-    with Summarizer(config, items.select(ITEM, *catalogue.fields)) as summarizer:
-        with billed(config, folder, summarizer, users, say) as reused:
-            written = summarizer.summarize(users)
-            usage = sum((summary.usage for summary in written), Usage())
-            reused[0] = usage.calls_reused
-        write_parquet(to_frame(written), folder.summaries)
-    if usage.prompt_tokens:
-        say(
-            f"  {usage.calls:,} calls made, {usage.calls_reused:,} answered from the store; "
-            f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens"
-        )
-    author = summarizer.writer_name or "no one"
-    failed = [summary for summary in written if summary.failed]
-    whole = len(written) - len(failed)
-    say(f"  {whole:,} summaries, {config.summary.paradigm}, written by {author}")
-    if failed:
-        _tell_failed(len(failed), len(written), failed[0].user_id, failed[0].failed, say)
-    return [folder.summaries]
+    with billed(config, folder, users, say) as budget:
+        if config.cluster.kind == "ray":
+            from trsr.cluster.summaries import summarize_on_cluster  # noqa: PLC0415  an optional extra
 
-
-def _run_on_cluster(config: Config, folder: RunFolder, say: Say) -> list[Path]:
-    """Let a cluster write; what it costs is bounded by `summary.limits` of each worker alone."""
-    from trsr.cluster.summaries import summarize_on_cluster  # noqa: PLC0415  an optional extra
-
-    table = summarize_on_cluster(config, read_parquet(folder.items), read_parquet(folder.histories))
-    write_parquet(table, folder.summaries)
+            table = summarize_on_cluster(config, items, read_parquet(folder.histories), budget)
+            author = "the cluster's workers"
+        else:
+            with Summarizer(config, items.select(ITEM, *catalogue.fields), budget) as summarizer:
+                table = to_frame(summarizer.summarize(users))
+                author = summarizer.writer_name or "no one"
+        write_parquet(table, folder.summaries)
+    spent = budget.spent
+    if spent.calls or spent.calls_reused:
+        say(f"  {spent.calls:,} calls made, {spent.calls_reused:,} answered from the store")
     failed = table.filter(pl.col(FAILED) != "")
-    say(f"  {table.height - failed.height:,} summaries, {config.summary.paradigm}, written on the cluster")
+    say(f"  {table.height - failed.height:,} summaries, {config.summary.paradigm}, written by {author}")
     if failed.height:
         user, reason = failed.select(USER, FAILED).row(0)
         _tell_failed(failed.height, table.height, user, reason, say)

@@ -31,6 +31,9 @@ class Bill:
         In `currency`; None when the price isn't known.
     currency
         What money is counted in.
+    calls_unreported
+        Calls of which the server told no whole usage, or nothing at all; their tokens, and so the money, are
+        what was reserved for them.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Bill:
     seconds: float | None
     money: float | None
     currency: str
+    calls_unreported: int = 0
 
     @classmethod
     def of(cls, name: str, paid: Usage, reused: int, seconds: float | None, price: Price) -> Bill:
@@ -55,7 +59,7 @@ class Bill:
         """
         money = cost(paid, price) if paid.calls else 0.0
         tokens = paid.prompt_tokens, paid.completion_tokens
-        return cls(name, paid.calls, reused, *tokens, seconds, money, price.currency)
+        return cls(name, paid.calls, reused, *tokens, seconds, money, price.currency, paid.calls_unreported)
 
     def as_json(self) -> dict[str, Any]:
         """Return the row without its name as JSON values; what isn't known is null."""
@@ -66,7 +70,7 @@ _HEADS = ("", "calls", "from store", "prompt tokens", "completion tokens", "time
 
 
 def table(bills: Sequence[Bill]) -> str:
-    """Write bills side by side; what isn't known reads "unknown".
+    """Write bills side by side; what isn't known reads "unknown", what rests on estimates "about".
 
     Examples
     --------
@@ -80,13 +84,24 @@ def table(bills: Sequence[Bill]) -> str:
     for name, *cells in rows:
         numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         lines.append("  ".join([name.ljust(widths[0]), *numbers]))
+    lines += [_explain(bill) for bill in bills if bill.calls_unreported]
     return "\n".join(lines)
 
 
+def _explain(bill: Bill) -> str:
+    return (
+        f"Of {bill.calls:,} calls, {bill.calls_unreported:,} came without a whole usage report, or with no "
+        "readable answer: they count as what was reserved for them, the prompt as estimated and the longest "
+        "answer. Their real tokens and money are unknown."
+    )
+
+
 def _cells(bill: Bill) -> tuple[str, ...]:
-    numbers = (bill.calls, bill.calls_reused, bill.prompt_tokens, bill.completion_tokens)
-    money = "unknown" if bill.money is None else f"{_amount(bill.money)} {bill.currency}"
-    return (bill.name, *(f"{number:,}" for number in numbers), _duration(bill.seconds), money)
+    about = "about " if bill.calls_unreported else ""
+    tokens = (f"{about}{number:,}" for number in (bill.prompt_tokens, bill.completion_tokens))
+    money = "unknown" if bill.money is None else f"{about}{_amount(bill.money)} {bill.currency}"
+    counts = f"{bill.calls:,}", f"{bill.calls_reused:,}"
+    return (bill.name, *counts, *tokens, _duration(bill.seconds), money)
 
 
 def _amount(money: float) -> str:

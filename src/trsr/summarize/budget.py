@@ -9,6 +9,7 @@ from typing import Final
 
 from trsr.config.summary import Limits, Price
 from trsr.errors import BudgetError, ConfigError
+from trsr.models.generation import Completion
 from trsr.records import Usage
 
 _MILLION: Final = 1_000_000
@@ -31,13 +32,33 @@ def cost(usage: Usage, price: Price) -> float | None:
     return (usage.prompt_tokens * price.prompt + usage.completion_tokens * price.completion) / _MILLION
 
 
+def charge(answer: Completion, otherwise: Usage) -> Usage:
+    """Make the usage of one paid answer: what the server doesn't tell is taken from `otherwise`.
+
+    Examples
+    --------
+    >>> charge(Completion("Likes tea.", 90, None, "stop"), otherwise=Usage(1, 0, 80, 150))
+    Usage(calls=1, calls_reused=0, prompt_tokens=90, completion_tokens=150, calls_unreported=1)
+    """
+    prompt, completion = answer.prompt_tokens, answer.completion_tokens
+    return Usage(
+        calls=1,
+        prompt_tokens=otherwise.prompt_tokens if prompt is None else prompt,
+        completion_tokens=otherwise.completion_tokens if completion is None else completion,
+        calls_unreported=int(prompt is None or completion is None),
+    )
+
+
 class Budget:
     """What may still be paid for; threads may share it.
 
     Before a call is sent, `allow` reserves the most that it can cost: its prompt and
     the longest answer. When the answer is there (or the call has failed), `spend`
     puts what it did cost in the place of the reservation. So the caps hold whatever
-    the answers' lengths, and with any number of calls under way. Where prompts are
+    the answers' lengths, and with any number of calls under way. What a server
+    doesn't report counts as reserved, and so does a try that may have been charged
+    although it has no answer: one that timed out, broke off or can't be read. What it
+    refused costs nothing. Where prompts are
     longer than they were estimated, the worst ratio so far is put on top; only the
     calls that were sent before the first answer can go beyond the cap by it.
 
@@ -55,6 +76,8 @@ class Budget:
     ----------
     spent
         What the calls that came back cost.
+    is_known
+        False when what was spent elsewhere could not be learnt.
 
     Raises
     ------
@@ -85,6 +108,7 @@ class Budget:
         self._reserved = Usage()
         self._ratio = 1.0
         self.spent = Usage()
+        self.is_known = True
 
     def allow(self, most: Usage) -> bool:
         """Reserve `most`, the dearest that the next calls can get; say whether the caps have room for it.
@@ -95,27 +119,48 @@ class Budget:
         """
         with self._lock:
             under_way = self._reserved + most
-            calls, money = self._limits.max_calls, self._limits.max_cost
-            if calls is not None and self.spent.calls + under_way.calls > calls:
+            if not self._has_room(under_way):
                 return False
-            if money is not None:
-                likely = replace(under_way, prompt_tokens=math.ceil(under_way.prompt_tokens * self._ratio))
-                # Prices are decimal fractions: a cap that is hit exactly must not fail by a rounding error.
-                if (cost(self.spent + likely, self._price) or 0.0) > money * (1 + 1e-12):
-                    return False
             self._reserved = under_way
             return True
+
+    def _has_room(self, under_way: Usage) -> bool:
+        calls, money = self._limits.max_calls, self._limits.max_cost
+        if calls is not None and self.spent.calls + under_way.calls > calls:
+            return False
+        likely = replace(under_way, prompt_tokens=math.ceil(under_way.prompt_tokens * self._ratio))
+        # Prices are decimal fractions: a cap that is hit exactly must not fail by a rounding error.
+        return money is None or (cost(self.spent + likely, self._price) or 0.0) <= money * (1 + 1e-12)
+
+    def lose(self, most: Usage) -> bool:
+        """Count a try that may have been charged and has no answer; its call stays reserved for another try.
+
+        Returns
+        -------
+        bool
+            Whether the caps have room for that; when not, raise `stop()`.
+        """
+        with self._lock:
+            self.spent += replace(most, calls_unreported=most.calls)
+            return self._has_room(self._reserved)
+
+    def settle(self) -> Usage:
+        """Count what is still reserved as spent, as whoever reserved it is gone; return all that was."""
+        with self._lock:
+            self.spent += replace(self._reserved, calls_unreported=self._reserved.calls)
+            self._reserved = Usage()
+            return self.spent
 
     def spend(self, reserved: Usage, actual: Usage) -> None:
         """Put what calls did cost in the place of what `allow` reserved for them.
 
-        A call that failed has made a call and no tokens, as far as anyone knows:
-        ``Usage(calls=1)``; one that was never sent is ``Usage()``.
+        A call that was refused has made a call and no tokens: ``Usage(calls=1)``; one
+        that was never sent, or whose tries `lose` has counted, is ``Usage()``.
         """
         with self._lock:
             self._reserved = _less(self._reserved, reserved)
             self.spent = self.spent + actual
-            if actual.calls and reserved.prompt_tokens:
+            if actual.calls and reserved.prompt_tokens and not actual.calls_unreported:
                 self._ratio = max(self._ratio, actual.prompt_tokens / reserved.prompt_tokens)
 
     def stop(self) -> BudgetError:
@@ -128,6 +173,8 @@ class Budget:
             caps.append(f"max_cost {limits.max_cost:g} {self._price.currency}")
         money = cost(spent, self._price)
         paid = "" if money is None else f", {money:,.4f} {self._price.currency}"
+        if spent.calls_unreported:
+            paid += f" ({spent.calls_unreported:,} calls told no whole usage and count as reserved)"
         message = (
             f"the cap on what may be paid is reached ({' and '.join(caps)}): {spent.calls:,} calls made, "
             f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens{paid}; every "
@@ -143,4 +190,5 @@ def _less(whole: Usage, part: Usage) -> Usage:
         whole.calls_reused - part.calls_reused,
         whole.prompt_tokens - part.prompt_tokens,
         whole.completion_tokens - part.completion_tokens,
+        whole.calls_unreported - part.calls_unreported,
     )

@@ -3,7 +3,9 @@
 ===========  ==========================================================================
 check        an answer fails it when
 ===========  ==========================================================================
-empty        nothing is left of it but thoughts, labels and marks
+empty        nothing is left of it but labels and marks
+thoughts     nothing is left of it but thoughts
+filtered     the server's content filter kept it back
 no_summary   it is a single word, code or markup, or it ends in a question
 refusal      it begins with the model speaking of itself: sorry, unable, as an AI
 repetition   below half of its runs of three words are distinct, or it compresses to
@@ -31,6 +33,7 @@ from trsr.config.summary import Check
 from trsr.models.generation import Completion
 from trsr.prompts.tokens import ApproximateTokens
 from trsr.prompts.words import LETTER, spaced
+from trsr.summarize.paragraph import has_thoughts
 
 _WORD: Final = re.compile(rf"{LETTER}+(?:['’]{LETTER}+)*")
 _REFUSAL: Final = re.compile(
@@ -74,11 +77,14 @@ class Verdict:
         The fault, as it follows "the answer".
     remedy
         The sentence that asks the model for something better.
+    hint
+        What a person can do about it, where that isn't plain; empty otherwise.
     """
 
     check: Check
     fault: str
     remedy: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ def judge(text: str, completion: Completion, asked: Asked, checks: Collection[Ch
     asked
         What it answers.
     checks
-        The checks to make; `empty` is always made.
+        The checks to make; `empty`, `thoughts` and `filtered` are always made.
 
     Examples
     --------
@@ -122,8 +128,10 @@ def judge(text: str, completion: Completion, asked: Asked, checks: Collection[Ch
     >>> judge("Likes tea and", Completion("Likes tea and", 20, 50, "length"), asked, ("cut",)).check
     'cut'
     """
+    if completion.finish_reason == "content_filter":
+        return _VERDICTS["filtered"]
     if not text:
-        return _VERDICTS["empty"]
+        return _VERDICTS["thoughts" if has_thoughts(completion.text) else "empty"]
     found = (check for check, fails in _CHECKS.items() if check in checks and fails(text, completion, asked))
     check = next(found, None)
     return None if check is None else _VERDICTS[check]
@@ -135,7 +143,7 @@ def _is_cut(text: str, completion: Completion, asked: Asked) -> bool:
 
 def _is_long(text: str, completion: Completion, asked: Asked) -> bool:
     tokens = ApproximateTokens().count(text)
-    return completion.completion_tokens > asked.max_tokens or tokens > _OVER * asked.max_tokens
+    return (completion.completion_tokens or 0) > asked.max_tokens or tokens > _OVER * asked.max_tokens
 
 
 def _is_refusal(text: str, completion: Completion, asked: Asked) -> bool:
@@ -212,7 +220,21 @@ _CHECKS: Final[Mapping[Check, Callable[[str, Completion, Asked], bool]]] = {
 _VERDICTS: Final[Mapping[Check, Verdict]] = {
     verdict.check: verdict
     for verdict in (
-        Verdict("empty", "had no text", "Write the summary itself, without long thoughts before it."),
+        Verdict("empty", "had no text", "Write the summary itself."),
+        Verdict(
+            "thoughts",
+            "was all thoughts, which were not ended",
+            "Write the summary itself at once, without thoughts before it.",
+            "raise summary.sampling.max_new_tokens so that thoughts and answer have room, or turn thinking "
+            "off by summary.writer.request.extra: {chat_template_kwargs: {enable_thinking: false}} where "
+            "vLLM or SGLang serves the model, {reasoning_effort: low} or the like at a provider",
+        ),
+        Verdict(
+            "filtered",
+            "was kept back by the server's content filter",
+            "Describe only plain interests in goods or topics.",
+            "see the provider's rules for its filter, or use another model for these users",
+        ),
         Verdict("no_summary", "was no summary", "Write whole sentences: no code, no question."),
         Verdict(
             "refusal", "was a refusal", "Describe only what the given text shows; nothing else is asked."

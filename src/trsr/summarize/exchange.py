@@ -13,7 +13,7 @@ from trsr.errors import StoreError, WriterError
 from trsr.models.generation import Chat, Completion, Failure, TextGenerator
 from trsr.prompts.tokens import Tokens
 from trsr.records import Usage
-from trsr.summarize.budget import Budget
+from trsr.summarize.budget import Budget, charge
 from trsr.summarize.inquiry import Inquiry
 from trsr.summarize.store import Store
 
@@ -100,6 +100,8 @@ class Exchange:
         """Let go of what is under way, so that others may ask for it."""
         if (end := getattr(self._stream, "close", None)) is not None:
             end()
+        for inquiry in self._sent.values():  # tries that may be charged even so have been counted
+            self._pay(inquiry, Usage())
         # The store may be what failed; a claim that stays ends with this process.
         with suppress(StoreError):
             self._store.release([inquiry.question.key for inquiry in self._sent.values()])
@@ -111,15 +113,25 @@ class Exchange:
         elif len(self._chats) >= _CHATS_A_STREAM:
             return False
         allowed, is_refused = self._allowed(self._ahead - len(self._sent))
-        ours = self._store.claim([inquiry.question.key for inquiry in allowed])
+        try:
+            ours = self._store.claim([inquiry.question.key for inquiry in allowed])
+        except StoreError:
+            for inquiry in allowed:
+                self._pay(inquiry, Usage())
+            raise
         for inquiry in allowed:
             if inquiry.question.key in ours:
                 self._sent[len(self._chats)] = inquiry
                 self._chats.append(inquiry.question.chat)
             else:
-                self._budget.spend(inquiry.reserved, Usage())
+                self._pay(inquiry, Usage())
                 self._elsewhere.append(inquiry)
         return is_refused
+
+    def _pay(self, inquiry: Inquiry, actual: Usage) -> None:
+        """Put what an attempt did cost in the place of what was reserved for it, once."""
+        self._budget.spend(inquiry.reserved, actual)
+        inquiry.reserved = Usage()
 
     def _allowed(self, room: int) -> tuple[list[Inquiry], bool]:
         allowed: list[Inquiry] = []
@@ -141,11 +153,11 @@ class Exchange:
         inquiry = self._sent[place]
         if isinstance(outcome, Failure):
             del self._sent[place]
-            self._budget.spend(inquiry.reserved, Usage(1))
+            # Tries that may be charged were counted as they failed; what is refused is a call without cost.
+            self._pay(inquiry, Usage(0 if outcome.may_be_charged else 1))
             self._store.release([inquiry.question.key])
             return inquiry, outcome, False
-        paid = Usage(1, 0, outcome.prompt_tokens, outcome.completion_tokens)
-        self._budget.spend(inquiry.reserved, paid)
+        self._pay(inquiry, charge(outcome, inquiry.reserved))
         standing = self._store.put(inquiry.question, outcome, inquiry.users)
         del self._sent[place]
         return inquiry, standing, True

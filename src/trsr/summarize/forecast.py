@@ -97,7 +97,7 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
         model = identify(writer)
         tokens: ChatTokens = TokenizerChatTokens(writer.model, writer.revision)
     else:
-        model = served_identity(writer.model, writer.revision)
+        model = served_identity(writer)
         tokens = TokenizerChatTokens(writer.tokenizer) if writer.tokenizer else ApproximateChatTokens()
     templates = Templates(config.prompt.domain, config.prompt.templates)
     wording = Wording(model, templates, settings.sampling, ApproximateTokens(), config.items.max_tokens)
@@ -174,6 +174,9 @@ def _basis(tokens: ChatTokens, experience: Experience, limit: int, speed: Speed 
     if experience.lengths:
         answers = f"Answers are taken to be as long as {experience.seen:,} stored ones of this model."
     else:
-        answers = f"No answer of this model is stored yet: each is taken to be {limit:,} tokens, the limit."
+        answers = (
+            "No answer of this model that tells its length is stored yet: each is taken to be "
+            f"{limit:,} tokens, the limit."
+        )
     pace = "" if speed is None else f" The time is that of {speed.calls:,} calls made now."
     return f"{prompts} {answers}{pace} Second tries for useless answers are not foreseen."

@@ -10,6 +10,7 @@ from trsr.models.generation import Chat, Completion
 from trsr.prompts.templates import Templates
 from trsr.prompts.untrusted import neutralise
 from trsr.records import Usage
+from trsr.summarize.budget import charge
 from trsr.summarize.checks import Asked, Verdict, judge
 from trsr.summarize.paragraph import to_paragraph
 from trsr.summarize.store import Question
@@ -91,9 +92,8 @@ class Inquiry:
         self.keys.append(self.question.key)
         if paid_now and self._last is None:
             self._last = self.attempt | 1
-        self.usage += Usage(
-            int(paid_now), int(not paid_now), completion.prompt_tokens, completion.completion_tokens
-        )
+        told = charge(completion, otherwise=Usage())
+        self.usage += replace(told, calls=int(paid_now), calls_reused=int(not paid_now))
         text = to_paragraph(completion.text)
         self.verdict = judge(text, completion, self.asked, checks)
         if self.verdict is None:
@@ -108,7 +108,8 @@ class Inquiry:
             return f"unanswered: {self.unanswered}"
         if self.verdict is None:
             return ""
-        return f"{self.verdict.check}: the answer {self.verdict.fault} ({self.attempt} attempts)"
+        hint = f"; {self.verdict.hint}" if self.verdict.hint else ""
+        return f"{self.verdict.check}: the answer {self.verdict.fault} ({self.attempt} attempts){hint}"
 
 
 def repair(first: Question, templates: Templates, attempt: int, verdict: Verdict) -> Question:

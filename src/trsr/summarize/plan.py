@@ -177,7 +177,7 @@ def learn(store: Store, model: str, tokens: ChatTokens, sampling: Sampling) -> E
 
     def read(connection: sa.Connection) -> list[sa.Row[tuple[str, str, str, int, int]]]:
         rows = sa.select(*wanted, *counts).where(
-            columns.model == model, columns.completion_tokens <= sampling.max_new_tokens
+            columns.model == model, columns.completion_tokens.between(1, sampling.max_new_tokens)
         )
         return list(connection.execute(rows.order_by(columns.created_at.desc()).limit(_SAMPLE)))
 

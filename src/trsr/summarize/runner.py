@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Never
+from typing import Final, Never, assert_never
 
 from tqdm import tqdm
 
@@ -26,11 +26,15 @@ def make_paradigm(config: Summarization) -> Paradigm:
     >>> make_paradigm(Summarization(paradigm="none")) is none
     True
     """
-    if config.paradigm == "recurrent":
-        return recurrent
-    if config.paradigm == "hierarchical":
-        return partial(hierarchical, fan_in=config.fan_in)
-    return none
+    match config.paradigm:
+        case "recurrent":
+            return recurrent
+        case "hierarchical":
+            return partial(hierarchical, fan_in=config.fan_in)
+        case "none":
+            return none
+        case _:
+            assert_never(config.paradigm)
 
 
 def summarize(

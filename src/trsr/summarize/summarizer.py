@@ -35,6 +35,8 @@ class Summarizer:
         The whole configuration; its sections `summary`, `prompt` and `items` are used.
     items
         The catalogue, from which the keyphrase writer learns what is telling.
+    budget
+        What may be paid for, where others pay from it too; None for one of its own, by `summary.limits`.
 
     Raises
     ------
@@ -44,10 +46,10 @@ class Summarizer:
         When the store of answers can't be opened.
     """
 
-    def __init__(self, config: Config, items: pl.DataFrame) -> None:
+    def __init__(self, config: Config, items: pl.DataFrame, budget: Budget | None = None) -> None:
         self._config = config
         self._tokens = ApproximateTokens()
-        self._budget = Budget(config.summary.limits, config.summary.price)
+        self._budget = budget or Budget(config.summary.limits, config.summary.price)
         self._store: Store | None = None
         self._writer = None if config.summary.paradigm == "none" else self._open(items)
 
@@ -66,7 +68,7 @@ class Summarizer:
 
     @property
     def spent(self) -> Usage:
-        """Calls that were paid for so far, and their tokens; answers from the store are free."""
+        """Calls that were paid for so far, and their tokens; answers from the store are free, and counted."""
         return self._budget.spent
 
     @property
@@ -81,7 +83,10 @@ class Summarizer:
         if self._writer is None:
             return [UserSummary.empty(user_id) for user_id, _ in users]
         blocks = ((user_id, cut_history(history, self._config)) for user_id, history in users)
-        return summarize(blocks, make_paradigm(self._config.summary), self._writer, progress=progress)
+        written = summarize(blocks, make_paradigm(self._config.summary), self._writer, progress=progress)
+        reused = sum(summary.usage.calls_reused for summary in written)
+        self._budget.spend(Usage(), Usage(calls_reused=reused))
+        return written
 
     def append(self, growths: Sequence[Growth]) -> list[UserSummary]:
         """Bring summaries up to date with what was added to histories; see `trsr.summarize.append`."""
@@ -98,7 +103,9 @@ class Summarizer:
             )
         self._store = Store(config.store_url)
         return LanguageModelWriter(
-            generator=_open_generator(writer),
+            generator=LocalGenerator(writer)
+            if isinstance(writer, LocalWriter)
+            else EndpointGenerator(writer, self._budget),
             templates=Templates(config.prompt.domain, config.prompt.templates),
             sampling=config.summary.sampling,
             store=self._store,
@@ -119,7 +126,3 @@ def cut_history(history: Sequence[Item], config: Config) -> tuple[Block, ...]:
     tokens = ApproximateTokens()
     line = partial(item_line, tokens=tokens, max_tokens=config.items.max_tokens)
     return cut_by_tokens(history, settings.block_tokens, tokens, line)
-
-
-def _open_generator(writer: LocalWriter | EndpointWriter) -> LocalGenerator | EndpointGenerator:
-    return LocalGenerator(writer) if isinstance(writer, LocalWriter) else EndpointGenerator(writer)

@@ -30,8 +30,9 @@ SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     FAILED: pl.String,
 }
 """Columns of the table. `calls` counts the answers that a summary rests on, whether they were made in this
-run or an earlier one, so that an interrupted run ends in the same table. `failed` says why a user has no
-summary although there is a history, and is empty for all others."""
+run or an earlier one, so that an interrupted run ends in the same table. Tokens are null where the server
+didn't tell those of every answer. `failed` says why a user has no summary although there is a history, and is
+empty for all others."""
 
 
 def to_frame(summaries: Sequence[UserSummary]) -> pl.DataFrame:
@@ -50,8 +51,8 @@ def to_frame(summaries: Sequence[UserSummary]) -> pl.DataFrame:
             [step.text for step in summary.steps],
             summary.final.state,
             summary.usage.calls + summary.usage.calls_reused,
-            summary.usage.prompt_tokens,
-            summary.usage.completion_tokens,
+            None if summary.usage.calls_unreported else summary.usage.prompt_tokens,
+            None if summary.usage.calls_unreported else summary.usage.completion_tokens,
             summary.failed,
         )
         for summary in summaries

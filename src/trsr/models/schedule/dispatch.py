@@ -13,7 +13,7 @@ from trsr.models.schedule.pace import Call, Pace
 from trsr.models.schedule.trouble import Trouble
 
 Send = Callable[[int], Awaitable[Completion | Trouble]]
-"""Sends the chat at a place once; it raises nothing but its own faults."""
+"""Sends the chat at a place once; what it raises ends the whole run."""
 
 Deliver = Callable[[int, Completion | Failure], None]
 
@@ -123,7 +123,9 @@ class Dispatch:
     async def _try(self, call: Call, send: Send, *, probe: bool) -> None:
         outcome = await send(call.place)
         if isinstance(outcome, Completion):
-            self._pace.succeed(call, outcome.prompt_tokens + outcome.completion_tokens)
+            told = outcome.prompt_tokens is not None and outcome.completion_tokens is not None
+            used = (outcome.prompt_tokens or 0) + (outcome.completion_tokens or 0)
+            self._pace.succeed(call, used if told else None)
             self._unread += 1
             self._deliver(call.place, outcome)
             return
@@ -136,5 +138,5 @@ class Dispatch:
             return
         said = outcome.said if call.tries <= 1 else f"{outcome.said} ({call.tries} tries)"
         self._unread += 1
-        self._deliver(call.place, Failure(said))
+        self._deliver(call.place, Failure(said, outcome.may_be_charged))
         self._stopped_by = self._pace.end(said)

@@ -85,12 +85,12 @@ class Pace:
         self._tokens.take(call.tokens, now)
         self.tries += 1
 
-    def succeed(self, call: Call, used_tokens: int) -> None:
-        """Note an answer, and what it did cost; 0 when the server doesn't tell."""
+    def succeed(self, call: Call, used_tokens: int | None) -> None:
+        """Note an answer, and what it did cost; None when the server doesn't tell."""
         self._breaker.succeed()
         self._ended_in_a_row = 0
         self.answered += 1
-        if used_tokens:
+        if used_tokens is not None:
             self._tokens.give_back(call.tokens - used_tokens)
 
     def fail(self, call: Call, trouble: Trouble, now: float, *, probe: bool) -> WriterError | None:

@@ -31,8 +31,11 @@ class Trouble:
         What happened and the next step, without any secret.
     wait_s
         Seconds that the server asks to be left alone; None when it doesn't say.
+    may_be_charged
+        Whether the server may have done the work: it didn't refuse, but its answer is lost or unreadable.
     """
 
     fault: Fault
     said: str
     wait_s: float | None = None
+    may_be_charged: bool = False

@@ -165,10 +165,15 @@ def _read(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Completio
     for start in range(0, len(keys), KEYS_A_STATEMENT):
         chunk = keys[start : start + KEYS_A_STATEMENT]
         for row in connection.execute(sa.select(ANSWERS).where(ANSWERS.c.key.in_(chunk))):
-            found[row.key] = Completion(
-                row.answer, row.prompt_tokens, row.completion_tokens, row.finish_reason
-            )
+            prompt, completion = tokens_told(row._mapping)
+            found[row.key] = Completion(row.answer, prompt, completion, row.finish_reason)
     return found
+
+
+def tokens_told(row: Mapping[Any, Any]) -> tuple[int | None, int | None]:
+    """Return the tokens that the server told; 0 stands for none, unless an empty answer's prompt has some."""
+    prompt, completion = row["prompt_tokens"] or None, row["completion_tokens"]
+    return prompt, None if completion == 0 and (row["answer"] != "" or prompt is None) else completion
 
 
 def _ties(connection: sa.Connection, keys: Sequence[str]) -> set[tuple[str, str]]:
@@ -191,13 +196,13 @@ def _row(question: Question, completion: Completion) -> Mapping[str, Any]:
     return {
         "key": question.key,
         "model": storable(question.model),
-        "sampling": question.sampling.model_dump(mode="json"),
+        "sampling": question.sampling.model_dump(mode="json") | dict.fromkeys(completion.omitted),
         "template": question.template,
         "system_prompt": storable(question.chat.system),
         "user_prompt": storable(question.chat.user),
         "answer": storable(completion.text),
-        "prompt_tokens": completion.prompt_tokens,
-        "completion_tokens": completion.completion_tokens,
+        "prompt_tokens": completion.prompt_tokens or 0,
+        "completion_tokens": completion.completion_tokens or 0,
         "finish_reason": storable(completion.finish_reason),
         "created_at": datetime.now(UTC),
     }

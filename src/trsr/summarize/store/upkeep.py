@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from trsr.records import Usage
-from trsr.summarize.store.answers import Store, storable
+from trsr.summarize.store.answers import Store, storable, tokens_told
 from trsr.summarize.store.claims import KEYS_A_STATEMENT
 from trsr.summarize.store.schema import ANSWER_USERS, ANSWERS, CLAIMS, METADATA
 
@@ -117,12 +117,18 @@ def measure(store: Store) -> StoreStats:
                 sa.func.count().label("answers"),
                 sa.func.sum(columns.prompt_tokens).label("prompt_tokens"),
                 sa.func.sum(columns.completion_tokens).label("completion_tokens"),
+                _unreported().label("unreported"),
             )
             .group_by(columns.model)
             .order_by(sa.desc("answers"), columns.model)
         )
         models = tuple(
-            StoredModel(row.model, Usage(row.answers, 0, int(row.prompt_tokens), int(row.completion_tokens)))
+            StoredModel(
+                row.model,
+                Usage(
+                    row.answers, 0, int(row.prompt_tokens), int(row.completion_tokens), int(row.unreported)
+                ),
+            )
             for row in rows
         )
         return StoreStats(
@@ -211,10 +217,17 @@ def _usage(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Usag
     totals = [
         sa.func.coalesce(sa.func.sum(c), 0) for c in (ANSWERS.c.prompt_tokens, ANSWERS.c.completion_tokens)
     ]
-    answers, prompt, completion = connection.execute(
-        sa.select(sa.func.count(), *totals).where(condition)
+    answers, prompt, completion, unreported = connection.execute(
+        sa.select(sa.func.count(), *totals, sa.func.coalesce(_unreported(), 0)).where(condition)
     ).one()
-    return Usage(int(answers), 0, int(prompt), int(completion))
+    return Usage(int(answers), 0, int(prompt), int(completion), int(unreported))
+
+
+def _unreported() -> sa.ColumnElement[int]:
+    """Count the answers of which the server didn't tell all tokens; see `tokens_told`."""
+    columns = ANSWERS.c
+    silent = (columns.prompt_tokens == 0) | ((columns.completion_tokens == 0) & (columns.answer != ""))
+    return sa.func.sum(sa.case((silent, 1), else_=0))
 
 
 def _count(connection: sa.Connection, rows: sa.Select[Any]) -> int:
@@ -242,6 +255,7 @@ def _page(connection: sa.Connection, after: str) -> list[dict[str, Any]]:
                 users[tie.key].append(tie.user_id)
     for row in rows:
         moment: datetime = row["created_at"]
+        row["prompt_tokens"], row["completion_tokens"] = tokens_told(row)
         row["created_at"] = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).isoformat()
         row["users"] = users[row["key"]]
     return rows
