@@ -1,21 +1,27 @@
 import contextlib
 import json
+import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import yaml
 from transformers import AutoTokenizer
 
+import numbered_shop as shop
 from small_run import small_config
-from trsr.artifacts import RunFolder
+from trsr.artifacts import RunFolder, hash_path
 from trsr.config import Config, load
 from trsr.config.summary import EndpointWriter
 from trsr.errors import ConfigError
+from trsr.experiments import variants
+from trsr.experiments.baseline_systems import BaselineSystems
+from trsr.experiments.contest import open_contest
 from trsr.pipeline import STAGES, run
 from trsr.prompts.templates import BUILT_IN
 
@@ -166,6 +172,107 @@ def test_without_summaries_the_run_goes_through(tmp_path: Path) -> None:
     folder = run(config, say=lambda line: None)
     assert set(pl.read_parquet(folder.summaries)["summary"]) == {""}
     assert "TRSR without summary (compact)" in folder.report.read_text()
+
+
+MADE = (
+    "items", "histories", "candidates", "background", "summaries", "pretrained", "model", "scores",
+    "baselines", "fused", "fusion", "metrics",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run up to its figures, with the settings that made it."""
+    place = tmp_path_factory.mktemp("changed")
+    config = _of_shop(place / "run", shop.write_shop(place))
+    run(config, until="evaluate", say=lambda line: None)
+    return config
+
+
+def _of_shop(out: Path, data: Mapping[str, Any]) -> Config:
+    settings = {"training__epochs": 1, "fusion__companions": ["popularity"]}
+    return small_config(out, **settings, **{name.replace(".", "__"): value for name, value in data.items()})
+
+
+@contextlib.contextmanager
+def _changed(path: Path, change: Callable[[str], str]) -> Iterator[None]:
+    """Change a file's content while the block runs; size and time of the file stay."""
+    before, text = path.stat(), path.read_text(encoding="utf-8")
+    after = change(text)
+    assert after != text
+    assert len(after) == len(text)
+    try:
+        path.write_text(after, encoding="utf-8")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        yield
+    finally:
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _other_word(items: str) -> str:
+    """Change one word of one shared item."""
+    line = next(line for line in items.split("\n") if line.startswith("n") and " tea" in line)
+    return items.replace(line, line.replace(" tea", " tin"))
+
+
+def _other_item(events: str) -> str:
+    """Let a training user take another item at one time."""
+    lines = events.split("\n")
+    user = shop.user_id(3)
+    taken = {line.split(",")[1] for line in lines if line.startswith(f"{user},")}
+    new = next(item for item in map(shop.numbered, range(shop.SHARED)) if item not in taken)
+    at = next(place for place, line in enumerate(lines) if line.startswith(f"{user},n0"))
+    _, item, _ = lines[at].split(",")
+    lines[at] = lines[at].replace(item, new)
+    return "\n".join(lines)
+
+
+def _digests(folder: RunFolder) -> dict[str, str]:
+    paths = {name: getattr(folder, name) for name in MADE}
+    # The adapter's card names the folder of its base model.
+    paths["model"] = folder.model / "adapter_model.safetensors"
+    return {name: hash_path(path) for name, path in paths.items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "change"), [("items.csv", _other_word), ("events.csv", _other_item)], ids=["text", "event"]
+)
+def test_changed_data_makes_every_later_stage_run_again(
+    made: Config, tmp_path: Path, file: str, change: Callable[[str], str]
+) -> None:
+    shutil.copytree(made.folder, tmp_path / "again")
+    again, anew = (made.model_copy(update={"out": tmp_path / name}) for name in ("again", "anew"))
+    before = _digests(RunFolder(made.folder))
+    asked = _fingerprints(again)
+    lines: list[str] = []
+    with _changed(made.folder.parent / file, change):
+        run(again, until="evaluate", say=lines.append)
+        run(anew, until="evaluate", say=lambda line: None)
+        assert not set(asked) & set(_fingerprints(again))
+    started = [line.split(":")[0] for line in lines if not line.startswith(" ")]
+    assert started == [stage.name for stage in STAGES[:-1]]
+    assert not [line for line in lines if "skipped" in line]
+    after = _digests(RunFolder(again.folder))
+    assert after == _digests(RunFolder(anew.folder))
+    assert {"summaries", "pretrained", "model", "scores", "fused"} <= {
+        name for name in MADE if after[name] != before[name]
+    }
+
+
+def _fingerprints(config: Config) -> list[str]:
+    """Say by what a comparison would know the answers of its systems again."""
+    contest = open_contest(config, say=lambda line: None)
+    of_baseline = BaselineSystems(config, contest, config.folder).fingerprint("popularity", 0)
+    return [of_baseline, variants.fingerprint(config, contest, variants.form(config, "recurrent"), 0)]
+
+
+def test_data_that_was_only_written_anew_makes_nothing_run_again(made: Config) -> None:
+    events = made.folder.parent / "events.csv"
+    os.utime(events, (1, 1))
+    lines: list[str] = []
+    run(made, until="evaluate", say=lines.append)
+    assert lines == [f"{stage.name}: complete, skipped" for stage in STAGES[:-1]]
 
 
 @pytest.fixture

@@ -10,6 +10,11 @@ from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.errors import ArtifactError, ConfigError, DataError
 from trsr.pipeline import run
+from trsr.recommender import RankedBy
+from trsr.stages.append import append_events
+
+_LATER = 4_000_000_000
+"""Seconds; after everything that the shop has seen."""
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,50 @@ def test_a_user_without_history_gets_a_ranking_of_the_catalogue(recommender: Rec
     ranking = recommender.rank(history=[], k=3)
     assert ranking.summary == ""
     assert len({item.item_id for item in ranking.items}) == 3
+
+
+def test_the_whole_catalogue_is_ranked_without_the_history(
+    folder: RunFolder, recommender: Recommender, fused: Recommender
+) -> None:
+    ids = pl.read_parquet(folder.items)["item_id"].to_list()
+    history = ids[10:18:2]
+    for ranker in (recommender, fused):
+        ranking = ranker.rank(history=history)
+        assert sorted(item.item_id for item in ranking.items) == sorted(set(ids) - set(history))
+
+
+@pytest.mark.parametrize("ranked_by", ["language_model", "fused"])
+def test_after_an_append_a_user_is_served_by_the_new_history_and_summary(
+    folder: RunFolder, tmp_path: Path, ranked_by: RankedBy
+) -> None:
+    shutil.copytree(folder.path, tmp_path / "run")
+    row = pl.read_parquet(folder.histories).filter(pl.col("split") == "test").row(0, named=True)
+    user, old = row["user_id"], row["history"]
+    new = [item for item in pl.read_parquet(folder.items)["item_id"] if item not in old][:6]
+    events = [(user, item, _LATER + at) for at, item in enumerate(new)]
+    events += [("newcomer", item, _LATER + at) for at, item in enumerate(new[:3])]
+    table = pl.DataFrame(events, schema=["user_id", "item_id", "time"], orient="row")
+    table.sample(fraction=1, shuffle=True, seed=1).write_csv(tmp_path / "events.csv")
+    before = Recommender.load(tmp_path / "run", ranker=ranked_by)
+    served = before.rank_user(user)
+    append_events(tmp_path / "run", tmp_path / "events.csv")
+    after = Recommender.load(tmp_path / "run", ranker=ranked_by)
+    frozen = [item.item_id for item in served.items]
+    for recommender in (before, after):  # the one that was open serves what is new as well
+        ranking = recommender.rank_user(user, candidates=frozen)
+        wanted = recommender.rank(history=[*old, *new], candidates=frozen)
+        assert ranking.summary == wanted.summary != served.summary
+        assert [item.item_id for item in ranking.items] == [item.item_id for item in wanted.items]
+        assert [item.score for item in ranking.items] == pytest.approx([item.score for item in wanted.items])
+        stale = recommender.rank(history=old, candidates=frozen, summary=ranking.summary)
+        assert [item.score for item in ranking.items] != pytest.approx([item.score for item in stale.items])
+        newcomer = recommender.rank_user("newcomer", candidates=frozen)
+        first = recommender.rank(history=new[:3], candidates=frozen)
+        assert newcomer.summary == first.summary
+        assert [item.score for item in newcomer.items] == pytest.approx([item.score for item in first.items])
+    # Who was not appended to is served as before.
+    other = pl.read_parquet(folder.histories).filter(pl.col("split") == "test")["user_id"][1]
+    assert after.rank_user(other) == Recommender.load(folder.path, ranker=ranked_by).rank_user(other)
 
 
 def test_a_given_summary_is_used(recommender: Recommender) -> None:

@@ -4,11 +4,13 @@ import polars as pl
 import pytest
 
 from trsr.artifacts import RunFolder, hash_path
+from trsr.baselines.training_data import training_data
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData, HistoryWindow, SplitRule, TableData
 from trsr.data.demo import generate
 from trsr.data.prepare import Prepared, load, prepare, save
 from trsr.errors import ArtifactError, DataError
+from trsr.stages.pretrain import learnable_histories
 
 CONFIG = Config(data=DemoData(users=200, items=120))
 
@@ -116,14 +118,37 @@ def test_short_histories_are_background_and_count_for_popularity_alone(prepared:
     assert without.candidates.equals(with_short.candidates)
 
 
-def test_background_of_a_split_by_time_ends_before_the_first_measured_target() -> None:
-    config = Config(
-        data=DemoData(users=400, items=100), history=HistoryWindow(min=14, max=26), split=SplitRule(by="time")
-    )
-    every = generate(config.data).histories
-    prepared = prepare(config)
-    last = every.select("user_id", pl.col("times").list.last().alias("last"))
-    measured = prepared.histories.filter(pl.col("split") != "train").join(last, on="user_id")["last"].min()
-    background = prepared.background.join(last, on="user_id")["last"]
-    assert len(background) > 0
-    assert background.max() < measured
+@pytest.mark.parametrize("by", ["time", "hash"])
+def test_background_of_a_split_by_time_ends_before_the_first_measured_target(tmp_path: Path, by: str) -> None:
+    """Some short histories end early, some on the day of the first target, some go on after all of them."""
+    ends = {"early": 5, "before": 2099, "same": 2100, "after": 2101, "last": 9999}
+    events = [(f"u{user:02d}", f"i{k}", 100 * user + k) for user in range(40) for k in range(1, 12)]
+    events = [(user, item, at + 89 if item == "i11" else at) for user, item, at in events]
+    events += [(name, f"of-{name}-{k}", at) for name, end in ends.items() for k, at in ((0, 1), (1, end))]
+    items = sorted({item for _, item, _ in events})
+    pl.DataFrame({"item_id": items, "title": items}).write_csv(tmp_path / "items.csv")
+    table = pl.DataFrame(events, schema=["user_id", "item_id", "time"], orient="row")
+    table.sample(fraction=1, shuffle=True, seed=0).write_csv(tmp_path / "events.csv")
+    source = TableData(format="tables", items=tmp_path / "items.csv", events=tmp_path / "events.csv")
+    rules = {"candidates": CandidateRule(negatives=5), "split": SplitRule(by=by, valid=0.25, test=0.25)}
+    made = prepare(Config(data=source, **rules))
+    background = made.background["user_id"].to_list()
+    if by == "hash":
+        assert background == sorted(ends)
+        return
+    # The first of 20 measured users is the 21st, whose target is taken at 2100.
+    measured = made.histories.filter(pl.col("split") != "train")["user_id"].to_list()
+    assert measured == [f"u{user:02d}" for user in range(20, 40)]
+    assert table.filter(user_id="u20", item_id="i11")["time"].to_list() == [2100]
+    assert background == ["before", "early"]
+    late = {f"of-{name}-{k}" for name in ("same", "after", "last") for k in (0, 1)}
+    learnt = {item for history in learnable_histories(made) for item in history}
+    told = training_data(made)
+    counted = dict(zip(made.items["item_id"], told.counts, strict=True))
+    assert not late & learnt
+    assert all(counted[item] == 0 for item in late)
+    assert {"of-early-0", "of-before-1"} <= learnt
+    # Training users' histories end before it, too.
+    last = dict(table.group_by("user_id").agg(pl.col("time").max()).iter_rows())
+    trained = made.histories.filter(pl.col("split") == "train")["user_id"]
+    assert max(last[user] for user in trained) < 2100

@@ -135,3 +135,14 @@ def test_missing_scores_and_too_few_users_are_told() -> None:
     few = np.arange(20) < LEAST_USERS - 1
     with pytest.raises(DataError, match="at least 10 validation users, got 9"):
         fit_fusion(evidence.rows(few), targets[few], users[: LEAST_USERS - 1])
+
+
+def test_the_least_number_of_users_is_enough_for_cross_fitting_too() -> None:
+    """Each user is scored by a fusion of the other folds, who are fewer than the least themselves."""
+    evidence, targets, users = planted(users=20)
+    least = np.arange(20) < LEAST_USERS
+    chances = cross_fit(evidence.rows(least), targets[least], users[:LEAST_USERS])
+    assert ((chances > 0) & (chances < 1)).all()
+    few = np.arange(20) < LEAST_USERS - 1
+    with pytest.raises(DataError, match="at least 10 validation users, got 9"):
+        cross_fit(evidence.rows(few), targets[few], users[: LEAST_USERS - 1])

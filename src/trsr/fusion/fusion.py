@@ -153,6 +153,11 @@ def fit_fusion(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[s
     DataError
         When there are fewer users than a cross-validation needs.
     """
+    _require_users(users)
+    return _fit(evidence, targets, users)
+
+
+def _fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[str]) -> Fusion:
     folds = _folds(users)
     scales = learn_scales(evidence)
     table = columns(evidence, scales)
@@ -187,25 +192,36 @@ def cross_fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[st
     -------
     numpy.ndarray
         ``(n_rows, n_candidates)``.
+
+    Raises
+    ------
+    DataError
+        When there are fewer users than a cross-validation needs.
     """
+    _require_users(users)
     folds = _folds(users)
     chances = np.empty(evidence.counts.shape)
     for fold in np.unique(folds):
         held = folds == fold
         known = [user for user, out in zip(users, held, strict=True) if not out]
-        chances[held] = fit_fusion(evidence.rows(~held), targets[~held], known).score(evidence.rows(held))
+        # Those who are left may be fewer than the least: they stand in for all, who are enough.
+        chances[held] = _fit(evidence.rows(~held), targets[~held], known).score(evidence.rows(held))
     return chances
+
+
+def _require_users(users: Sequence[str]) -> None:
+    count = len(set(users))
+    if count < LEAST_USERS:
+        message = (
+            f"the fused ranker needs at least {LEAST_USERS} validation users, got {count}; "
+            "raise split.valid, or set fusion.companions to []"
+        )
+        raise DataError(message)
 
 
 def _folds(users: Sequence[str]) -> NDArray[np.int64]:
     """Put users into folds of one size, by their ids alone."""
     known = sorted(set(users))
-    if len(known) < LEAST_USERS:
-        message = (
-            f"the fused ranker needs at least {LEAST_USERS} validation users, got {len(known)}; "
-            "raise split.valid, or set fusion.companions to []"
-        )
-        raise DataError(message)
     order = np.argsort(user_keys(known, _SEED, "fusion folds"))
     fold = {known[place]: number % _FOLDS for number, place in enumerate(order)}
     return np.array([fold[user] for user in users], dtype=np.int64)
