@@ -111,7 +111,8 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
         kind = getattr(model.peft_config["default"].peft_type, "value", "")
         message = f"an adapter of kind {kind} can't be merged into its model ({error}); merge it yourself"
         raise ModelError(message) from error
-    return merged
+    # The adapter froze them; a merged model is as any other, and all of it may be trained.
+    return merged.requires_grad_(True)
 
 
 def save_base(model: PeftModel, folder: Path) -> None:
