@@ -163,7 +163,7 @@ def test_the_calibration_is_of_users_whom_the_weights_never_saw() -> None:
     assert recall(fusion.score(learnt_from), targets) > 1.5 * 3 / 21
     unseen = fusion.score(nothing(500))
     assert unseen.mean() == pytest.approx(1 / 21, abs=0.01)
-    assert np.quantile(unseen, 0.99) < 2 / 21
+    assert np.quantile(unseen, 0.99) < 1.2 / 21
 
 
 def test_equal_evidence_ties_to_the_last_bit() -> None:

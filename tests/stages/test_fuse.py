@@ -118,7 +118,7 @@ def test_without_companions_nothing_of_an_older_fusion_stays(copied: RunFolder) 
     assert not copied.fusion.exists()
 
 
-@pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 12, 13, 14])
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 12, 13])
 def test_few_validation_users_cost_the_fused_ranker_at_most(count: int, copied: RunFolder) -> None:
     prepared = pl.read_parquet(copied.candidates)
     valid = prepared.filter(pl.col("split") == "valid")["user_id"]
@@ -129,8 +129,8 @@ def test_few_validation_users_cost_the_fused_ranker_at_most(count: int, copied: 
     for stage in (fuse, evaluate, report):
         stage.STAGE.run(config, copied, lines.append)
     systems = json.loads(copied.metrics.read_text())["systems"]
-    few = f"  {count} validation users are too few to learn from (13 at least; raise split.valid): no fused ranker"
-    assert (few in lines) == (count < 13)
+    few = f"  {count} validation users are too few to learn from (13 at least; "
+    assert any(line.startswith(few) for line in lines) == (count < 13)
     assert ("TRSR fused" in systems) == (count >= 13)
     assert systems["TRSR recurrent (compact)"]["valid"]["users"] == count
     assert copied.report.stat().st_size > 10_000
@@ -138,7 +138,9 @@ def test_few_validation_users_cost_the_fused_ranker_at_most(count: int, copied: 
 
 def test_the_smallest_run_ends_with_a_page(tmp_path: Path) -> None:
     lines: list[str] = []
-    folder = run(config_of(tmp_path / "few", data__users=10), say=lines.append)
+    split = {"valid": 0.4, "test": 0.3}
+    config = config_of(tmp_path / "few", data__users=10, split=split, history__min=4)
+    folder = run(config, say=lines.append)
     assert any("validation users are too few" in line for line in lines)
     assert "TRSR fused" not in json.loads(folder.metrics.read_text())["systems"]
     assert folder.report.exists()
