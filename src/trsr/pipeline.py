@@ -19,7 +19,7 @@ from typing import Final
 
 from trsr.artifacts import RunFolder, write_text
 from trsr.config import Config, dump
-from trsr.errors import ConfigError, RunError
+from trsr.errors import ConfigError, RunError, TrsrError
 from trsr.models import processes
 from trsr.stages import evaluate, fuse, prepare, pretrain, report, score, summarize, train
 from trsr.stages.stage import Stage
@@ -59,7 +59,8 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     ConfigError
         When `until` is not a stage.
     TrsrError
-        When a stage fails; what earlier stages wrote stays, and the next run goes on from there.
+        When a stage fails that others need; what earlier stages wrote stays, and the next run goes on
+        from there.
     """
     names = [stage.name for stage in STAGES]
     if until is not None and until not in names:
@@ -79,7 +80,15 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
             continue
         say(f"{stage.name}: {stage.purpose}")
         started = time.monotonic()
-        outputs = stage.run(config, folder, say)
+        try:
+            outputs = stage.run(config, folder, say)
+        except (TrsrError, ValueError, ArithmeticError) as error:
+            if not stage.optional:
+                raise
+            # What is finished must reach the metrics and the page. No fingerprint: the next run tries again.
+            say(f"  left out: {error}")
+            folder.mark_complete(stage.name, "", [], time.monotonic() - started)
+            continue
         folder.mark_complete(stage.name, fingerprint, outputs, time.monotonic() - started)
         for path in stage.scratch(folder):
             shutil.rmtree(path, ignore_errors=True)

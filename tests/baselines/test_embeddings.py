@@ -1,6 +1,7 @@
 """With a tiny model of random weights that is made here; without the library, the refusal alone."""
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -46,6 +47,39 @@ def test_likeness_is_the_cosine_with_the_sum_of_the_history(model: str) -> None:
     assert np.allclose(system.score(["u"], [row(DRILL)], row(SAW, DRILL)[None]), whole[:1, [SAW, DRILL]])
     longer = system.with_items(pl.DataFrame({"title": ["cordless saw"]}))
     assert longer.score(["u"], [row(DRILL)], row(4)[None])[0, 0] == pytest.approx(whole[0, SAW], abs=1e-5)
+
+
+@installed
+def test_equal_texts_tie_to_the_last_bit(model: str) -> None:
+    words = ["drill", "saw", "tea", "green tea", "cordless drill saw", "green saw"]
+    texts = [*words, *[" ".join(words[n % 6 : n % 6 + 2]) for n in range(60)], "saw"]
+    system = Embeddings(model)
+    system.fit(learnt_from(items=pl.DataFrame({"item_id": [str(n) for n in range(67)], "title": texts})))
+    longer = system.with_items(pl.DataFrame({"title": ["saw"]}))
+    users = [f"u{number}" for number in range(20)]
+    histories = [row(number, number + 7) for number in range(20)]
+    everything = longer.score(users, histories)
+    some = longer.score(users, histories, np.stack([row(1, *range(2, 13), 66, *range(20, 29), 67)] * 20))
+    for scores, twins in ((everything, [1, 66, 67]), (some, [0, 12, 22])):
+        assert np.ptp(scores[:, twins], axis=1).tolist() == [0.0] * 20
+
+
+@installed
+@pytest.mark.parametrize("lost", ["encoder.layer.0.attention.self.query.weight", "pooler.dense.weight"])
+def test_a_model_that_lacks_weights_is_told_where_they_count(model: str, lost: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415
+
+    folder = shutil.copytree(model, tmp_path / "model")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    del weights[lost]
+    save_file(weights, file, {"format": "pt"})
+    system = Embeddings(str(folder))
+    if lost.startswith("pooler"):
+        system.fit(learnt_from())
+    else:
+        with pytest.raises(ModelError, match=rf"embedding_model: .*weights are missing or NaN: .*{lost}"):
+            system.fit(learnt_from())
 
 
 @installed

@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 import pytest
+from baselines_shop import learnt_from, row
 
 from trsr.baselines import score as module
 from trsr.baselines.baseline import Baseline
@@ -19,6 +20,7 @@ from trsr.config.experiments import BaselineName
 from trsr.config.ranking import Evaluation
 from trsr.data.negatives import draw_candidates
 from trsr.data.prepare import Prepared, prepare
+from trsr.errors import ConfigError
 from trsr.evaluation.scoreboard import evaluate
 from trsr.evaluation.user_metrics import user_metrics
 
@@ -132,3 +134,29 @@ def test_on_the_demo_data_the_floor_stands_in_the_expected_order(prepared: Prepa
     }
     assert ndcg["random"] < ndcg["popularity"] < ndcg["tfidf"]
     assert ndcg["popularity"] < min(ndcg["itemknn"], ndcg["bm25"])
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"no baseline 'tf-idf'; take one of random, .*tfidf.*embeddings"):
+        open_baseline("tf-idf", seed=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["tfidf", "bm25", "sasrec", "sasrec_text", "caser"])
+def test_items_of_equal_texts_that_training_never_saw_tie_to_the_last_bit(name: str) -> None:
+    texts = [f"{colour} {thing}" for colour in ("red", "blue") for thing in ("mug", "lamp", "saw", "tea")] * 3
+    cold = ["green mug"] * 3
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(27)], "title": [*texts, *cold]})
+    draw = np.random.default_rng(0)
+    baseline = open_baseline(name, seed=0)
+    # At both ends and in the middle of a list: the places of a product of matrices.
+    baseline.fit(learnt_from([draw.permutation(24)[:6].tolist() for _ in range(40)], items))
+    users = [f"u{number}" for number in range(40)]
+    histories = [row(*draw.permutation(24)[:3]) for _ in users]
+    everything = baseline.score(users, histories)
+    offered = np.stack(
+        [row(24, *draw.permutation(24)[:11], 25, *draw.permutation(24)[:7], 26) for _ in users]
+    )
+    some = baseline.score(users, histories, offered)
+    for scores, twins in ((everything, [24, 25, 26]), (some, [0, 12, 20])):
+        assert np.ptp(scores[:, twins], axis=1).tolist() == [0.0] * 40
+        assert np.ptp(scores) > 0

@@ -16,7 +16,8 @@ from small_comparison import Finished, comparison_config, comparison_config_file
 from trsr.artifacts import RunFolder, hash_path
 from trsr.config import Config
 from trsr.config.ranking import CompactModel
-from trsr.errors import ConfigError
+from trsr.errors import ConfigError, DataError
+from trsr.experiments import compare as compare_module
 from trsr.experiments.compare import compare
 from trsr.records import CANDIDATES, SPLIT, TARGET, USER
 
@@ -276,3 +277,19 @@ def test_permuted_test_targets_change_no_choice(tmp_path: Path) -> None:
         for name in ("true", "permuted")
     ]
     assert scores[0] != scores[1]
+
+
+def test_a_fused_ranker_that_fails_takes_nothing_with_it(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished.config.folder, tmp_path / "run")
+    said: list[str] = []
+
+    def fail(*_: object) -> None:
+        raise DataError("its weights can't be found")
+
+    monkeypatch.setattr(compare_module, "FusedSystem", fail)
+    written = compare(finished.config.model_copy(update={"out": folder}), say=said.append)
+    assert "no fused ranker: its weights can't be found" in said
+    told = json.loads(written.figures.read_text(encoding="utf-8"))
+    assert [system["name"] for system in told["systems"]] == SYSTEMS[:-1]

@@ -8,7 +8,7 @@ from planted_scores import planted
 from trsr.errors import ArtifactError, DataError
 from trsr.evaluation.metrics import expected_metrics, place_target
 from trsr.fusion.evidence import Evidence
-from trsr.fusion.fusion import LEAST_USERS, Fusion, cross_fit, fit_fusion
+from trsr.fusion.fusion import LEAST_USERS, Fusion, cross_fit, fit_fusion, too_few
 
 
 def recall(scores: np.ndarray, targets: np.ndarray) -> float:
@@ -132,17 +132,45 @@ def test_missing_scores_and_too_few_users_are_told() -> None:
                 evidence.drawn_by_popularity,
             )
         )
-    few = np.arange(20) < LEAST_USERS - 1
+    few = np.arange(20) < 9
     with pytest.raises(DataError, match="at least 10 validation users, got 9"):
-        fit_fusion(evidence.rows(few), targets[few], users[: LEAST_USERS - 1])
+        fit_fusion(evidence.rows(few), targets[few], users[:9])
 
 
-def test_the_least_number_of_users_is_enough_for_cross_fitting_too() -> None:
-    """Each user is scored by a fusion of the other folds, who are fewer than the least themselves."""
-    evidence, targets, users = planted(users=20)
-    least = np.arange(20) < LEAST_USERS
-    chances = cross_fit(evidence.rows(least), targets[least], users[:LEAST_USERS])
-    assert ((chances > 0) & (chances < 1)).all()
-    few = np.arange(20) < LEAST_USERS - 1
-    with pytest.raises(DataError, match="at least 10 validation users, got 9"):
-        cross_fit(evidence.rows(few), targets[few], users[: LEAST_USERS - 1])
+@pytest.mark.parametrize("count", range(8, 16))
+def test_who_is_enough_for_a_fusion_is_enough_for_its_cross_fit(count: int) -> None:
+    evidence, targets, users = planted(users=count)
+    if too_few(count):
+        assert count < LEAST_USERS
+        with pytest.raises(DataError, match=r"got \d"):
+            cross_fit(evidence, targets, users)
+    else:
+        assert np.isfinite(cross_fit(evidence, targets, users)).all()
+
+
+def test_the_calibration_is_of_users_whom_the_weights_never_saw() -> None:
+    """Twelve systems that know nothing, and few users: weights find in each user what isn't there."""
+    draw = np.random.default_rng(2)
+    shape = (30, 21)
+
+    def nothing(rows: int) -> Evidence:
+        scores = {f"noise {number}": draw.normal(size=(rows, 21)) for number in range(12)}
+        return Evidence(scores, np.ones((rows, 21), np.int64), np.zeros(rows, dtype=bool))
+
+    learnt_from, targets = nothing(shape[0]), draw.integers(0, 21, shape[0])
+    fusion = fit_fusion(learnt_from, targets, [f"u{number}" for number in range(shape[0])])
+    # In the sample the weights win; what they say of anybody else must stay near 1 in 21.
+    assert recall(fusion.score(learnt_from), targets) > 1.5 * 3 / 21
+    unseen = fusion.score(nothing(500))
+    assert unseen.mean() == pytest.approx(1 / 21, abs=0.01)
+    assert np.quantile(unseen, 0.99) < 1.2 / 21
+
+
+def test_equal_evidence_ties_to_the_last_bit() -> None:
+    draw = np.random.default_rng(0)
+    scores = {f"system {number}": draw.normal(size=(40, 21)) for number in range(11)}
+    for table in scores.values():
+        table[:, [13, 20]] = table[:, [0]]
+    evidence = Evidence(scores, np.ones((40, 21), np.int64), np.zeros(40, dtype=bool))
+    fusion = fit_fusion(evidence, draw.integers(0, 21, 40), [f"u{number}" for number in range(40)])
+    assert np.ptp(fusion.score(evidence)[:, [0, 13, 20]], axis=1).tolist() == [0.0] * 40

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
-from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import LocalWriter, Sampling
 from trsr.errors import ModelError, WriterError
 from trsr.models import local
 from trsr.models.generation import Chat, Completion
-from trsr.models.loading import load_language_model
 from trsr.models.local import LocalGenerator, identify
 
 CHATS = [Chat("Tea."), Chat("What does this shopper like? " * 3, system="Be brief."), Chat("drill, 89")]
@@ -145,19 +145,52 @@ def test_a_hub_model_that_can_not_be_fetched_says_what_to_do(monkeypatch: pytest
         LocalGenerator(LocalWriter(kind="local", model="some-org/some-model", device="cpu"))
 
 
-def test_a_hub_models_identity_is_its_commit(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub id resolves to a cached snapshot; here the tiny model stands in for what was fetched."""
-    loaded = load_language_model(HuggingFaceModel(kind="huggingface", path=str(tiny_model_dir)), "cpu")
-    loaded.model.config._commit_hash = "0123abc"
-    monkeypatch.setattr(local, "load_language_model", lambda *_: loaded)
+def test_a_hub_models_identity_is_its_commit(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub id resolves to a cached snapshot, whose folder is named by the commit."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--org--tiny"
+    shutil.copytree(tiny_model_dir, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     config = LocalWriter(kind="local", model="org/tiny", revision="main", device="cpu")
-    assert LocalGenerator(config).identity == "org/tiny@0123abc float32"
+    assert LocalGenerator(config).identity == f"org/tiny@{commit} float32"
+    assert identify(config) == f"org/tiny@{commit} float32"
 
 
-def test_an_adapter_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="merge it into the model"):
-        open_model(tmp_path)
+def test_an_adapter_writes_as_the_model_that_it_makes_of_its_base(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    lora = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(base, lora).save_pretrained(tmp_path / "adapter")
+    adapter = open_model(tmp_path / "adapter")
+    assert adapter.identity.startswith("adapter@folder-")
+    assert " merged into tiny-chat@folder-" in adapter.identity
+    assert adapter.identity == identify(
+        LocalWriter(kind="local", model=str(tmp_path / "adapter"), device="cpu")
+    )
+    sampling = Sampling(max_new_tokens=10)
+    assert ask(adapter, CHATS, sampling) != ask(open_model(tiny_model_dir), CHATS, sampling)
+
+
+def test_a_model_that_names_no_end_is_told(
+    tiny_model_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "endless")
+    generator = open_model(folder)
+    tokenizer = generator._tokenizer
+    tokenizer.eos_token = tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": None, "pad_token_id": None}))
+    [answer] = ask(open_model(folder), CHATS[:1], Sampling(max_new_tokens=4))
+    assert "names no token that ends an answer" in caplog.text
+    assert (answer.finish_reason, answer.completion_tokens) == ("length", 4)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +201,7 @@ def test_a_broken_folder_says_what_it_must_hold(
 ) -> None:
     folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
     (folder / file).write_bytes(content)
-    with pytest.raises(ModelError, match=r"can't be loaded: .*must hold config\.json"):
+    with pytest.raises(ModelError, match=r"can't be loaded: .*(must hold config\.json|empty or cut off)"):
         open_model(folder)
 
 

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_shop
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
-from trsr.config.ranking import HuggingFaceModel, Lora
+from trsr.config import Config
+from trsr.config.ranking import HuggingFaceModel, Lora, Training
 from trsr.errors import ArtifactError, ModelError
+from trsr.models.loading import load_language_model, model_identity
+from trsr.ranking.fresh import fresh_ranker
 from trsr.ranking.ranker import Origin, Ranker
+from trsr.ranking.training import fine_tune
 
 
 def disturb(ranker: Ranker) -> None:
@@ -61,14 +68,96 @@ def test_an_adapter_comes_back_on_the_base_that_was_saved_with_it(tmp_path: Path
 def test_an_adapter_comes_back_on_the_base_it_names(architecture: str, tmp_path: Path) -> None:
     base = local_base(tmp_path, architecture)
     plain = tiny_shop.ranker(architecture)
-    ranker = Ranker(
-        plain.model, plain.tokenizer, tiny_shop.PROMPTING, 12, Origin("huggingface", "tiny", base)
-    )
+    origin = Origin("huggingface", model_identity(base.path), base)
+    ranker = Ranker(plain.model, plain.tokenizer, tiny_shop.PROMPTING, 12, origin)
     ranker.adapt(Lora())
     disturb(ranker)
     ranker.save(tmp_path / "model")
     assert not (tmp_path / "model" / "base").exists(), "a base that has a name isn't copied"
     same_scores(ranker, Ranker.load(tmp_path / "model"))
+
+
+def test_an_adapter_is_not_put_on_a_base_that_has_changed(tmp_path: Path) -> None:
+    base = local_base(tmp_path)
+    plain = tiny_shop.ranker()
+    origin = Origin("huggingface", model_identity(base.path), base)
+    ranker = Ranker(plain.model, plain.tokenizer, tiny_shop.PROMPTING, 12, origin)
+    ranker.adapt(Lora())
+    disturb(ranker)
+    ranker.save(tmp_path / "model")
+    tiny_shop.ranker(seed=1).model.save_pretrained(base.path)
+    with pytest.raises(ModelError, match=r"was trained on base-model@folder-.* is base-model@folder-.* now"):
+        Ranker.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_model_merged_from_an_adapter_is_trained_and_comes_back(method: str, tmp_path: Path) -> None:
+    base = local_base(tmp_path)
+    lora = LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base.path), lora).save_pretrained(
+        tmp_path / "adapter"
+    )
+    settings = base.model_copy(update={"path": str(tmp_path / "adapter")})
+    config = Config(model=settings, prompt=tiny_shop.PROMPTING)
+    ranker = fresh_ranker(config, tmp_path)
+    assert " merged into base-model@folder-" in ranker.origin.identity
+    people = tiny_shop.users(4)
+    training = Training(method=method, epochs=1, negatives=1, learning_rate=1e-2)
+    fine_tune(ranker, people, people, training, tmp_path / "checkpoints", seed=0)
+    ranker.save(tmp_path / "model")
+    same_scores(ranker, Ranker.load(tmp_path / "model"))
+    if method == "lora":
+        # Whoever else reads the folder finds the merged model below, and not the bare base.
+        again = load_language_model(base.model_copy(update={"path": str(tmp_path / "model")}), "cpu")
+        assert again.identity.count(" merged into ") == 2
+
+
+def test_the_prompt_is_no_longer_than_the_model() -> None:
+    plain = tiny_shop.ranker()
+    long = tiny_shop.PROMPTING.model_copy(update={"max_tokens": 4096})
+    ranker = Ranker(plain.model, plain.tokenizer, long, 12, plain.origin)
+    assert ranker.prompt.prompting.max_tokens == 511, "512 positions, one of them for the answer"
+    assert plain.prompt.prompting.max_tokens == 256
+
+
+def test_a_model_too_short_for_any_prompt_is_refused_with_the_numbers() -> None:
+    plain = tiny_shop.ranker()
+    plain.model.config.max_position_embeddings = 20
+    with pytest.raises(ModelError, match=r"tiny: the model has 20 positions.*must be at least \d+.*got 19"):
+        Ranker(plain.model, plain.tokenizer, tiny_shop.PROMPTING, 12, plain.origin)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda weights: weights.pop("model.norm.weight"), r"missing: model\.norm\.weight"),
+        (lambda weights: weights["model.norm.weight"].fill_(float("nan")), "NaN or infinite"),
+    ],
+)
+def test_a_saved_model_whose_weights_are_damaged_is_refused(
+    change: Callable[[dict[str, torch.Tensor]], object], complaint: str, tmp_path: Path
+) -> None:
+    tiny_shop.ranker(kind="compact").save(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=complaint):
+        Ranker.load(tmp_path)
+
+
+def test_a_saved_adapter_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    ranker = tiny_shop.ranker(kind="compact")
+    ranker.adapt(Lora())
+    disturb(ranker)
+    ranker.save(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    weights = load_file(file)
+    lost = next(name for name in weights if "layers.1" in name)
+    del weights[lost]
+    save_file(weights, file)
+    with pytest.raises(ModelError, match=r"don't fit its base model \(missing: .*layers\.1"):
+        Ranker.load(tmp_path)
 
 
 def test_an_adapter_that_changes_nothing_is_refused(tmp_path: Path) -> None:

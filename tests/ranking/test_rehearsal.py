@@ -82,6 +82,7 @@ def test_the_ranker_learns_the_answers_and_a_killed_training_ends_alike(
 def test_without_questions_nothing_changes(tmp_path: Path) -> None:
     ranker = tiny_shop.ranker()
     before = weights(ranker)
+    assert draw_questions([[0, 1, 2]], 6, 0, seed=0) == []
     assert rehearse(ranker, tiny_shop.ITEMS, [], tmp_path, seed=0) == []
     assert torch.equal(before, weights(ranker))
 

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import tiny_shop
 import torch
 
+from trsr.evaluation.metrics import place_target
+from trsr.ranking.examples import RankingUser
 from trsr.ranking.scoring import score
 from trsr.ranking.shared_prefix.memory import PrefixMemory
 from trsr.ranking.shared_prefix.plan import Path, Plan
+from trsr.records import Item
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gpt_neox", "opt"])
@@ -55,3 +60,26 @@ def test_a_second_request_finds_the_prefix_and_scores_the_same() -> None:
     for one, two, three in zip(fresh, first, second, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-5)
         np.testing.assert_allclose(two, three, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", [*Path, "serving"])
+def test_candidates_with_equal_texts_tie_to_the_last_bit(way: str) -> None:
+    ranker = tiny_shop.ranker()
+    things = product(tiny_shop.COLOURS, ("lamp", "chair", "mug", "rug", "vase", "bowl"))
+    items = tuple(Item(f"i{number}", {"title": " ".join(thing)}) for number, thing in enumerate(things))
+    # The first item's text at both ends and in the middle, by other ids, among others of all lengths.
+    twins = [Item(f"twin-{number}", items[0].fields) for number in range(2)]
+    asked = (items[0], *items[1:12], twins[0], *items[12:], twins[1])
+    people = [RankingUser(f"u{number}", "", items[number : number + 2], asked) for number in range(3)]
+    plan = ranker.plan if way == "serving" else Plan(Path(way), ranker.plan.trims, "")
+    memory = PrefixMemory(1 << 20) if way == "serving" else None
+    for _ in range(2):
+        scores = score(ranker.model, ranker.encode(people), ranker.answers, plan, 300, memory=memory)
+        for p_yes in scores:
+            assert len(p_yes) == len(asked)
+            assert p_yes[0] == p_yes[12] == p_yes[-1]
+            assert len(set(p_yes)) == len(asked) - 2
+            # Rank 1 + above + half of the two that tie.
+            above, tied = place_target([p_yes], [0])
+            assert tied[0] == 2
+            assert above[0] == (p_yes > p_yes[0]).sum()

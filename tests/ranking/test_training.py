@@ -243,3 +243,12 @@ def test_a_training_user_without_a_known_target_is_refused(tmp_path: Path) -> No
     user = dataclasses.replace(tiny_shop.users(1)[0], target=None)
     with pytest.raises(DataError, match="'u0' has no known target"):
         fine_tune(tiny_shop.ranker(), [user], [], SMALL, tmp_path, seed=0)
+
+
+def test_an_epoch_of_one_update_learns_something(tmp_path: Path) -> None:
+    ranker = tiny_shop.ranker()
+    people = tiny_shop.users(2)
+    settings = Training(method="lora", epochs=1, negatives=1)
+    fine_tune(ranker, people, people, settings, tmp_path, seed=0)
+    trained = {name: weight for name, weight in ranker.model.named_parameters() if "lora_B" in name}
+    assert all(weight.abs().max() > 0 for weight in trained.values())

@@ -10,7 +10,7 @@ from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.fusion.fusion import Fusion
 from trsr.pipeline import STAGES, run
-from trsr.stages import fuse
+from trsr.stages import evaluate, fuse, report
 
 COMPANIONS = FUSED["fusion__companions"]
 HELD = pl.col("split") != "train"
@@ -116,15 +116,45 @@ def test_without_companions_nothing_of_an_older_fusion_stays(copied: RunFolder) 
     assert not copied.fusion.exists()
 
 
-def test_too_few_validation_users_make_no_fused_ranker(
-    small: tuple[Config, RunFolder], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 12, 13])
+def test_few_validation_users_cost_the_fused_ranker_at_most(count: int, copied: RunFolder) -> None:
+    prepared = pl.read_parquet(copied.candidates)
+    valid = prepared.filter(pl.col("split") == "valid")["user_id"]
+    for path in (copied.candidates, copied.histories, copied.scores, copied.baselines):
+        frame = pl.read_parquet(path)
+        frame.filter(~pl.col("user_id").is_in(valid[count:].to_list())).write_parquet(path)
+    config, lines = config_of(copied.path, fusion__companions=["tfidf"]), list[str]()
+    for stage in (fuse, evaluate, report):
+        stage.STAGE.run(config, copied, lines.append)
+    systems = json.loads(copied.metrics.read_text())["systems"]
+    few = f"  {count} validation users are too few to learn from (13 at least; "
+    assert any(line.startswith(few) for line in lines) == (count < 13)
+    assert ("TRSR fused" in systems) == (count >= 13)
+    assert systems["TRSR recurrent (compact)"]["valid"]["users"] == count
+    assert copied.report.stat().st_size > 10_000
+
+
+def test_the_smallest_run_ends_with_a_page(tmp_path: Path) -> None:
     lines: list[str] = []
-    shutil.copytree(small[1].path, tmp_path / "few")
-    config = small_config(tmp_path / "few", fusion__companions=COMPANIONS)
-    folder = run(config, until="evaluate", say=lines.append)
+    split = {"valid": 0.4, "test": 0.3}
+    config = config_of(tmp_path / "few", data__users=10, split=split, history__min=4)
+    folder = run(config, say=lines.append)
     assert any("validation users are too few" in line for line in lines)
     assert "TRSR fused" not in json.loads(folder.metrics.read_text())["systems"]
+    assert folder.report.exists()
+
+
+def test_a_fused_ranker_that_fails_is_left_out_and_tried_again(copied: RunFolder) -> None:
+    lines: list[str] = []
+    # A companion that can't be had, which is found out after everything was trained and scored.
+    run(config_of(copied.path, fusion__companions=["embeddings"]), until="evaluate", say=lines.append)
+    [told] = [line for line in lines if line.startswith("  left out: ")]
+    assert "comparison.embedding_model" in told
+    assert "score: complete, skipped" in lines
+    assert "TRSR fused" not in json.loads(copied.metrics.read_text())["systems"]
+    assert not copied.fused.exists()
+    run(config_of(copied.path, fusion__companions=["tfidf"]), until="evaluate", say=lambda line: None)
+    assert "TRSR fused" in json.loads(copied.metrics.read_text())["systems"]
 
 
 def fingerprints(config: Config, folder: RunFolder) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Histories as sparse rows, and products of such rows with those of items."""
+"""Histories as sparse rows, products of such rows with those of items, and what items of equal rows share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,3 +76,58 @@ def products(
         chunk = slice(start, start + _PAIRS_A_CHUNK)
         scores[chunk] = profiles[users[chunk]].multiply(items[wanted[chunk]]).sum(axis=1)
     return scores.reshape(candidates.shape)
+
+
+def row_kinds(table: NDArray[Any]) -> NDArray[np.int64]:
+    """Give the rows of a table numbers, equal ones the same, ``(n_rows,)``.
+
+    Examples
+    --------
+    >>> row_kinds(np.array([[2.0, 1.0], [0.0, 3.0], [2.0, 1.0]])).tolist()
+    [1, 0, 1]
+    """
+    if not table.size:
+        return np.zeros(len(table), np.int64)
+    rows = np.ascontiguousarray(table)
+    whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
+    return np.unique(whole, return_inverse=True)[1].astype(np.int64)
+
+
+def share_ties(
+    scores: NDArray[np.float64], kinds: NDArray[np.int64], candidates: Places | None
+) -> NDArray[np.float64]:
+    """Give all of a user's candidates of one kind the score of the first of them.
+
+    A product of dense matrices rounds the same pair differently at different places, and what differs in
+    the last bit doesn't tie.
+
+    Parameters
+    ----------
+    scores
+        ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
+    kinds
+        Of all items, as `row_kinds` numbers them, ``(n_items,)``.
+    candidates
+        What was scored, ``(n_users, n_candidates)``; None for all items.
+
+    Examples
+    --------
+    >>> kinds = np.array([0, 1, 0])
+    >>> share_ties(np.array([[0.5, 0.2, 0.4]]), kinds, None).tolist()
+    [[0.5, 0.2, 0.5]]
+    >>> share_ties(np.array([[0.2, 0.4, 0.5]]), kinds, np.array([[1, 2, 0]])).tolist()
+    [[0.2, 0.4, 0.4]]
+    """
+    if candidates is None:
+        _, firsts, own = np.unique(kinds, return_index=True, return_inverse=True)
+        return scores[:, firsts[own]]
+    asked = kinds[candidates]
+    order = np.argsort(asked, axis=1, kind="stable")
+    in_order = np.take_along_axis(asked, order, axis=1)
+    begins = np.ones(asked.shape, dtype=bool)
+    begins[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
+    firsts = np.maximum.accumulate(np.where(begins, np.arange(asked.shape[1]), 0), axis=1)
+    shared = np.empty_like(scores)
+    first_columns = np.take_along_axis(order, firsts, axis=1)
+    np.put_along_axis(shared, order, np.take_along_axis(scores, first_columns, axis=1), axis=1)
+    return shared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,7 @@ from trsr.baselines.text_similarity import TextSimilarity
 from trsr.baselines.training_data import candidate_places, places
 from trsr.config.experiments import BaselineName
 from trsr.data.prepare import Prepared
+from trsr.errors import ConfigError
 from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, USER
 
 SEQUENTIAL: Final[frozenset[BaselineName]] = frozenset(
@@ -46,7 +47,7 @@ def open_baseline(name: BaselineName, seed: int, embedding_model: str | None = N
     Raises
     ------
     ConfigError
-        When `embeddings` has no model.
+        When there is no baseline of that name, or `embeddings` has no model.
 
     Examples
     --------
@@ -68,8 +69,10 @@ def open_baseline(name: BaselineName, seed: int, embedding_model: str | None = N
             return TextSimilarity()
         case "bm25":
             return Bm25()
-        case _:
+        case "embeddings":
             return Embeddings(embedding_model)
+    message = f"there is no baseline {name!r}; take one of {', '.join(get_args(BaselineName))}"
+    raise ConfigError(message)
 
 
 def score_candidates(baseline: Baseline, prepared: Prepared, candidates: pl.DataFrame) -> pl.DataFrame:

@@ -36,7 +36,8 @@ class Fusion(Section):
     """The fused ranker: the language model's p(yes) and the scores of other systems, joined."""
 
     companions: tuple[BaselineName, ...] = ("sasrec_text", "itemknn", "tfidf", "popularity")
-    """Systems whose scores are joined with p(yes); empty: no fused ranker."""
+    """Systems whose scores are joined with p(yes), by what 13 validation users at least say; empty: no
+    fused ranker."""
 
 
 class Comparison(Section):

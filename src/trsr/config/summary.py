@@ -31,7 +31,7 @@ class LocalWriter(Section):
     kind: Literal["local"]
     """The writer's name."""
     model: str
-    """Folder or hub id of the model."""
+    """Folder or hub id of the model. Of a LoRA adapter: it is merged into the base that it names."""
     revision: str | None = None
     """Hub revision; part of the key under which answers are stored."""
     device: str = "auto"
@@ -207,7 +207,8 @@ class Prompting(Section):
     item_tokens: int | None = Field(None, ge=4)
     """Cap of an item's line in the ranking prompt, in the model's tokens. Null: `items.max_tokens`."""
     max_tokens: int = Field(1024, ge=64)
-    """Longest ranking prompt. Oldest recent items go first, then the summary's end; never the candidate."""
+    """Longest ranking prompt. Oldest recent items go first, then the summary's end; never the candidate.
+    No more than the model has positions, less one for the answer."""
     summary_tokens: int = Field(256, ge=8)
     """Cap of the summary inside the ranking prompt."""
     answers: tuple[str, str] = ("yes", "no")

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from trsr.artifacts import RunFolder
 from trsr.config import Config
+from trsr.errors import TrsrError
 from trsr.experiments.bench import Bench
 from trsr.experiments.choices import Judge
 from trsr.experiments.content import gather
@@ -25,7 +26,7 @@ from trsr.experiments.publish import Published, publish
 from trsr.experiments.retrieval import retrieval_depth
 from trsr.experiments.shelf import Shelf
 from trsr.experiments.terminal import render_text
-from trsr.fusion.fusion import LEAST_USERS
+from trsr.fusion.fusion import too_few
 from trsr.records import Split
 from trsr.report.comparison.provenance import Choice
 
@@ -69,8 +70,8 @@ def compare(
     folder = RunFolder(config.folder)
     lineup = line_up(config, only, imported_names(folder))
     contest = open_contest(config, say)
-    if lineup.fused and len(contest.panels[Split.VALID].users) < LEAST_USERS:
-        say(f"fewer than {LEAST_USERS} validation users: no fused ranker; raise split.valid to have one")
+    if lineup.fused and (few := too_few(len(contest.panels[Split.VALID].users))):
+        say(few)
         lineup = replace(lineup, fused=False)
     shelf = Shelf(folder.path / "comparison")
     entries, retriever, depth = _ask_all(config, contest, shelf, lineup, say)
@@ -105,6 +106,10 @@ def _ask_all(
     entries = [*floor, *forms]
     if lineup.fused:
         system = FusedSystem(config, contest, entries, chosen.chosen)
-        entries.append(system.rerank(system.entry(), bench, handing))
+        try:
+            entries.append(system.rerank(system.entry(), bench, handing))
+        except (TrsrError, ValueError, ArithmeticError) as error:
+            # All that was trained must reach the page.
+            say(f"no fused ranker: {error}")
     kept = [handing.as_retrieved() if entry is handing else entry for entry in entries]
     return [*kept, *outside], retriever, depth

@@ -29,8 +29,10 @@ from trsr.fusion.evidence import (
 
 _FORMAT: Final = 1
 _FOLDS: Final = 5
-LEAST_USERS: Final = 10
-"""Fewer users are too few for a cross-validation."""
+_LEAST_FITTED: Final = 10
+"""Fewer users are too few for a cross-validation of weights."""
+LEAST_USERS: Final = 13
+"""Fewer users leave too few to learn from when each fold is scored by what the others say."""
 _SEED: Final = 0
 # A system may say nothing, but never the opposite of what it means. Popularity may: the lists that are
 # learnt from hold popular negatives, too, and other systems know of popularity.
@@ -91,7 +93,9 @@ class Fusion:
         if missing:
             message = f"the fused ranker needs scores of {', '.join(self.systems)}, got none of {missing[0]}"
             raise DataError(message)
-        return self.calibration(columns(evidence, self.scales) @ np.array(list(self.weights.values())))
+        # A product of matrices would round equal evidence differently at different places, and break ties.
+        weighted = columns(evidence, self.scales) * np.array(list(self.weights.values()))
+        return self.calibration(weighted.sum(axis=-1))
 
     def save(self, path: Path) -> None:
         """Write it as JSON that a person can read."""
@@ -153,7 +157,6 @@ def fit_fusion(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[s
     DataError
         When there are fewer users than a cross-validation needs.
     """
-    _require_users(users)
     return _fit(evidence, targets, users)
 
 
@@ -198,7 +201,6 @@ def cross_fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[st
     DataError
         When there are fewer users than a cross-validation needs.
     """
-    _require_users(users)
     folds = _folds(users)
     chances = np.empty(evidence.counts.shape)
     for fold in np.unique(folds):
@@ -209,19 +211,33 @@ def cross_fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[st
     return chances
 
 
-def _require_users(users: Sequence[str]) -> None:
-    count = len(set(users))
-    if count < LEAST_USERS:
-        message = (
-            f"the fused ranker needs at least {LEAST_USERS} validation users, got {count}; "
-            "raise split.valid, or set fusion.companions to []"
-        )
-        raise DataError(message)
+def too_few(users: int) -> str:
+    """Say why there is no fused ranker where validation users are too few; empty where they are enough.
+
+    Examples
+    --------
+    >>> too_few(12)
+    '12 validation users are too few to learn from (13 at least; raise split.valid): no fused ranker'
+    >>> too_few(13)
+    ''
+    """
+    if users >= LEAST_USERS:
+        return ""
+    return (
+        f"{users} validation users are too few to learn from ({LEAST_USERS} at least; raise split.valid): "
+        "no fused ranker"
+    )
 
 
 def _folds(users: Sequence[str]) -> NDArray[np.int64]:
     """Put users into folds of one size, by their ids alone."""
     known = sorted(set(users))
+    if len(known) < _LEAST_FITTED:
+        message = (
+            f"the fused ranker needs at least {_LEAST_FITTED} validation users, got {len(known)}; "
+            "raise split.valid, or set fusion.companions to []"
+        )
+        raise DataError(message)
     order = np.argsort(user_keys(known, _SEED, "fusion folds"))
     fold = {known[place]: number % _FOLDS for number, place in enumerate(order)}
     return np.array([fold[user] for user in users], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Low-rank adapters: where they go, and proof that they do something."""
+"""Low-rank adapters: where they go, how they are read and merged, and proof that they do something."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -62,6 +62,57 @@ def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
     except ValueError as error:
         message = f"training.lora.targets: {error}"
         raise ModelError(message) from error
+
+
+def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
+    """Put an adapter that was saved onto its base, and see that all of it goes somewhere.
+
+    Raises
+    ------
+    ModelError
+        When it is no adapter of a causal language model's weights, or its weights don't fit the base, with
+        their names.
+    """
+    config = PeftConfig.from_pretrained(str(folder))
+    kind = getattr(config.peft_type, "value", config.peft_type)
+    if config.task_type not in (None, "CAUSAL_LM") or config.is_prompt_learning or config.is_adaption_prompt:
+        message = (
+            f"{folder}: an adapter of kind {kind} for task {config.task_type} can't be merged into a causal "
+            "language model; take a LoRA adapter of task CAUSAL_LM"
+        )
+        raise ModelError(message)
+    adapted = PeftModelForCausalLM(base, config)
+    try:
+        found = adapted.load_adapter(str(folder), "default")
+    except RuntimeError as error:  # another shape
+        wrong = " ".join(str(error).split())
+    else:
+        lost = {"missing": found.missing_keys, "left over": found.unexpected_keys}
+        wrong = "; ".join(f"{label}: {', '.join(keys[:4])}" for label, keys in lost.items() if keys)
+    if wrong:
+        message = (
+            f"{folder}: the adapter's weights don't fit its base model ({wrong[:600]}); give it its own base"
+        )
+        raise ModelError(message)
+    return adapted.eval()
+
+
+def merge_adapter(model: PeftModel) -> PreTrainedModel:
+    """Add the adapter to the weights below it.
+
+    Raises
+    ------
+    ModelError
+        When adapters of its kind can't be merged, or the sum isn't finite.
+    """
+    try:
+        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        kind = getattr(model.peft_config["default"].peft_type, "value", "")
+        message = f"an adapter of kind {kind} can't be merged into its model ({error}); merge it yourself"
+        raise ModelError(message) from error
+    # The adapter froze them; a merged model is as any other, and all of it may be trained.
+    return merged.requires_grad_(True)
 
 
 def save_base(model: PeftModel, folder: Path) -> None:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoConfig, GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import LocalWriter, Sampling
 from trsr.errors import ModelError, WriterError
 from trsr.models.chat_encoding import ChatEncoder
 from trsr.models.generation import Chat, Completion
-from trsr.models.identity import folder_identity
-from trsr.models.loading import LanguageModel, choose_device, load_language_model, number_format
+from trsr.models.loading import (
+    choose_device,
+    embedding_rows,
+    explain,
+    load_language_model,
+    model_identity,
+    number_format,
+    positions,
+)
 from trsr.models.seeded_draw import SeededDraw
 from trsr.models.slot_engine import Draw, SlotEngine
 from trsr.models.slot_probe import fit_slots
@@ -60,14 +66,25 @@ class LocalGenerator:
     def __init__(self, config: LocalWriter) -> None:
         self._config = config
         _check_device(config.device)
-        loaded = _load(config)
-        self.identity = f"{_identity(config, loaded)} {_format_name(loaded.model.dtype)}"
+        settings = HuggingFaceModel(
+            kind="huggingface", path=config.model, revision=config.revision, dtype=config.dtype
+        )
+        loaded = load_language_model(settings, config.device, "summary.writer.model")
+        self.identity = f"{loaded.identity} {_format_name(loaded.model.dtype)}"
         self._tokenizer: Any = loaded.tokenizer
         self._model: Any = loaded.model
         self._encode = ChatEncoder(self._tokenizer)
         self._stops = _stop_ids(self._model, self._tokenizer)
-        pad = self._tokenizer.pad_token_id
-        self._pad = pad if pad is not None else next(iter(sorted(self._stops)), 0)
+        # What fills a batch is never looked at, but the model must have a row for it.
+        fills = (self._tokenizer.pad_token_id, *sorted(self._stops))
+        rows = embedding_rows(self._model)
+        self._pad = next((token for token in fills if token is not None and token < rows), 0)
+        if not self._stops:
+            _LOG.warning(
+                "%s names no token that ends an answer (eos_token_id): every answer runs on to "
+                "summary.sampling.max_new_tokens and counts as cut",
+                self.identity,
+            )
         # The folder's own generation settings (penalties, sampling) would go over the run's.
         self._model.generation_config = _settings()
         self.why_padded = fit_slots(self._model)
@@ -138,7 +155,7 @@ class LocalGenerator:
             yield from zip(places, self._batch([prompts[place] for place in places], sampling), strict=True)
 
     def _check_lengths(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
-        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        context = positions(self._model)
         longest = max(map(len, prompts), default=0)
         if context is not None and longest + sampling.max_new_tokens > context:
             message = (
@@ -195,48 +212,11 @@ def _check_device(name: str) -> None:
         raise ModelError(message) from error
 
 
-def _load(config: LocalWriter) -> LanguageModel:
-    folder = Path(config.model)
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        message = f"{folder} holds an adapter without its model; merge it into the model and save that folder"
-        raise ModelError(message)
-    settings = HuggingFaceModel(
-        kind="huggingface", path=config.model, revision=config.revision, dtype=config.dtype
-    )
-    try:
-        return load_language_model(settings, config.device)
-    except Exception as error:  # a broken file raises whatever its reader raises
-        cause = error.__cause__ if isinstance(error, ModelError) and error.__cause__ else error
-        message = f"summary.writer.model: {config.model!r} can't be loaded: {_hint(config, cause)}"
-        raise ModelError(message) from error
-
-
-def _hint(config: LocalWriter, error: BaseException) -> str:
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if Path(config.model).is_dir():
-        return f"{reason} (the folder must hold config.json, safetensors and tokenizer.json of a causal LM)"
-    if "trust_remote_code" in str(error):
-        return "it brings its own code, which is never run here; take a model that transformers knows"
-    return (
-        f"there is no such folder, and as a hub id it can't be fetched: {reason} Check the name, or download "
-        "the model where there is a network and give its folder"
-    )
-
-
 def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Join what the generation settings and the tokenizer call the end; instruct models name several."""
     declared = model.generation_config.eos_token_id if model.generation_config is not None else None
     listed = declared if isinstance(declared, list) else [declared]
     return frozenset(int(token) for token in [*listed, tokenizer.eos_token_id] if token is not None)
-
-
-def _identity(config: LocalWriter, loaded: LanguageModel) -> str:
-    folder = Path(config.model)
-    if folder.is_dir():
-        return folder_identity(folder)
-    # A branch moves; the commit that it stood at when the model was loaded doesn't.
-    commit = getattr(loaded.model.config, "_commit_hash", None)
-    return f"{config.model}@{commit}" if commit else loaded.identity
 
 
 def identify(config: LocalWriter) -> str:
@@ -249,15 +229,11 @@ def identify(config: LocalWriter) -> str:
     """
     place = choose_device(config.device)
     name = _format_name(number_format(config.dtype, place))
-    folder = Path(config.model)
-    if folder.is_dir():
-        return f"{folder_identity(folder)} {name}"
     try:
-        described = AutoConfig.from_pretrained(config.model, revision=config.revision)
-    except (OSError, ValueError, KeyError) as error:
-        message = f"summary.writer.model: {config.model!r} can't be found: {_hint(config, error)}"
+        return f"{model_identity(config.model, config.revision)} {name}"
+    except (OSError, ValueError, ModelError) as error:
+        message = f"summary.writer.model: {config.model!r} can't be found: {explain(config.model, error)}"
         raise ModelError(message) from error
-    return f"{config.model}@{described._commit_hash or config.revision or 'main'} {name}"
 
 
 def _format_name(dtype: torch.dtype) -> str:

@@ -44,6 +44,11 @@ class PlainEncoder:
             if number != tokenizer.unk_token_id
         }
 
+    @property
+    def text_ids(self) -> set[int]:
+        """Ids that text can become."""
+        return set(self._backend.get_vocab(with_added_tokens=False).values()) - self._control.keys()
+
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of every text, without any special token.
 
@@ -117,6 +122,24 @@ class TokenizerTokens:
             if self.count(beginning) <= max_tokens:
                 return beginning
         return ""
+
+
+def reachable_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the ids that a prompt can hold: those of text, of what goes before it, and of the chat template.
+
+    Added tokens that nothing writes are not among them: many tokenizers have a padding token that their
+    model has no row for.
+
+    Raises
+    ------
+    ModelError
+        When the tokenizer is not a fast one.
+    """
+    encoder = PlainEncoder(tokenizer)
+    template = str(tokenizer.chat_template or "")
+    written = {number for number, content in encoder._control.items() if content in template}
+    begins = {tokenizer.bos_token_id} if "bos_token" in template else set()
+    return (encoder.text_ids | {*leading_ids(tokenizer)} | written | begins) - {None}
 
 
 def leading_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

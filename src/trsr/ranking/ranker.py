@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from pydantic import ValidationError
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,9 +23,17 @@ from transformers import (
 from trsr.artifacts import hash_value, write_json
 from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import Prompting
-from trsr.errors import ArtifactError, ModelError
+from trsr.errors import ArtifactError, ConfigError, ModelError
 from trsr.models.adapters import add_adapter, require_effect, save_base
-from trsr.models.loading import choose_device, load_language_model, place_model, without_bars
+from trsr.models.loading import (
+    choose_device,
+    load_language_model,
+    positions,
+    read_adapter,
+    read_weights,
+    require_sound,
+    without_bars,
+)
 from trsr.models.tokenization import PlainEncoder, TokenizerTokens, leading_ids
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
@@ -100,15 +107,29 @@ class Ranker:
         self.tokenizer = tokenizer
         self.origin = origin
         encoder = PlainEncoder(tokenizer)
-        self.prompt = RankingPrompt(
-            Templates(prompting.domain, prompting.templates),
-            encoder,
-            TokenizerTokens(encoder),
-            prompting,
-            item_tokens=item_tokens,
-            leading=leading_ids(tokenizer),
-            terse=origin.kind == COMPACT,
-        )
+        room = positions(model)
+        # The answer takes a position, too, where training reads it.
+        fitting = prompting.max_tokens if room is None else min(prompting.max_tokens, room - 1)
+        lowered = fitting < prompting.max_tokens
+        prompting = prompting.model_copy(update={"max_tokens": fitting})
+        try:
+            self.prompt = RankingPrompt(
+                Templates(prompting.domain, prompting.templates),
+                encoder,
+                TokenizerTokens(encoder),
+                prompting,
+                item_tokens=item_tokens,
+                leading=leading_ids(tokenizer),
+                terse=origin.kind == COMPACT,
+            )
+        except ConfigError as error:
+            if not lowered:
+                raise
+            message = (
+                f"{origin.identity}: the model has {room} positions, which is too short for the prompt "
+                f"({error}); lower prompt.item_tokens, or take a model with a longer context"
+            )
+            raise ModelError(message) from error
         self.answers: Answers = find_answers(
             encoder, self.prompt.slot(), prompting.answers, tokenizer.unk_token_id
         )
@@ -166,7 +187,13 @@ class Ranker:
         with without_bars():
             if isinstance(self.model, PeftModel) and self.origin.base is None:
                 save_base(self.model, folder / _BASE)
-            self.model.save_pretrained(str(folder))
+            if isinstance(self.model, PeftModel):
+                if self.origin.base is not None:
+                    # A merged adapter is part of the base: other tools must not leave it out.
+                    self.model.peft_config["default"].base_model_name_or_path = self.origin.base.path
+                self.model.save_pretrained(str(folder), save_embedding_layers=False)
+            else:
+                self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
         base = self.origin.base
@@ -199,7 +226,7 @@ class Ranker:
         ModelError
             When the weights can't be loaded, or the adapter doesn't change the logits.
         """
-        card = _read_card(folder)
+        card = read_card(folder)
         prompting, origin = _settings(card, folder)
         try:
             # AutoTokenizer would go by the architecture, whose own tokenizer splits text differently.
@@ -207,8 +234,11 @@ class Ranker:
             tokenizer = source.from_pretrained(folder)
             with without_bars():
                 model = _load_weights(folder, card, origin, device)
-        except (OSError, ValueError, RuntimeError) as error:
-            message = f"{folder}: can't load the ranker's weights: {str(error).splitlines()[0]}; train again"
+            require_sound(model, tokenizer)
+        # A broken file raises whatever its reader raises.
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            message = f"{folder}: can't load the ranker's weights: {reason}; train again"
             raise ModelError(message) from error
         ranker = cls(model.eval(), tokenizer, prompting, card["item_tokens"], origin)
         _compare(ranker, card, folder)
@@ -217,7 +247,14 @@ class Ranker:
         return ranker
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> dict[str, Any]:
+    """Read what `Ranker.save` says of a ranker, without its weights.
+
+    Raises
+    ------
+    ArtifactError
+        When there is no complete ranker.
+    """
     path = folder / _CARD
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -251,13 +288,19 @@ def _load_weights(
 ) -> PreTrainedModel | PeftModel:
     place = choose_device(device)
     if not card["adapter"]:
-        return place_model(AutoModelForCausalLM.from_pretrained(folder), place)
+        return read_weights(folder, place)
     if origin.base is None:
-        base = place_model(AutoModelForCausalLM.from_pretrained(folder / _BASE), place)
+        base = read_weights(folder / _BASE, place)
     else:
-        base = load_language_model(origin.base, device).model
-    adapted: PeftModel = PeftModel.from_pretrained(base, str(folder))
-    return adapted
+        loaded = load_language_model(origin.base, device)
+        if loaded.identity != origin.identity:
+            message = (
+                f"it was trained on {origin.identity}, and {origin.base.path} is {loaded.identity} now; put "
+                "the old files back"
+            )
+            raise ModelError(message)
+        base = loaded.model
+    return read_adapter(base, folder)
 
 
 def _compare(ranker: Ranker, card: dict[str, Any], folder: Path) -> None:

@@ -85,7 +85,7 @@ def draw_questions(
     """
     generator = np.random.default_rng(seed)
     places = [(row, place) for row, history in enumerate(histories) for place in range(1, len(history))]
-    if not places:
+    if not places or not count:
         return []
     counts = np.ones(items)
     for history in histories:

@@ -15,6 +15,7 @@ from trsr.ranking.answers import Answers
 from trsr.ranking.examples import EncodedUser
 from trsr.ranking.shared_prefix.answering import scored_logits
 from trsr.ranking.shared_prefix.memory import PrefixMemory
+from trsr.ranking.shared_prefix.packing import UserPrompts
 from trsr.ranking.shared_prefix.plan import Path, Plan, candidate_logits, row_budget
 
 _USERS_A_CALL: Final = 32
@@ -33,7 +34,8 @@ def score(
     """Return p(yes) per user and candidate.
 
     p is the softmax over the two answers' logits, computed in float32. A score
-    doesn't depend on what was computed beside it, up to rounding.
+    doesn't depend on what was computed beside it, up to rounding. Candidates of a user with
+    equal prompts are computed once, so that they tie.
 
     Parameters
     ----------
@@ -64,10 +66,13 @@ def score(
     with torch.no_grad(), bar:
         for start in range(0, len(users), _USERS_A_CALL):
             part = users[start : start + _USERS_A_CALL]
-            logits = _logits(model, part, answers, plan, batch_tokens, memory)
-            p_yes = logits.softmax(dim=-1)[:, 0].double().cpu().numpy()
-            ends = np.cumsum([len(user.suffixes) for user in part])
-            scores += np.split(p_yes, ends[:-1])
+            distinct = [list(dict.fromkeys(user.suffixes)) for user in part]
+            prompts = [UserPrompts(user.prefix, own) for user, own in zip(part, distinct, strict=True)]
+            logits = _logits(model, prompts, answers, plan, batch_tokens, memory)
+            p_yes = iter(logits.softmax(dim=-1)[:, 0].double().tolist())
+            for user, own in zip(part, distinct, strict=True):
+                told = {suffix: next(p_yes) for suffix in own}
+                scores.append(np.array([told[suffix] for suffix in user.suffixes]))
             bar.update(len(part))
     model.train(was_training)
     return scores
@@ -75,14 +80,13 @@ def score(
 
 def _logits(
     model: nn.Module,
-    users: Sequence[EncodedUser],
+    prompts: Sequence[UserPrompts],
     answers: Answers,
     plan: Plan,
     batch_tokens: int,
     memory: PrefixMemory | None,
 ) -> Tensor:
     words = (answers.yes, answers.no)
-    prompts = [user.prompts for user in users]
     if memory is not None and plan.path is Path.PACKED:
         budget = row_budget(model)
         parts = [

@@ -297,7 +297,8 @@ def _arguments(
         folder,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=settings.warmup,
+        # The first step of a warm-up changes nothing; where it is the whole epoch, nothing would be learnt.
+        warmup_steps=settings.warmup if updates > 1 else 0,
         weight_decay=settings.weight_decay,
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],

@@ -19,7 +19,7 @@ from trsr.data.prepare import Prepared, load
 from trsr.errors import ArtifactError
 from trsr.fusion.companions import Companions
 from trsr.fusion.evidence import Evidence
-from trsr.fusion.fusion import LEAST_USERS, Fusion, cross_fit, fit_fusion
+from trsr.fusion.fusion import Fusion, cross_fit, fit_fusion, too_few
 from trsr.fusion.kept import WEIGHTS
 from trsr.ranking.ranker import Ranker
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SCORE, SPLIT, TARGET, USER, Split
@@ -49,8 +49,8 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         return []
     prepared = load(folder)
     valid, test = (_frozen(prepared, split) for split in (Split.VALID, Split.TEST))
-    if valid.height < LEAST_USERS:
-        say(f"  {valid.height} validation users are too few to learn from: no fused ranker")
+    if few := too_few(valid.height):
+        say(f"  {few}")
         return []
     data = training_data(prepared, config.items.fields)
     names, seed = config.fusion.companions, config.training_seed
@@ -68,9 +68,10 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     fusion = fit_fusion(learnt_from, targets, users)
     honest = cross_fit(learnt_from, targets, users)[: valid.height]
     tested = fusion.score(gather(companions, prepared, test, scores, popular))
-    write_parquet(pl.concat([_pairs(valid, honest), _pairs(test, tested)]), folder.fused)
     companions.save(folder.fusion)
     fusion.save(folder.fusion / WEIGHTS)
+    # Last: later stages take its existence for a fused ranker.
+    write_parquet(pl.concat([_pairs(valid, honest), _pairs(test, tested)]), folder.fused)
     _tell(fusion, data, say)
     return [folder.fused, folder.fusion]
 
@@ -172,4 +173,5 @@ STAGE = Stage(
     settings=_settings,
     needs=("prepare", "summarize", "train", "score"),
     run=_run,
+    optional=True,
 )

@@ -19,6 +19,7 @@ from trsr.evaluation.calibration import calibrate
 from trsr.evaluation.metrics import place_target
 from trsr.fusion.fusion import Fusion
 from trsr.fusion.kept import WEIGHTS
+from trsr.ranking.ranker import read_card
 from trsr.records import (
     BLOCK_SUMMARIES,
     CALLS,
@@ -133,6 +134,7 @@ def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> Run
     text = folder.require(folder.config, "run").read_text(encoding="utf-8")
     versions = _VERSIONS_LINE.search(text)
     packages = versions["packages"].split(", ") if versions else []
+    ranker = read_card(folder.model)
     stages = dict(sorted(folder.stages().items(), key=lambda named: named[1].finished_at))
     calls, prompt, completion = (
         int(summaries[name].sum()) for name in (CALLS, PROMPT_TOKENS, COMPLETION_TOKENS)
@@ -141,7 +143,10 @@ def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> Run
     silent = int(summaries.filter(pl.col(PROMPT_TOKENS).is_null())[CALLS].sum())
     return RunCard(
         config=text,
-        versions={"python": versions["python"] if versions else "unknown"}
+        versions={
+            "ranking model": str(ranker["identity"]),
+            "python": versions["python"] if versions else "unknown",
+        }
         | {name: version for name, _, version in (package.partition(" ") for package in packages)},
         seeds={"run": config.seed}
         | ({"demo data": config.data.seed} if config.data.format == "demo" else {}),

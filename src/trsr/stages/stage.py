@@ -51,6 +51,8 @@ class Stage:
         What it keeps in the run folder to go on from when it is killed; deleted once it is complete.
     is_partial
         Whether what it wrote lacks something that another run may add; then it runs again.
+    optional
+        Whether the run goes on without it when it fails; then the next run tries it again.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Stage:
     inputs: Callable[[Config], tuple[Path, ...]] = no_inputs
     scratch: Callable[[RunFolder], tuple[Path, ...]] = no_scratch
     is_partial: Callable[[RunFolder], bool] = never_partial
+    optional: bool = False
 
     def fingerprint(self, config: Config, folder: RunFolder) -> str:
         """Hash of everything that the stage's artifacts depend on."""

@@ -11,11 +11,14 @@ import polars as pl
 from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.config import Config
 from trsr.config.experiments import Sampler
-from trsr.config.ranking import CompactModel
+from trsr.config.ranking import CompactModel, HuggingFaceModel
 from trsr.data.catalogue import Catalogue
 from trsr.data.negatives import draw_candidates
 from trsr.data.prepare import Prepared, load
+from trsr.errors import ModelError
 from trsr.models import processes
+from trsr.models.identity import folder_identity
+from trsr.models.loading import model_identity
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.fresh import fresh_ranker
 from trsr.ranking.training import fine_tune
@@ -31,7 +34,18 @@ LOG: Final = "training_log.json"
 def _settings(config: Config) -> Any:
     settings = config.model_dump(mode="json", include={"seed", "items", "prompt", "model", "training"})
     templates = Templates(config.prompt.domain, config.prompt.templates)
-    return settings | {"templates": templates.versions(RANKING_TEMPLATES)}
+    settings |= {"templates": templates.versions(RANKING_TEMPLATES)}
+    if isinstance(config.model, HuggingFaceModel) and Path(config.model.path).is_dir():
+        settings["weights"] = _weights(config.model.path)
+    return settings
+
+
+def _weights(path: str) -> str:
+    """Name the weights in a folder, which may be others than those of the last run."""
+    try:
+        return model_identity(path)
+    except (OSError, ValueError, ModelError):  # an adapter without its base: training tells
+        return folder_identity(Path(path))
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
@@ -51,6 +65,14 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         config.training_seed,
         config.evaluation.batch_tokens,
     )
+    if isinstance(config.model, HuggingFaceModel):
+        say(f"  model: {ranker.origin.identity}")
+    fitted = ranker.prompt.prompting.max_tokens
+    if fitted < config.prompt.max_tokens:
+        say(
+            f"  prompt.max_tokens {config.prompt.max_tokens} is lowered to {fitted}: the model has "
+            f"{fitted + 1} positions, one of them for the answer"
+        )
     say(f"  prompts: {ranker.plan.reason}")
     if not processes.is_main():
         return []

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from trsr.baselines.profiles import row_kinds
 
 SPECIAL = 3
 """Ids after the last item: padding, the start of a history, and a hidden item."""
@@ -47,6 +53,12 @@ class ItemVectors(nn.Module):
             return vectors
         of_text: Tensor = self.projection(self.text[ids])
         return of_text + self._offset_scale * vectors
+
+    @cached_property
+    def kinds(self) -> NDArray[np.int64]:
+        """Numbers of the items, those of equal vectors alike, ``(n_items,)``; for a trained system."""
+        parts = [self.learned.weight] if self.projection is None else [self.learned.weight, self.text]
+        return row_kinds(torch.cat(parts, dim=1)[: self.n_items].detach().cpu().numpy())
 
     @property
     def padding(self) -> int:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from trsr.artifacts import write_json
 from trsr.baselines.baseline import Places
+from trsr.baselines.profiles import share_ties
 from trsr.baselines.sequential.batches import pad
 from trsr.baselines.sequential.bert4rec import BERT4Rec
 from trsr.baselines.sequential.card import FORMAT, Card, read_card
@@ -125,7 +126,8 @@ class Sequential:
         """
         if self._network is None:
             raise self._untrained()
-        return _score(self._network, histories, candidates)
+        scores = _score(self._network, histories, candidates)
+        return share_ties(scores, self._network.items.kinds, candidates)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors) and, last, `sequential.json`, which makes it complete.
