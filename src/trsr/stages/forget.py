@@ -68,8 +68,8 @@ def forget_user(folder: RunFolder, user_id: str) -> list[str]:
     models = {path.parent for path in folder.path.rglob("*.safetensors")}
     if models:
         removed.append(
-            f"{len(models)} models below {folder.path} were trained with this user: `trsr run`, `trsr compare` "
-            "and `trsr ablate` train again without"
+            f"{len(models)} models below {folder.path} were trained with this user: `trsr run`, "
+            "`trsr compare` and `trsr ablate` train again without"
         )
     removed.append("figures that were measured with the user stay: they are means over users")
     removed.append("raw data was not touched: take the user out of it too, before the data is prepared again")
