@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -78,8 +78,7 @@ def export(
             row["sampling"] = json.dumps(row["sampling"], sort_keys=True)
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-        lines.seek(0)
-        _save(lines.buffer, count, path.suffix, temporary)
+        _save(lines, count, path.suffix, temporary)
     typer.echo(f"{path}: {count:,} answers")
 
 
@@ -176,14 +175,15 @@ def _templates_in_use(config: Config) -> list[str]:
     return [*verbs, *(f"{verb} repair {templates.version('repair')}" for verb in verbs)]
 
 
-def _save(lines: IO[bytes], count: int, suffix: str, target: Path) -> None:
+def _save(lines: TextIO, count: int, suffix: str, target: Path) -> None:
+    lines.seek(0)
     if suffix == ".jsonl":
         with target.open("wb") as stream:
-            shutil.copyfileobj(lines, stream)
+            shutil.copyfileobj(lines.buffer, stream)
         return
     import polars as pl  # noqa: PLC0415
 
-    frame = pl.read_ndjson(lines) if count else pl.DataFrame()
+    frame = pl.read_ndjson(lines.buffer) if count else pl.DataFrame()
     frame.write_parquet(target)
 
 
