@@ -3,8 +3,11 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 from small_comparison import Finished
 
+from trsr.config import Config
+from trsr.errors import ConfigError
 from trsr.experiments.ablate import ablate
 
 
@@ -29,3 +32,12 @@ def test_an_ablation_counts_its_variants_and_skips_what_is_complete(
     ablate(config, only=["summary"], say=said.append)
     assert [line.endswith("complete, skipped") for line in said if line.startswith("[")] == [True] * 3
     assert written.figures.read_bytes() == figures
+
+
+@pytest.mark.parametrize(("only", "told"), [(["summary", "sumary"], "'sumary'"), ([], "nothing")])
+def test_unknown_dimensions_are_refused_with_the_known_ones(
+    only: list[str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"among summary, recent_items, .*, method, grid, got {told}"):
+        ablate(Config(out=tmp_path / "run"), only=only)
+    assert list(tmp_path.iterdir()) == []

@@ -24,23 +24,11 @@ def test_a_first_look_prints_the_table_and_says_where_the_report_lies(tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (
-            ("compare", "--seeds", "0,x"),
-            "--seeds must be whole numbers by comma, such as --seeds 0,1,2, got '0,x'",
-        ),
+        (("compare", "--seeds", "0,x"), "--seeds must be whole numbers by comma, such as --seeds 0,1,2"),
         (("compare", "--seeds", "1,1"), "seeds must name each once, got 1, 1"),
-        (("compare", "--only", "sasreq"), "got 'sasreq'"),
-        (("compare", "--only", "sasreq"), "popularity"),
-        (("compare", "--only", ","), "got nothing"),
-        (
-            ("ablate", "--seeds", "0,x"),
-            "--seeds must be whole numbers by comma, such as --seeds 0,1,2, got '0,x'",
-        ),
-        (("ablate", "--seeds", "-1"), "--seeds must be whole numbers by comma"),
-        (("ablate", "--seeds", "1,1"), "got 1, 1"),
-        (("ablate", "--only", "sumary"), "recent_items"),
-        (("ablate", "--only", "sumary"), "got 'sumary'"),
-        (("ablate", "--only", ","), "got nothing"),
+        (("compare", "--only", "sasreq"), "bm25, embeddings, ncf"),
+        (("ablate", "--seeds", "0,x"), "--seeds must be whole numbers by comma, such as --seeds 0,1,2"),
+        (("ablate", "--seeds", "1,1"), "seeds must name each once, got 1, 1"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_message(
