@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import polars as pl
 
 from trsr.cluster.ray_tasks import Call, Work, map_rows, one_for_all
@@ -130,4 +132,6 @@ def _open(config: Config, items: pl.DataFrame, purse: Call) -> Work:
             failed = [UserSummary(user, Summary(""), (), Usage(), str(error)) for user, _ in users]
             return to_frame(failed)
 
+    # The work lasts as long as its actor, which tells nobody that it ends.
+    weakref.finalize(work, summarizer.close)
     return work

@@ -157,10 +157,6 @@ def fit_fusion(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[s
     DataError
         When there are fewer users than a cross-validation needs.
     """
-    return _fit(evidence, targets, users)
-
-
-def _fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[str]) -> Fusion:
     folds = _folds(users)
     scales = learn_scales(evidence)
     table = columns(evidence, scales)
@@ -195,19 +191,13 @@ def cross_fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[st
     -------
     numpy.ndarray
         ``(n_rows, n_candidates)``.
-
-    Raises
-    ------
-    DataError
-        When there are fewer users than a cross-validation needs.
     """
     folds = _folds(users)
     chances = np.empty(evidence.counts.shape)
     for fold in np.unique(folds):
         held = folds == fold
         known = [user for user, out in zip(users, held, strict=True) if not out]
-        # Those who are left may be fewer than the least: they stand in for all, who are enough.
-        chances[held] = _fit(evidence.rows(~held), targets[~held], known).score(evidence.rows(held))
+        chances[held] = fit_fusion(evidence.rows(~held), targets[~held], known).score(evidence.rows(held))
     return chances
 
 

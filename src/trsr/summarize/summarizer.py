@@ -51,7 +51,11 @@ class Summarizer:
         self._tokens = ApproximateTokens()
         self._budget = budget or Budget(config.summary.limits, config.summary.price)
         self._store: Store | None = None
-        self._writer = None if config.summary.paradigm == "none" else self._open(items)
+        try:
+            self._writer = None if config.summary.paradigm == "none" else self._open(items)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Summarizer:
         return self
