@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Never, assert_never
+from typing import Final, assert_never
 
 from trsr.config.summary import Summarization
 from trsr.progress import Progress
