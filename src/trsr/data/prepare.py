@@ -65,7 +65,7 @@ def prepare(config: Config) -> Prepared:
     >>> prepared.candidates["candidates"].list.len().unique().to_list()
     [21]
     """
-    dataset, noticed = read(config.data)
+    dataset, noticed = read(config.data, config.seed)
     kept, windowed = apply_window(dataset.histories, config.history)
     if kept.is_empty():
         longest = max(dataset.histories[ITEMS].list.len(), default=0)
