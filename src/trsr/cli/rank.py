@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +17,17 @@ from trsr.errors import ConfigError
 def rank(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
     user: Annotated[str | None, typer.Option(help="A user of the run: uses their history.")] = None,
-    history: Annotated[str | None, typer.Option(help="Item ids, oldest first, by comma.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            help="Item ids, oldest first, by comma; ids that hold commas in double quotes, as in CSV."
+        ),
+    ] = None,
     candidates: Annotated[
         str | None,
-        typer.Option(help="Item ids by comma (else the user's frozen ones, or the catalogue)."),
+        typer.Option(
+            help='Item ids as in --history: a,"b, c" are two (else the user\'s frozen ones, or all).'
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Items to show.")] = 10,
     ranker: Annotated[
@@ -39,7 +47,7 @@ def rank(
     recommender = trsr.Recommender.load(run_dir, ranker)  # type: ignore[arg-type]
     chosen = _ids(candidates)
     ranking = (
-        recommender.rank_user(user, chosen, k)
+        recommender.rank_user(user.strip(), chosen, k)
         if user is not None
         else recommender.rank(history=_ids(history) or [], candidates=chosen, k=k)
     )
@@ -53,4 +61,12 @@ def rank(
 
 
 def _ids(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+    """Read ids as one or more lines of CSV."""
+    if text is None:
+        return None
+    try:
+        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        message = f"item ids must be a list by comma, with double quotes closed ({error}), got {text!r}"
+        raise ConfigError(message) from error
+    return [part.strip() for row in rows for part in row if part.strip()]

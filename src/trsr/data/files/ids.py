@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 from trsr.data.notes import Notes
 from trsr.errors import DataError
@@ -36,15 +37,13 @@ def id_texts(column: pl.Series) -> pl.Series:
     if inner.is_nested() or inner.is_temporal() or inner == pl.Boolean:
         message = f"column {column.name!r} holds values of type {kind}, which are no ids; name another column"
         raise DataError(message)
-    value = pl.col(column.name)
+    value = _text(pl.element() if is_list else pl.col(column.name), inner)
     if is_list:
-        value = value.cast(pl.List(inner)).list.eval(_text(pl.element(), inner))
-    else:
-        value = _text(value, inner)
+        value = pl.col(column.name).cast(pl.List(inner)).list.eval(value)
     return column.to_frame().select(value).to_series()
 
 
-def _text(value: pl.Expr, kind: pl.DataType | type[pl.DataType]) -> pl.Expr:
+def _text(value: pl.Expr, kind: pl.DataType | DataTypeClass) -> pl.Expr:
     if kind == pl.Binary:
         return value.bin.encode("hex")
     if not kind.is_float():
