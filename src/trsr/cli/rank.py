@@ -44,12 +44,12 @@ def rank(
     if (user is None) == (history is None):
         message = 'give either --user or --history (an empty one, --history "", ranks for a newcomer)'
         raise ConfigError(message)
+    taken, chosen = (None if text is None else ids_in_line(text) for text in (history, candidates))
     recommender = trsr.Recommender.load(run_dir, ranker)  # type: ignore[arg-type]
-    chosen = _ids(candidates)
     ranking = (
         recommender.rank_user(user.strip(), chosen, k)
         if user is not None
-        else recommender.rank(history=_ids(history) or [], candidates=chosen, k=k)
+        else recommender.rank(history=taken or [], candidates=chosen, k=k)
     )
     if as_json:
         items = [asdict(item) for item in ranking.items]
@@ -60,13 +60,24 @@ def rank(
         typer.echo(f"{place:>3}. {item.score:.3f}  {item.item_id}  {recommender.describe(item.item_id)}")
 
 
-def _ids(text: str | None) -> list[str] | None:
-    """Read ids as one or more lines of CSV."""
-    if text is None:
-        return None
+def ids_in_line(text: str) -> list[str]:
+    """Read ids by comma, as a line of CSV; further lines may follow.
+
+    Raises
+    ------
+    ConfigError
+        When a double quote is not closed.
+
+    Examples
+    --------
+    >>> ids_in_line('0007, "Nut, 5 mm",B2,')
+    ['0007', 'Nut, 5 mm', 'B2']
+    """
     try:
         rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
     except csv.Error as error:
-        message = f"item ids must be a list by comma, with double quotes closed ({error}), got {text!r}"
+        message = (
+            f"ids must be a list by comma, double quotes closed and doubled inside ({error}), got {text!r}"
+        )
         raise ConfigError(message) from error
     return [part.strip() for row in rows for part in row if part.strip()]

@@ -198,6 +198,8 @@ def _grown(events: pl.DataFrame, users: Mapping[str, _User], notes: Notes) -> di
     shown = pl.format("item {} of user {}", ITEM, USER)
     notes.add("known-event", _KNOWN, "dropped", events.filter(states == "known"), shown)
     notes.add("late-event", _LATE, "dropped", events.filter(states == "late"), shown)
+    firsts = events.filter(pl.col(USER).is_first_distinct() & ~pl.col(USER).is_in(list(users)))
+    notes.add("new-user", "users that the run has no history of begin one", "noted", firsts, USER)
     new = (
         events.filter(states == "new")
         .group_by(USER)
