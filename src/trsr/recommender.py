@@ -13,8 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder, read_parquet
-from trsr.config import Config, load
-from trsr.config.summary import Limits
+from trsr.config import Config
+from trsr.config.load import load_run
 from trsr.data.catalogue import Catalogue
 from trsr.errors import ConfigError, DataError, WriterError
 from trsr.fusion.kept import WEIGHTS, KeptFusion
@@ -113,13 +113,7 @@ class Recommender:
             message = f"the ranker must be one of {', '.join(get_args(RankedBy))}, got {ranker!r}"
             raise ConfigError(message)
         folder = RunFolder(run_dir)
-        if not folder.config.exists():
-            message = f"{run_dir}: not a run folder (it has no config.yaml); make one with `trsr run`"
-            raise DataError(message)
-        settings = load(folder.config)
-        # The folder may have been moved: the store of answers lies beside it. A cap was the run's alone.
-        unlimited = settings.summary.model_copy(update={"limits": Limits()})
-        config = settings.model_copy(update={"out": folder.path, "summary": unlimited})
+        config = load_run(folder.config)
         items = read_parquet(folder.require(folder.items, "prepare"))
         model = Ranker.load(folder.require(folder.model, "train"))
         return cls(config, folder, items, model, _open_fusion(config, folder, ranker))

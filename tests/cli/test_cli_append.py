@@ -14,6 +14,8 @@ from trsr.config import load
 from trsr.pipeline import run
 from trsr.stages.summarize import STAGE
 
+NEXT_CENTURY = 4_102_444_800
+
 
 def prepare(folder: Path, server: CountingServer, **overrides: Any) -> RunFolder:
     writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted"}
@@ -21,8 +23,8 @@ def prepare(folder: Path, server: CountingServer, **overrides: Any) -> RunFolder
     return run(load(config), until="summarize", say=lambda line: None)
 
 
-def events(path: Path, rows: list[tuple[str, str]]) -> Path:
-    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(path)
+def events(path: Path, rows: list[tuple[Any, ...]]) -> Path:
+    pl.DataFrame(rows, schema=["user_id", "item_id", "time"][: len(rows[0])], orient="row").write_csv(path)
     return path
 
 
@@ -41,14 +43,14 @@ def test_new_events_cost_their_blocks_alone_and_give_the_summary_of_the_whole(
             done = trsr(
                 "append",
                 folder.path,
-                events(tmp_path / f"{step}.csv", [(user, item), ("somebody new", item)]),
+                events(tmp_path / f"{step}.csv", [(who, item, NEXT_CENTURY + step) for who in (user, "new")]),
             )
             assert done.returncode == 0, done.stderr
         # A block of each user at each of three steps, and the combining of the first user's.
         assert sum(server.asked.values()) - before <= (3 + 3 if paradigm == "recurrent" else 6 + 3)
         rows = {row["user_id"]: row for row in pl.read_parquet(folder.appended).iter_rows(named=True)}
         assert rows[user]["history"] == [*history, item, item, item]
-        assert rows["somebody new"]["history"] == [item] * 3
+        assert rows["new"]["history"] == [item] * 3
         assert folder.summaries.read_bytes() == own
         # The same histories, written from the beginning.
         both = pl.read_parquet(folder.histories).filter(pl.col("user_id") == user)
@@ -72,11 +74,11 @@ def test_the_keyphrase_writer_goes_on_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("new.txt", "", "must be one of .csv"),
-        ("new.csv", "user,item\na,b\n", "needs the columns user_id and item_id"),
-        ("new.csv", "user_id,item_id\nu,\n", "without gaps"),
-        ("new.csv", "user_id,item_id\nu,nothing\n", "'nothing' is not in the catalogue"),
-        ("absent.csv", None, "can't be read"),
+        ("new.txt", "", "ending must be one of .csv"),
+        ("new.csv", "user,item\na,b\n", "no column 'user_id', 'item_id'"),
+        ("new.csv", "user_id,item_id\nu,nothing\n", "no user has an interaction with a known item"),
+        ("new.csv", "user_id,item_id,time\nu,nothing,soon\n", "new.csv:2: no time of column 'time'"),
+        ("absent.csv", None, "no such file"),
     ],
 )
 def test_wrong_events_are_told(tmp_path: Path, name: str, text: str | None, told: str) -> None:
@@ -87,6 +89,20 @@ def test_wrong_events_are_told(tmp_path: Path, name: str, text: str | None, told
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
     assert not folder.appended.exists()
+
+
+def test_a_cap_is_that_of_the_command_not_of_the_run(tmp_path: Path) -> None:
+    with counting_server() as server:
+        folder = prepare(tmp_path, server, summary__limits={"max_calls": 1000})
+        config = folder.config.read_text()
+        folder.config.write_text(config.replace("max_calls: 1000", "max_calls: 0"))
+        items = pl.read_parquet(folder.items)["item_id"]
+        new = events(tmp_path / "new.csv", [(f"new {number}", items[number], 5) for number in range(3)])
+        stopped = trsr("append", folder.path, new, "--max-calls", "1")
+        assert (stopped.returncode, folder.appended.exists()) == (3, False), stopped.stderr
+        done = trsr("append", folder.path, new)
+        assert done.returncode == 0, done.stderr
+    assert "3 users" in done.stdout
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:

@@ -47,10 +47,10 @@ def test_training_users_have_candidates_too(prepared: Prepared) -> None:
 
 def test_split_by_time_puts_no_training_target_after_a_test_target() -> None:
     config = CONFIG.model_copy(update={"split": SplitRule(by="time")})
-    times = generate(config.data).histories.select("user_id", pl.col("times").list.last())
+    times = generate(config.data).histories.select("user_id", pl.col("times").list.last().alias("last"))
     joined = prepare(config).histories.join(times, on="user_id")
-    newest_train = joined.filter(pl.col("split") == "train")["times"].max()
-    oldest_test = joined.filter(pl.col("split") == "test")["times"].min()
+    newest_train = joined.filter(pl.col("split") == "train")["last"].max()
+    oldest_test = joined.filter(pl.col("split") == "test")["last"].min()
     assert newest_train <= oldest_test
 
 

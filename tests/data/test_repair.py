@@ -20,7 +20,7 @@ def events(*rows, timed=True):
     columns = {"user_id": [r[0] for r in rows], "item_id": [r[1] for r in rows]}
     schema = {"user_id": pl.String, "item_id": pl.String}
     if timed:
-        columns["time"] = [None if r[2] is None else r[2] * 1000 for r in rows]
+        columns["time"] = [None if r[2] is None else r[2] * 1_000_000 for r in rows]
         schema["time"] = pl.Int64
     return pl.DataFrame(columns, schema=schema).select(
         pl.lit("events.csv").alias(FILE), pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias(LINE), pl.all()
@@ -70,11 +70,77 @@ def test_unknown_items_are_removed_and_lost_users_counted():
     assert findings["user-without-items"].count == 1
 
 
-def test_unsorted_times_are_sorted_stably_and_users_keep_their_order():
-    happened = events(("u", "a", 9), ("v", "a", 1), ("u", "b", 5), ("u", "c", 5))
+def test_unsorted_times_are_sorted_and_users_keep_their_order():
+    happened = events(("u", "a", 9), ("v", "a", 1), ("u", "b", 5), ("u", "c", 4))
     dataset, findings = repaired(CATALOGUE, happened)
-    assert dataset.histories.rows() == [("u", ["b", "c", "a"], [5, 5, 9]), ("v", ["a"], [1])]
+    assert dataset.histories.rows() == [("u", ["c", "b", "a"], [4, 5, 9]), ("v", ["a"], [1])]
     assert (findings["unsorted-times"].count, findings["unsorted-times"].action) == (1, "repaired")
+    assert "tied-target" not in findings
+
+
+LETTERS = items(*((letter, letter) for letter in "abcdefgh"))
+TIED = {  # user, day, item: how the rows of two users stand in the file
+    "oldest first": "u1c u1a u1d u1b u2g u2e u2h u2f v1h v1e v2b v2a",
+    "newest first": "u2f u2h u2e u2g u1b u1d u1a u1c v2a v2b v1e v1h",
+    "in no order": "u1a u2e u1b u2f u1c u2g u1d u2h v2a v1e v2b v1h",
+}
+
+
+def letter_events(rows):
+    return events(*((row[0], row[2], int(row[1])) for row in rows))
+
+
+def histories(dataset):
+    return dict(dataset.histories.select("user_id", "item_ids").iter_rows())
+
+
+@pytest.mark.parametrize("order", ["oldest first", "newest first"])
+def test_ties_keep_the_order_of_time_that_the_file_is_in(order):
+    dataset, findings = repaired(LETTERS, letter_events(TIED[order].split()))
+    assert histories(dataset) == {"u": list("cadbgehf"), "v": list("heba")}
+    assert findings["tied-target"].count == 2
+    told = "are newest first" if order == "newest first" else "are in order of time"
+    assert told in findings["tied-target"].message
+
+
+def test_ties_are_drawn_where_the_file_is_in_no_order_of_time():
+    rows = TIED["in no order"].split()
+    dataset, findings = repaired(LETTERS, letter_events(rows))
+    drawn = histories(dataset)
+    assert (set(drawn["u"][:4]), set(drawn["u"][4:])) == (set("abcd"), set("efgh"))
+    assert (findings["tied-target"].count, findings["tied-target"].action) == (2, "repaired")
+    assert "drawn by the seed" in findings["tied-target"].message
+    # The draw is of user, item and time, so that it stays when rows move.
+    again, _ = repaired(LETTERS, letter_events([*rows[7::-1], *rows[8:]]))
+    assert histories(again) == drawn
+
+
+def test_targets_among_ties_are_spread_evenly_and_go_with_the_seed():
+    rows = [(f"u{user}", item, day) for user in range(400) for item in "abcd" for day in (2, 1)]
+    targets = [
+        assemble(LETTERS, events(*rows), Notes(), seed=seed).histories["item_ids"].list.last()
+        for seed in (0, 1)
+    ]
+    for drawn in targets:
+        assert drawn.value_counts()["count"].is_between(60, 140).all()
+    assert (targets[0] != targets[1]).sum() > 200
+
+
+def test_rows_of_one_time_that_are_sorted_by_item_are_drawn_though_times_rise():
+    ids = [str(number) for number in (9, 10, 11, 100)]  # by number, not by text
+    catalogue = items(*((item, item) for item in ids))
+    rows = [(f"u{user}", item, day) for user in range(40) for day in (1, 2) for item in ids]
+    notes = Notes()
+    drawn = assemble(catalogue, events(*rows), notes).histories["item_ids"].list.last()
+    assert drawn.n_unique() == 4
+    assert (notes.total("tied-target"), notes.total("unsorted-times")) == (40, 0)
+
+
+def test_lists_keep_their_order_whatever_their_times():
+    happened = events(("u", "b", 1), ("u", "a", 1), ("u", "b", 1), ("v", "a", 2), ("v", "c", 2))
+    dataset, findings = repaired(CATALOGUE, happened, listed=True)
+    assert dataset.histories["item_ids"].to_list() == [["b", "a", "b"], ["a", "c"]]
+    assert findings == {}
 
 
 def test_missing_times_drop_rows_but_keep_users_without_any_time():
@@ -90,8 +156,6 @@ def test_repeated_events_are_dropped_only_with_the_same_time():
     dataset, findings = repaired(CATALOGUE, happened)
     assert dataset.histories.rows() == [("u", ["a", "a"], [1, 2])]
     assert findings["duplicate-event"].count == 1
-    kept, _ = repaired(CATALOGUE, happened, drop_repeats=False)
-    assert kept.histories.rows() == [("u", ["a", "a", "a"], [1, 1, 2])]
 
 
 def test_repeats_without_times_are_revisits():

@@ -12,7 +12,8 @@ from trsr.artifacts import RunFolder
 from trsr.errors import ArtifactError, ConfigError, DataError
 from trsr.exchange.bring import import_scores
 from trsr.exchange.export import export
-from trsr.exchange.frozen import Frozen, imported_scores, system_scores
+from trsr.exchange.frozen import Frozen, imported_scores, open_frozen, system_scores
+from trsr.exchange.scores_file import read_scores
 from trsr.exchange.tool import Tool
 
 PAIR = ["user_id", "item_id"]
@@ -42,6 +43,16 @@ def test_a_trec_run_comes_back(run: RunFolder, scores: pl.DataFrame, out: Path) 
     assert imported_scores(run)["other"].sort(PAIR).equals(scores)
     assert list(system_scores(run)) == ["random", "popularity", "other"]
     assert [path.name for path in export(run, Tool.TREC, out)][-1] == "run.other.txt"
+
+
+def test_ids_are_read_as_in_other_tables(folder: RunFolder, tmp_path: Path) -> None:
+    frozen = open_frozen(folder)
+    file = tmp_path / "scores.parquet"
+    pl.DataFrame({"user_id": [7.0, 8.0], "item_id": [" 007", "7.5"], "score": [1, 2]}).write_parquet(file)
+    assert read_scores(file, frozen).rows() == [(1, "7", "007", 1.0), (2, "8", "7.5", 2.0)]
+    pl.DataFrame({"user_id": [7.0, None], "item_id": ["a", "b"], "score": [1, 2]}).write_parquet(file)
+    with pytest.raises(DataError, match=r"1 rows without user or item, such as scores\.parquet:2"):
+        read_scores(file, frozen)
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +17,17 @@ from trsr.errors import ConfigError
 def rank(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
     user: Annotated[str | None, typer.Option(help="A user of the run: uses their history.")] = None,
-    history: Annotated[str | None, typer.Option(help="Item ids, oldest first, by comma.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            help="Item ids, oldest first, by comma; ids that hold commas in double quotes, as in CSV."
+        ),
+    ] = None,
     candidates: Annotated[
         str | None,
-        typer.Option(help="Item ids by comma (else the user's frozen ones, or the catalogue)."),
+        typer.Option(
+            help='Item ids as in --history: a,"b, c" are two (else the user\'s frozen ones, or all).'
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Items to show.")] = 10,
     ranker: Annotated[
@@ -36,12 +44,12 @@ def rank(
     if (user is None) == (history is None):
         message = 'give either --user or --history (an empty one, --history "", ranks for a newcomer)'
         raise ConfigError(message)
-    chosen = _ids(candidates)
+    taken, chosen = (None if text is None else ids_in_line(text) for text in (history, candidates))
     with trsr.Recommender.load(run_dir, ranker) as recommender:  # type: ignore[arg-type]
         ranking = (
-            recommender.rank_user(user, chosen, k)
+            recommender.rank_user(user.strip(), chosen, k)
             if user is not None
-            else recommender.rank(history=_ids(history) or [], candidates=chosen, k=k)
+            else recommender.rank(history=taken or [], candidates=chosen, k=k)
         )
     if as_json:
         items = [asdict(item) for item in ranking.items]
@@ -52,5 +60,24 @@ def rank(
         typer.echo(f"{place:>3}. {item.score:.3f}  {item.item_id}  {recommender.describe(item.item_id)}")
 
 
-def _ids(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+def ids_in_line(text: str) -> list[str]:
+    """Read ids by comma, as a line of CSV; further lines may follow.
+
+    Raises
+    ------
+    ConfigError
+        When a double quote is not closed.
+
+    Examples
+    --------
+    >>> ids_in_line('0007, "Nut, 5 mm",B2,')
+    ['0007', 'Nut, 5 mm', 'B2']
+    """
+    try:
+        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        message = (
+            f"ids must be a list by comma, double quotes closed and doubled inside ({error}), got {text!r}"
+        )
+        raise ConfigError(message) from error
+    return [part.strip() for row in rows for part in row if part.strip()]

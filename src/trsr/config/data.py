@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trsr.config.section import Section
 
@@ -99,7 +99,12 @@ class TableData(Section):
     item_column: str = "item_id"
     """Column of the event table that holds the item's id."""
     time_column: str | None = "time"
-    """Column of the event table that holds the time (number, or ISO 8601); null: rows are in time order."""
+    """Column of the event table that holds the time; null: rows are in time order. Read are ISO 8601, the
+    spellings of logs, mail, databases and social networks, and numbers since 1970 in s, ms, us or ns, each
+    value by itself. Times without a zone are UTC."""
+    time_format: str | None = None
+    """How times are written, as in `strptime` (`%d/%m/%Y %H:%M`), or the unit of numbers: `s`, `ms`, `us`,
+    `ns`. Null: each value tells; 11/02/2024 is February when a number above 12 says that days come first."""
     history_column: str = "item_ids"
     """Column of the history table that holds the list (real, JSON, or ids by space or comma)."""
 
@@ -109,6 +114,14 @@ class TableData(Section):
             message = "give exactly one of `events` and `histories`"
             raise ValueError(message)
         return self
+
+    @field_validator("time_format")
+    @classmethod
+    def _format_or_unit(cls, form: str | None) -> str | None:
+        if form is not None and "%" not in form and form not in ("s", "ms", "us", "ns"):
+            message = "must be a format such as %d/%m/%Y %H:%M, or one of s, ms, us, ns"
+            raise ValueError(message)
+        return form
 
 
 DataSource = Annotated[

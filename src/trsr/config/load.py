@@ -16,8 +16,8 @@ from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow,
 from trsr.config.experiments import Comparison, Fusion
 from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
 from trsr.config.section import Section
-from trsr.config.summary import Prompting, Summarization
-from trsr.errors import ConfigError
+from trsr.config.summary import Limits, Prompting, Summarization
+from trsr.errors import ConfigError, DataError
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "demo": {
@@ -155,6 +155,33 @@ def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = N
         return Config.model_validate(_merge(_default_kinds(), values))
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from error
+
+
+def load_run(path: Path, limits: Limits | None = None) -> Config:
+    """Read the configuration that a run has left in its folder, for work on the finished run.
+
+    The folder may have been moved: the store of answers lies beside it. A cap was that of the run alone.
+
+    Parameters
+    ----------
+    path
+        The run folder's ``config.yaml``.
+    limits
+        The caps of what is done now; None for no cap.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    ConfigError
+        As `load`.
+    """
+    if not path.exists():
+        message = f"{path.parent}: not a run folder (it has no {path.name}); make one with `trsr run`"
+        raise DataError(message)
+    config = load(path)
+    summary = config.summary.model_copy(update={"limits": limits or Limits()})
+    return config.model_copy(update={"out": path.parent, "summary": summary})
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Prepared:
     items
         `ITEM`, then one String column per text field.
     histories
-        `USER`, `SPLIT`, `HISTORY` (without the target) and `TARGET`, by rising user id.
+        `USER`, `SPLIT`, `HISTORY` (without the target), `TARGET`, and the `TIMES` of the history (unix
+        seconds; null where the data has none), by rising user id.
     candidates
         `USER`, `SPLIT`, `TARGET`, `CANDIDATES` (the target among them), and the seed
         and the sampler that they were drawn with, in the same order.
@@ -65,7 +66,7 @@ def prepare(config: Config) -> Prepared:
     >>> prepared.candidates["candidates"].list.len().unique().to_list()
     [21]
     """
-    dataset, noticed = read(config.data)
+    dataset, noticed = read(config.data, config.seed)
     kept, windowed = apply_window(dataset.histories, config.history)
     if kept.is_empty():
         longest = max(dataset.histories[ITEMS].list.len(), default=0)
@@ -81,6 +82,7 @@ def prepare(config: Config) -> Prepared:
         SPLIT,
         pl.col(ITEMS).list.head(last).alias(HISTORY),
         pl.col(ITEMS).list.last().alias(TARGET),
+        pl.col(TIMES).list.head(last),
     )
     background = _background(dataset.histories, divided, config)
     candidates = draw_candidates(histories, dataset.items, config.candidates, config.seed, background)

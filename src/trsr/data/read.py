@@ -27,13 +27,15 @@ from trsr.data.formats.tables import read_tables, table_files
 from trsr.records import Finding
 
 
-def read(source: DataSource) -> tuple[Dataset, tuple[Finding, ...]]:
+def read(source: DataSource, seed: int = 0) -> tuple[Dataset, tuple[Finding, ...]]:
     """Read, repair and check a data source.
 
     Parameters
     ----------
     source
         The `data` section of a configuration.
+    seed
+        The run's seed: events of one time are drawn by it where the files have no order of time.
 
     Returns
     -------
@@ -54,13 +56,13 @@ def read(source: DataSource) -> tuple[Dataset, tuple[Finding, ...]]:
         case AmazonM2Data():
             return read_amazon_m2(source)
         case AmazonReviewsData():
-            return read_amazon_reviews(source)
+            return read_amazon_reviews(source, seed)
         case Amazon5CoreData():
             return read_amazon_5core(source)
         case MicroLensData():
             return read_microlens(source)
         case TableData():
-            return read_tables(source)
+            return read_tables(source, seed)
         case other:
             assert_never(other)
 

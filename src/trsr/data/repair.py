@@ -7,18 +7,29 @@ from typing import Final
 import polars as pl
 
 from trsr.data.dataset import Dataset, checked
+from trsr.data.files.ids import mended_ids
 from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.user_random import user_keys
 from trsr.errors import DataError
 from trsr.records import ITEM, ITEMS, TIME, TIMES, USER
 
+SECOND: Final = 1_000_000
+"""Microseconds, the unit of the times of events."""
 NO_INTERACTIONS: Final = "empty-history"
 """Rule: users whose row holds no interaction from the start."""
 NOTHING_KNOWN: Final = "user-without-items"
 """Rule: users of whose interactions none is left after repair."""
 
+_ROW: Final = "_row"
+_PLACE: Final = "_place"
+_FEW: Final = 0.05
+"""A file with no more steps in the wrong direction than this share is sorted."""
+_TELLING_PAIRS: Final = 20
+"""So many pairs of ids are not sorted by chance."""
+
 
 def assemble(
-    items: pl.DataFrame, events: pl.DataFrame, notes: Notes, *, drop_repeats: bool = True
+    items: pl.DataFrame, events: pl.DataFrame, notes: Notes, *, listed: bool = False, seed: int = 0
 ) -> Dataset:
     """Mend items and events, and group the events to histories.
 
@@ -27,13 +38,13 @@ def assemble(
     items
         `FILE`, `LINE`, ``item_id`` and the text fields, all String but `LINE`.
     events
-        `FILE`, `LINE`, ``user_id``, ``item_id`` (String) and, when the data has
-        times, ``time`` (Int64, milliseconds); a user's rows in order of time as
-        far as the files know it.
+        As `mend_events` takes them.
     notes
         Takes what is repaired, left out or only noticed.
-    drop_repeats
-        Leave out events that repeat user, item and time of an earlier one.
+    listed
+        As `mend_events` takes it.
+    seed
+        The run's seed, for the order of events of one time.
 
     Raises
     ------
@@ -42,23 +53,11 @@ def assemble(
     """
     catalogue = mend_items(items, notes)
     users_before = events[USER].n_unique()
-    events = _with_ids(events, (USER, ITEM), notes)
-    events = _known_only(events, catalogue, notes)
+    events = mend_events(events, catalogue, notes, listed=listed, seed=seed)
     timed = TIME in events.columns
-    if timed:
-        events = _timed(events, notes)
-        if drop_repeats:
-            events = _without_repeats(events, notes)
-        events = _in_order(events, notes)
     columns = [pl.col(ITEM).alias(ITEMS)]
-    columns += [pl.col(TIME).floordiv(1000).alias(TIMES)] if timed else []
+    columns += [pl.col(TIME).floordiv(SECOND).alias(TIMES)] if timed else []
     histories = events.group_by(USER, maintain_order=True).agg(columns)
-    if histories.is_empty():
-        message = (
-            "no user has an interaction with a known item left; check that the ids of the events are "
-            "those of the item table, and the columns in the `data` section"
-        )
-        raise DataError(message)
     times = _times_or_null() if timed else pl.lit(None, dtype=pl.List(pl.Int64)).alias(TIMES)
     notes.count(
         NOTHING_KNOWN,
@@ -67,6 +66,47 @@ def assemble(
         users_before - histories.height,
     )
     return checked(Dataset(catalogue, histories.select(USER, ITEMS, times)))
+
+
+def mend_events(
+    events: pl.DataFrame, catalogue: pl.DataFrame, notes: Notes, *, listed: bool = False, seed: int = 0
+) -> pl.DataFrame:
+    """Mend events and put each user's into the order of time.
+
+    Parameters
+    ----------
+    events
+        `FILE`, `LINE`, ``user_id``, ``item_id`` (String) and, when the data has
+        times, ``time`` (Int64, microseconds).
+    catalogue
+        Its ``item_id``: events with other items are left out.
+    notes
+        Takes what is repaired, left out or only noticed.
+    listed
+        The rows come from lists, oldest first: none that repeats another is left out, and rows of one
+        time keep their order.
+    seed
+        The run's seed, for the order of events of one time.
+
+    Raises
+    ------
+    DataError
+        When nothing is left.
+    """
+    events = mended_ids(events, (USER, ITEM), notes)
+    events = _known_only(events, catalogue, notes)
+    if events.is_empty():
+        message = (
+            "no user has an interaction with a known item left; check that the ids of the events are "
+            "those of the item table, and the columns in the `data` section"
+        )
+        raise DataError(message)
+    if TIME not in events.columns:
+        return events
+    events = _timed(events, notes)
+    if not listed:
+        events = _without_repeats(events, notes)
+    return _in_order(events, notes, listed, seed)
 
 
 def explode_lists(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -85,7 +125,7 @@ def mend_items(items: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         When no item is left.
     """
     fields = [name for name in items.columns if name not in (FILE, LINE, ITEM)]
-    items = _with_ids(items, (ITEM,), notes).with_columns(pl.col(fields).fill_null(""))
+    items = mended_ids(items, (ITEM,), notes).with_columns(pl.col(fields).fill_null(""))
     if items.is_empty():
         message = "no item is left; check that the item file holds rows and that the id column is filled"
         raise DataError(message)
@@ -109,27 +149,6 @@ def _first_of_each(items: pl.DataFrame, fields: list[str], notes: Notes) -> pl.D
     message = "further rows of an item with another text are left out, the first row is kept"
     notes.add("duplicate-item", message, "dropped", other, shown)
     return items.filter(~again)
-
-
-def _with_ids(rows: pl.DataFrame, columns: tuple[str, ...], notes: Notes) -> pl.DataFrame:
-    """Strip white space around ids, and leave out rows without one."""
-    for column in columns:
-        stripped = pl.col(column).str.strip_chars()
-        padded = rows.filter(stripped != pl.col(column))
-        notes.add(
-            "padded-id",
-            "white space around ids is removed",
-            "repaired",
-            padded,
-            pl.format("{} '{}'", pl.lit(column), column),
-        )
-        if padded.height:
-            rows = rows.with_columns(stripped)
-        missing = pl.col(column).is_null() | (pl.col(column) == "")
-        others = pl.format("no {}", pl.lit(column))
-        notes.add("missing-id", "rows without an id are left out", "dropped", rows.filter(missing), others)
-        rows = rows.filter(~missing)
-    return rows
 
 
 def _known_only(events: pl.DataFrame, catalogue: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -172,20 +191,79 @@ def _without_repeats(events: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return events.filter(~again) if repeats.height else events
 
 
-def _in_order(events: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+def _in_order(events: pl.DataFrame, notes: Notes, listed: bool, seed: int) -> pl.DataFrame:
+    """Sort each user's rows by time; users stay in the order of their first rows.
+
+    Rows of one time keep the file's order where the file is in order of time, and are turned round where
+    it is newest first. Any other order (of item ids, say) says nothing of time: then they are drawn.
+    """
     late = events.filter((pl.col(TIME).diff() < 0).over(USER))
     users = late.unique(USER, maintain_order=True)
-    message = "users whose rows are not in order of time are sorted; rows of one time stay in file order"
-    notes.add("unsorted-times", message, "repaired", users, USER)
-    # Sorting by time alone keeps every user's rows stable; users then come in order of their oldest event,
-    # so the order of first rows is put back by the row number.
-    if late.is_empty():
-        return events
-    return (
-        events.with_row_index("_first")
-        .with_columns(pl.col("_first").min().over(USER))
-        .sort("_first", TIME, maintain_order=True)
-        .drop("_first")
+    notes.add(
+        "unsorted-times", "users whose rows are not in order of time are sorted", "repaired", users, USER
+    )
+    order = "oldest first" if listed else _order_of_rows(events)
+    events = events.with_row_index(_ROW)
+    if order == "newest first":
+        events = events.with_columns((pl.len() - pl.col(_ROW)).alias(_PLACE))
+    elif order == "by chance":
+        events = events.with_columns(_drawn(events, seed))
+    else:
+        events = events.with_columns(pl.col(_ROW).alias(_PLACE))
+    if late.height or order != "oldest first":
+        events = events.sort(pl.col(_ROW).min().over(USER), TIME, _PLACE)
+    if not listed:
+        _note_ties(events, order, notes)
+    return events.drop(_ROW, _PLACE)
+
+
+def _order_of_rows(events: pl.DataFrame) -> str:
+    """Tell from users' rows in which order those of one time are: most files are sorted, but for a few."""
+    step = pl.col(TIME).diff().over(USER)
+    rises, falls = events.select((step > 0).sum().alias("rises"), (step < 0).sum().alias("falls")).row(0)
+    if not rises + falls or _FEW * (rises + falls) < min(rises, falls) or _is_by_item(events):
+        return "by chance"
+    return "oldest first" if rises > falls else "newest first"
+
+
+def _is_by_item(events: pl.DataFrame) -> bool:
+    """Say whether rows of one time are sorted by their items' ids, as text or as numbers."""
+    before = pl.col(ITEM).shift().over(USER)
+    same_time = (pl.col(TIME).diff().over(USER) == 0) & (pl.col(ITEM) != before)
+    pairs = events.select(ITEM, before.alias("before"), same_time.alias("same")).filter("same")
+    if pairs.height < _TELLING_PAIRS:
+        return False
+    numbers = pairs.select(pl.col(ITEM, "before").cast(pl.Float64, strict=False))
+    rising = pl.col(ITEM) > pl.col("before")
+    return any(
+        frame.select(rising.all() | (~rising).all()).item()
+        for frame in (pairs, numbers)
+        if not frame[ITEM].null_count()
+    )
+
+
+def _drawn(events: pl.DataFrame, seed: int) -> pl.Series:
+    """Give each row its place among those of one time: by user, item, time and seed, not by the file."""
+    tied = events.select(pl.col(TIME).is_not_null() & (pl.len().over(USER, TIME) > 1)).to_series()
+    keys = events.filter(tied).select(pl.concat_str(USER, ITEM, TIME, separator="\x1f")).to_series()
+    places = events[_ROW].cast(pl.UInt64).alias(_PLACE)
+    return places.scatter(tied.arg_true(), pl.Series(user_keys(keys, seed, "ties"), dtype=pl.UInt64))
+
+
+def _note_ties(events: pl.DataFrame, order: str, notes: Notes) -> None:
+    newest = events.filter(pl.col(TIME) == pl.col(TIME).max().over(USER))
+    last = newest.group_by(USER, maintain_order=True).agg(pl.all().last(), pl.len().alias("_tied"))
+    done = {
+        "oldest first": "is the file's last, as its rows are in order of time",
+        "newest first": "is the file's first, as its rows are newest first",
+        "by chance": "is drawn by the seed, as the order of the file's rows is none of time",
+    }
+    notes.add(
+        "tied-target",
+        f"users whose last events have one time: which of them is the target {done[order]}",
+        "noted" if order == "oldest first" else "repaired",
+        last.filter(pl.col("_tied") > 1),
+        pl.format("user {}: {} events", USER, "_tied"),
     )
 
 

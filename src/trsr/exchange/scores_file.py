@@ -8,7 +8,8 @@ from typing import Final
 import polars as pl
 
 from trsr.data.files.delimited import read_delimited
-from trsr.data.notes import LINE, Notes
+from trsr.data.files.ids import id_texts, mended_ids
+from trsr.data.notes import FILE, LINE, Notes
 from trsr.errors import DataError
 from trsr.exchange.frozen import Frozen
 from trsr.exchange.plain_ids import from_plain
@@ -104,6 +105,13 @@ def _columns(table: pl.DataFrame, file: Path) -> pl.DataFrame:
         present = ", ".join(name for name in table.columns if not name.startswith("_")) or "none"
         message = f"{file}: no column {', '.join(map(repr, missing))}; the columns are {present}"
         raise DataError(message)
-    ids = [table[named[name]].cast(pl.String).alias(name) for name in (USER, ITEM)]
+    ids = [id_texts(table[named[name]]).alias(name) for name in (USER, ITEM)]
     as_exported = [from_plain(column) if ":" in named[str(column.name)] else column for column in ids]
-    return pl.DataFrame([table[LINE], *as_exported, table[named[SCORE]].alias(SCORE)])
+    place = [pl.Series(FILE, [file.name]).new_from_index(0, table.height), table[LINE]]
+    rows = pl.DataFrame([*place, *as_exported, table[named[SCORE]].alias(SCORE)])
+    notes = Notes()
+    rows = mended_ids(rows, (USER, ITEM), notes)
+    if lost := [finding for finding in notes.findings() if finding.action == "dropped"]:
+        message = f"{file}: {lost[0].count:,} rows without user or item, such as {lost[0].examples[0]}"
+        raise DataError(message)
+    return rows.drop(FILE)

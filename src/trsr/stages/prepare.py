@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.data.prepare import prepare, save
 from trsr.data.read import input_files
-from trsr.records import SPLIT
+from trsr.records import SPLIT, Finding
 from trsr.stages.stage import Say, Stage
 
 
@@ -28,11 +29,16 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         else ""
     )
     say(f"  {prepared.items.height:,} items; users: {users}{learnt}")
-    for finding in prepared.findings:
+    tell(prepared.findings, say)
+    return [folder.items, folder.histories, folder.candidates, folder.background, folder.findings]
+
+
+def tell(findings: Iterable[Finding], say: Say) -> None:
+    """Say what was noticed, repaired or left out, one line each."""
+    for finding in findings:
         count = f"{finding.count:,}"
         told = finding.message if count in finding.message else f"{count} {finding.message}"
         say(f"  {finding.action}: {told}")
-    return [folder.items, folder.histories, folder.candidates, folder.background, folder.findings]
 
 
 STAGE = Stage(

@@ -1,10 +1,12 @@
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from trsr.config.data import TableData
 from trsr.data.formats.tables import column_names, read_tables, table_ending
@@ -211,3 +213,40 @@ def test_any_json_objects_as_items(tmp_path_factory, rows):
     except TrsrError:
         return
     assert dataset.histories.rows() == [("u", ["a"], None)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_ids_meet_across_types(tmp_path, ending, histories_of, counts_of):
+    pl.DataFrame({"item_id": [1, 2], "title": ["A", "B"]}).write_parquet(tmp_path / "i.parquet")
+    happened = pl.DataFrame({"user_id": ["0007", " 7"], "item_id": [1.0, 2.0], "time": [1, 2]})
+    write = {"csv": "write_csv", "jsonl": "write_ndjson", "parquet": "write_parquet"}[ending]
+    getattr(happened, write)(tmp_path / f"e.{ending}")
+    dataset, findings = read_tables(tables(tmp_path, items="i.parquet", events=f"e.{ending}"))
+    assert histories_of(dataset) == {"0007": ["1"], "7": ["2"]}
+    assert {"float-id": 2, "padded-id": 1}.items() <= counts_of(findings).items()
+
+
+def test_newest_first_with_times_that_need_reading(write, histories_of):
+    rows = [f"u,{item},01/{day:02}/2020 10:0{day % 10}" for day, item in ((19, "c"), (18, "b"), (3, "a"))]
+    folder = write(
+        {"i.csv": "item_id,title\na,A\nb,B\nc,C\n", "e.csv": "\n".join(["user_id,item_id,time", *rows])}
+    )
+    dataset, _ = read_tables(tables(folder, items="i.csv", events="e.csv"))
+    assert histories_of(dataset) == {"u": ["a", "b", "c"]}
+    with pytest.raises(DataError, match=r"e\.csv:2: no time of column 'time' .* such as '01/19/2020"):
+        read_tables(tables(folder, items="i.csv", events="e.csv", time_format="%Y-%m-%d"))
+
+
+def test_durations_are_refused_in_words(tmp_path, write):
+    folder = write({"i.csv": "item_id,title\na,A\n"})
+    events = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "time": [timedelta(days=3)]})
+    events.write_parquet(folder / "e.parquet")
+    with pytest.raises(DataError, match=r"e\.parquet: column 'time' holds durations"):
+        read_tables(tables(folder, items="i.csv", events="e.parquet"))
+
+
+def test_a_format_of_times_is_checked(tmp_path):
+    for form in ("%d/%m/%Y", "ms"):
+        assert tables(tmp_path, items="i.csv", events="e.csv", time_format=form).time_format == form
+    with pytest.raises(ValidationError, match="one of s, ms, us, ns"):
+        tables(tmp_path, items="i.csv", events="e.csv", time_format="minutes")

@@ -11,7 +11,7 @@ from trsr.config.data import AmazonReviewsData
 from trsr.data.dataset import Dataset
 from trsr.data.files.json_lines import read_json_lines
 from trsr.data.files.lists import text_of_json
-from trsr.data.files.times import to_milliseconds
+from trsr.data.files.times import read_times
 from trsr.data.notes import FILE, LINE, Notes
 from trsr.data.repair import assemble
 from trsr.errors import DataError
@@ -30,7 +30,7 @@ def amazon_reviews_files(source: AmazonReviewsData) -> tuple[Path, ...]:
     return source.meta, source.reviews
 
 
-def read_amazon_reviews(source: AmazonReviewsData) -> tuple[Dataset, tuple[Finding, ...]]:
+def read_amazon_reviews(source: AmazonReviewsData, seed: int = 0) -> tuple[Dataset, tuple[Finding, ...]]:
     """Read the reviews of one category; a review of at least `min_rating` is an interaction.
 
     Items are products (``parent_asin``), not their variants. Lists and objects of the
@@ -51,9 +51,11 @@ def read_amazon_reviews(source: AmazonReviewsData) -> tuple[Dataset, tuple[Findi
     for key in ("user_id", _ID, "timestamp"):
         _require_key(reviews_file, reviews, key)
     reviews = _rated(reviews, source.min_rating, notes)
-    times = to_milliseconds(reviews["timestamp"]).alias(TIME)
-    events = reviews.select(FILE, LINE, pl.col("user_id").alias(USER), pl.col(_ID).alias(ITEM), times)
-    return assemble(items, events, notes), notes.findings()
+    times = read_times(reviews, "timestamp", notes, remedy="check that it is a file of Amazon Reviews 2023")
+    events = reviews.select(
+        FILE, LINE, pl.col("user_id").alias(USER), pl.col(_ID).alias(ITEM), times.alias(TIME)
+    )
+    return assemble(items, events, notes, seed=seed), notes.findings()
 
 
 def _rated(reviews: pl.DataFrame, least: float, notes: Notes) -> pl.DataFrame:

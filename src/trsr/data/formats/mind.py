@@ -10,6 +10,7 @@ import polars as pl
 from trsr.config.data import MindData
 from trsr.data.dataset import Dataset
 from trsr.data.files.delimited import read_delimited
+from trsr.data.files.times import read_times
 from trsr.data.notes import FILE, LINE, Notes
 from trsr.data.repair import assemble, explode_lists
 from trsr.records import ITEM, ITEMS, TIME, USER, Finding
@@ -67,7 +68,7 @@ def read_mind(source: MindData) -> tuple[Dataset, tuple[Finding, ...]]:
     )
     events = explode_lists(_one_row_a_user(rows, notes), notes)
     items = news.select(FILE, LINE, ITEM, "category", "subcategory", "title", "abstract")
-    return assemble(items, events, notes, drop_repeats=False), notes.findings()
+    return assemble(items, events, notes, listed=True), notes.findings()
 
 
 def _one_row_a_user(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -77,18 +78,15 @@ def _one_row_a_user(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         .str.extract_all(r"\S+-1(?:\s|$)")
         .list.eval(pl.element().str.strip_chars().str.strip_suffix("-1"))
     )
-    times = pl.col(TIME).str.strip_chars().str.to_datetime(_TIME_FORMAT, strict=False, time_unit="ms")
-    rows = rows.with_columns(past.alias("_past"), times.dt.epoch("ms").alias("_ms"))
-    unread = rows.filter(pl.col("_ms").is_null())
-    notes.add(
-        "bad-time", "times must look like 11/12/2019 2:14:46 PM; others are not used", "noted", unread, TIME
-    )
-    ranked = rows.sort(pl.col("_past").list.len(), "_ms", LINE, descending=True, nulls_last=True)
+    remedy = "times of MIND look like 11/12/2019 2:14:46 PM"
+    times = read_times(rows, TIME, notes, form=_TIME_FORMAT, remedy=remedy)
+    rows = rows.with_columns(past.alias("_past"), times.alias("_moment"))
+    ranked = rows.sort(pl.col("_past").list.len(), "_moment", LINE, descending=True, nulls_last=True)
     chosen = ranked.unique(USER, keep="first", maintain_order=True).sort(LINE)
     other = rows.height - chosen.height
     notes.count(
         "further-row", "further rows of a user are not used: one behaviour row a user", "noted", other
     )
     return chosen.select(
-        FILE, LINE, USER, pl.col("_past").list.concat(clicked).alias(ITEMS), pl.col("_ms").alias(TIME)
+        FILE, LINE, USER, pl.col("_past").list.concat(clicked).alias(ITEMS), pl.col("_moment").alias(TIME)
     )

@@ -10,10 +10,11 @@ import polars as pl
 from trsr.config.data import TableData
 from trsr.data.dataset import Dataset
 from trsr.data.files.delimited import header_of, read_delimited
+from trsr.data.files.ids import id_texts
 from trsr.data.files.json_lines import first_keys, read_json_lines
 from trsr.data.files.lists import ids_in_text
 from trsr.data.files.require import refuse_reserved, require_columns
-from trsr.data.files.times import to_milliseconds
+from trsr.data.files.times import read_times
 from trsr.data.notes import FILE, LINE, Notes
 from trsr.data.repair import assemble, explode_lists
 from trsr.errors import DataError
@@ -30,7 +31,7 @@ def table_files(source: TableData) -> tuple[Path, ...]:
     return tuple(path for path in (source.items, source.events, source.histories) if path is not None)
 
 
-def read_tables(source: TableData) -> tuple[Dataset, tuple[Finding, ...]]:
+def read_tables(source: TableData, seed: int = 0) -> tuple[Dataset, tuple[Finding, ...]]:
     """Read own tables with the column names of the settings.
 
     Raises
@@ -41,10 +42,10 @@ def read_tables(source: TableData) -> tuple[Dataset, tuple[Finding, ...]]:
     notes = Notes()
     items = _items(source, notes)
     if source.events is not None:
-        events = _events(source, source.events, notes)
+        events = read_events(source, source.events, notes)
     else:
         events = _from_histories(source, source.histories or Path(), notes)
-    return assemble(items, events, notes), notes.findings()
+    return assemble(items, events, notes, seed=seed), notes.findings()
 
 
 def read_table(path: Path, notes: Notes) -> pl.DataFrame:
@@ -121,10 +122,19 @@ def _items(source: TableData, notes: Notes) -> pl.DataFrame:
         )
         raise DataError(message)
     texts = [_as_text(table[column]).alias(name) for name, column in fields.items()]
-    return table.select(FILE, LINE, _as_text(table[source.item_id]).alias(ITEM)).with_columns(texts)
+    return table.select(FILE, LINE, id_texts(table[source.item_id]).alias(ITEM)).with_columns(texts)
 
 
-def _events(source: TableData, path: Path, notes: Notes) -> pl.DataFrame:
+def read_events(
+    source: TableData, path: Path, notes: Notes, *, day_first: bool | None = None
+) -> pl.DataFrame:
+    """Read a table of events by the column names of the settings, as `mend_events` takes them.
+
+    Raises
+    ------
+    DataError
+        When the file or a column is missing, or no time can be read.
+    """
     table = read_table(path, notes)
     wanted = [source.user_column, source.item_column]
     wanted += [source.time_column] if source.time_column else []
@@ -132,21 +142,22 @@ def _events(source: TableData, path: Path, notes: Notes) -> pl.DataFrame:
     events = table.select(
         FILE,
         LINE,
-        _as_text(table[source.user_column]).alias(USER),
-        _as_text(table[source.item_column]).alias(ITEM),
+        id_texts(table[source.user_column]).alias(USER),
+        id_texts(table[source.item_column]).alias(ITEM),
     )
     if source.time_column is None:
         return events
-    return events.with_columns(to_milliseconds(table[source.time_column]).alias(TIME))
+    times = read_times(table, source.time_column, notes, form=source.time_format, day_first=day_first)
+    return events.with_columns(times.alias(TIME))
 
 
 def _from_histories(source: TableData, path: Path, notes: Notes) -> pl.DataFrame:
     table = read_table(path, notes)
     require_columns(path, table, (source.user_column, source.history_column))
     lists = table[source.history_column]
-    rows = table.select(FILE, LINE, _as_text(table[source.user_column]).alias(USER))
+    rows = table.select(FILE, LINE, id_texts(table[source.user_column]).alias(USER))
     if isinstance(lists.dtype, pl.List | pl.Array):
-        rows = rows.with_columns(_ids(lists).fill_null([]).alias(ITEMS))
+        rows = rows.with_columns(id_texts(lists).fill_null([]).alias(ITEMS))
     else:
         text = _as_text(lists).fill_null("").alias("_text")
         rows = rows.with_columns(text).with_columns(ids_in_text(pl.col("_text")).alias(ITEMS))
@@ -156,11 +167,6 @@ def _from_histories(source: TableData, path: Path, notes: Notes) -> pl.DataFrame
     again = rows.filter(~pl.col(USER).str.strip_chars().is_first_distinct())
     notes.add("further-row", "further rows of a user are put behind the first", "repaired", again, USER)
     return explode_lists(rows, notes)
-
-
-def _ids(lists: pl.Series) -> pl.Series:
-    plain = lists.to_frame("_ids").select(pl.col("_ids").cast(pl.List(lists.dtype.inner))).to_series()  # type: ignore[attr-defined]
-    return plain.list.eval(pl.element().cast(pl.String))
 
 
 def _as_text(column: pl.Series) -> pl.Series:
