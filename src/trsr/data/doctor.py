@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +17,6 @@ from trsr.records import ITEMS, TIMES, Finding
 
 __all__ = ["Diagnosis", "FieldHealth", "UserStep", "detect", "examine", "render"]
 
-_WIDTH: Final = 100
 _SHORT_CANDIDATES: Final = 21
 
 
@@ -181,19 +179,11 @@ def render(diagnosis: Diagnosis) -> str:
         *(f"  {step.users:>9,}  {step.rule}" for step in diagnosis.steps),
         "",
         "Findings" if diagnosis.findings else "Findings: none",
-        *(line for finding in diagnosis.findings for line in _finding(finding)),
+        *map(str, diagnosis.findings),
         "",
         _verdict(diagnosis),
     ]
     return "\n".join(lines)
-
-
-def _finding(finding: Finding) -> list[str]:
-    head = f"{finding.count:>9,}  {finding.rule} ({finding.action}): {finding.message}"
-    wrapped = textwrap.wrap(
-        head, _WIDTH, initial_indent="  ", subsequent_indent=" " * 13, break_long_words=False
-    )
-    return [*wrapped, *(f"{'':13}{example}" for example in finding.examples)]
 
 
 def _verdict(diagnosis: Diagnosis) -> str:

@@ -14,10 +14,10 @@ from trsr.data.files.json_lines import first_keys, read_json_lines
 from trsr.data.files.lists import ids_in_text
 from trsr.data.files.require import refuse_reserved, require_columns
 from trsr.data.files.times import to_milliseconds
-from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, TIME, USER, Finding
+from trsr.records import ITEM, ITEMS, TIME, USER
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES: Final = (".jsonl", ".ndjson")
@@ -30,7 +30,8 @@ def table_files(source: TableData) -> tuple[Path, ...]:
     return tuple(path for path in (source.items, source.events, source.histories) if path is not None)
 
 
-def read_tables(source: TableData) -> tuple[Dataset, tuple[Finding, ...]]:
+@noting
+def read_tables(source: TableData, notes: Notes) -> Dataset:
     """Read own tables with the column names of the settings.
 
     Raises
@@ -38,7 +39,6 @@ def read_tables(source: TableData) -> tuple[Dataset, tuple[Finding, ...]]:
     DataError
         When a file or column is missing, a file's ending is unknown, or nothing is left.
     """
-    notes = Notes()
     items = _items(source, notes)
     if source.events is not None:
         events = _events(source, source.events, notes)
