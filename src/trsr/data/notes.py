@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Final, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import polars as pl
 
@@ -74,16 +74,21 @@ class Notes:
 
 _Source = TypeVar("_Source")
 _Read = TypeVar("_Read")
+_More = ParamSpec("_More")
 
 
-def noting(reader: Callable[[_Source, Notes], _Read]) -> Callable[[_Source], tuple[_Read, tuple[Finding, ...]]]:
+def noting(
+    reader: Callable[Concatenate[_Source, Notes, _More], _Read],
+) -> Callable[Concatenate[_Source, _More], tuple[_Read, tuple[Finding, ...]]]:
     """Give a reader a notebook, and its caller the findings: beside what was read, or with the error."""
 
     @wraps(reader)
-    def read(source: _Source) -> tuple[_Read, tuple[Finding, ...]]:
+    def read(
+        source: _Source, *more: _More.args, **named: _More.kwargs
+    ) -> tuple[_Read, tuple[Finding, ...]]:
         notes = Notes()
         with notes.told_with_errors():
-            return reader(source, notes), notes.findings()
+            return reader(source, notes, *more, **named), notes.findings()
 
     return read
 
