@@ -10,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from trsr.config.section import Section
 
 NULL_WORDS: Final = (
-    "N/A", "n/a", "NA", "#N/A", "<NA>", "NULL", "null", "(null)", r"\N", "NaN", "nan", "NaT", "None", "undefined",
+    "N/A", "n/a", "NA", "#N/A", "<NA>", "NULL", "null", "(null)", r"\N", "NaN", "nan", "NaT", "None",
+    "undefined",
 )  # fmt: skip
 """What pandas, R, Arrow, MySQL, PostgreSQL, Hive, Spark and JavaScript write where nothing is."""
 

@@ -1,4 +1,4 @@
-"""What counts as empty, and how texts are cleaned: null words, HTML, and texts decoded by a wrong encoding."""
+"""What counts as empty, and how texts are cleaned: null words, HTML, and signs of a wrong encoding."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ import polars as pl
 from trsr.data.files.lists import python_value
 from trsr.data.notes import FILE, LINE, Notes
 
-_UNPAIRED: Final = frozenset(
-    "br hr p li tr td th dt dd wbr img div span ul ol strong table tbody thead h1 h2 h3 h4 h5 h6".split()
-)
+_UNPAIRED: Final = frozenset((
+    "br", "hr", "p", "li", "tr", "td", "th", "dt", "dd", "wbr", "img", "div", "span", "ul", "ol", "strong",
+    "table", "tbody", "thead", "h1", "h2", "h3", "h4", "h5", "h6",
+))  # fmt: skip
 """Tags that stand without their end in real texts, and that nobody writes for something else."""
-_PAIRED: Final = frozenset(
-    "a abbr acronym address article aside audio b big blockquote body button caption center cite code col del "
-    "details dl em embed figcaption figure font footer form head header html i iframe input ins kbd label link "
-    "main map mark meta nav noscript object option param picture pre q s samp script section select small "
-    "source strike style sub summary sup svg template textarea tfoot time title tt u var video".split()
-)
+_PAIRED: Final = frozenset((
+    "a", "abbr", "acronym", "address", "article", "aside", "audio", "b", "big", "blockquote", "body",
+    "button", "caption", "center", "cite", "code", "col", "del", "details", "dl", "em", "embed",
+    "figcaption", "figure", "font", "footer", "form", "head", "header", "html", "i", "iframe", "input",
+    "ins", "kbd", "label", "link", "main", "map", "mark", "meta", "nav", "noscript", "object", "option",
+    "param", "picture", "pre", "q", "s", "samp", "script", "section", "select", "small", "source", "strike",
+    "style", "sub", "summary", "sup", "svg", "template", "textarea", "tfoot", "time", "title", "tt", "u",
+    "var", "video",
+))  # fmt: skip
 """Tags that need attributes, or their end further on: ``a<b>c`` and ``<title>`` may be plain text."""
-_INLINE: Final = frozenset(
-    "a abbr acronym b big cite code del em font i ins kbd label mark q s samp small span strike strong sub sup "
-    "time tt u var wbr".split()
-)
+_INLINE: Final = frozenset((
+    "a", "abbr", "acronym", "b", "big", "cite", "code", "del", "em", "font", "i", "ins", "kbd", "label",
+    "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var",
+    "wbr",
+))  # fmt: skip
 """Tags that part no words."""
 _UNSEEN: Final = frozenset(("script", "style", "noscript", "iframe", "head", "template", "svg"))
 """Tags whose content is not shown."""
@@ -51,7 +56,8 @@ _MAY_BE_MARKUP: Final = r"<[/!?a-zA-Z]|&[#a-zA-Z]"
 _TIMES_ESCAPED: Final = 3
 _SHOWN: Final = 34
 _MOJIBAKE: Final = (
-    "Ã[\u0080-\u00bf‡‰ƒœŸŠŽ]|Â[\u00a0-\u00bf]|â€[\u0080-\u00bf™œžŸ¢¦“”˜]|(?:[ÐÑ][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—]){2}"
+    "Ã[\u0080-\u00bf‡‰ƒœŸŠŽ]|Â[\u00a0-\u00bf]|â€[\u0080-\u00bf™œžŸ¢¦“”˜]"
+    "|(?:[ÐÑ][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—]){2}"
 )
 """UTF-8 that was read as Latin-1 or cp1252: é is ``Ã©`` then, an apostrophe ``â€™``."""
 
@@ -106,7 +112,7 @@ def empty_as_null(
 def clean_texts(
     rows: pl.DataFrame, columns: Sequence[str], null_words: Collection[str], notes: Notes
 ) -> pl.DataFrame:
-    """Take HTML out of item texts, make empty ones "", and note texts that were decoded by a wrong encoding."""
+    """Take HTML out of item texts, make empty ones "", and note those once decoded by a wrong encoding."""
     for name in columns:
         rows = _without_html(rows, name, notes)
     rows = empty_as_null(rows, columns, null_words, notes)
@@ -121,7 +127,7 @@ def clean_texts(
 
 
 def without_html(text: str) -> str:
-    """Take known tags out of a text and write entities as their characters.
+    r"""Take known tags out of a text and write entities as their characters.
 
     What HTML can't mean stays: comparisons, hearts, names with ``&``. Texts that were escaped
     several times are unescaped as often.
@@ -129,7 +135,7 @@ def without_html(text: str) -> str:
     Examples
     --------
     >>> without_html("<p>Oak &amp;amp; <b>Steel</b><br/>5&quot; x 3&#39;</p><script>x()</script>")
-    'Oak & Steel 5" x 3\\''
+    'Oak & Steel 5" x 3\''
     >>> without_html("I <3 AT&T: 5 < 6, a<b>c")
     'I <3 AT&T: 5 < 6, a<b>c'
     """
@@ -163,7 +169,7 @@ def _change(name: str, before: str, after: str) -> str:
 
 
 def _with_plain_signs_escaped(text: str) -> str:
-    """Escape every ``<`` and ``&`` that starts neither a tag nor an entity, for the parser to leave them alone."""
+    """Escape each ``<`` and ``&`` that starts no tag or entity, for the parser to leave it alone."""
     last_end = {match[1].lower(): match.start() for match in _END_TAG.finditer(text)}
 
     def escaped(match: re.Match[str]) -> str:

@@ -84,7 +84,7 @@ def noting(
 
     @wraps(reader)
     def read(
-        source: _Source, *more: _More.args, **named: _More.kwargs
+        source: _Source, /, *more: _More.args, **named: _More.kwargs
     ) -> tuple[_Read, tuple[Finding, ...]]:
         notes = Notes()
         with notes.told_with_errors():

@@ -88,9 +88,7 @@ def explode_lists(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return rows.filter(pl.col(ITEMS).list.len() > 0).explode(ITEMS).rename({ITEMS: ITEM})
 
 
-def mend_items(
-    items: pl.DataFrame, notes: Notes, null_words: Collection[str] = NULL_WORDS
-) -> pl.DataFrame:
+def mend_items(items: pl.DataFrame, notes: Notes, null_words: Collection[str] = NULL_WORDS) -> pl.DataFrame:
     """Give the catalogue: ids present and unique (the first row of an id is kept), texts cleaned, never null.
 
     Raises

@@ -36,7 +36,7 @@ _TORN: Final = "_torn"
 _SEPARATORS: Final = (",", ";", "\t", "|")
 _TRIED_ROWS: Final = 100
 _TRIED_LINES: Final = 5000
-# Stand for an escaped quote and an escaped backslash while a row is split; Unicode sets them aside as no text.
+# Stand for an escaped quote and backslash while a row is split; Unicode sets them aside as no text.
 _QUOTE: Final = "\ufdd0"
 _BACKSLASH: Final = "\ufdd1"
 
@@ -93,7 +93,8 @@ def read_delimited(
         rows = rows.slice(1)
     width = len(columns)
     wrong = rows.filter(pl.col(_FIELDS).list.len() != width)
-    notes.add("bad-row", "rows with a wrong number of fields are left out", "dropped", wrong, TEXT)
+    message = f"rows with a wrong number of fields (not {width}) are left out"
+    notes.add("bad-row", message, "dropped", wrong, TEXT)
     rows = rows.filter(pl.col(_FIELDS).list.len() == width)
     return rows.select(
         FILE, LINE, *(pl.col(_FIELDS).list.get(place).alias(name) for place, name in enumerate(columns))
@@ -140,7 +141,9 @@ def _found_separator(lines: pl.DataFrame, separator: str, notes: Notes) -> str:
     for other in _SEPARATORS:
         widths = _split_rows(rows, other)[_FIELDS].list.len()
         if widths[0] > 1 and (widths == widths[0]).sum() * 2 > len(widths):
-            message = f"columns are parted by {other!r}, not by {separator!r} as the file's ending says, and read so"
+            message = (
+                f"columns are parted by {other!r}, not {separator!r} as the file's ending says, and read so"
+            )
             notes.add("separator", message, "noted", rows.head(1), TEXT)
             return other
     return separator
@@ -151,7 +154,7 @@ def _plain_fields(rows: pl.DataFrame, separator: str) -> pl.DataFrame:
 
 
 def _quoted_fields(rows: pl.DataFrame, separator: str) -> pl.DataFrame:
-    """Split rows at separators outside quotes, take the quotes off, and mark rows with text behind an end quote."""
+    """Split rows at separators outside quotes, take those off, and mark rows with text behind one."""
     s = separator if separator != "\t" else r"\t"
     # Every match starts with a separator (one is put before the row), as an empty match would end the search.
     field = rf'{s}(?:"(?:[^"]|"")*"(?:[^"{s}][^{s}]*)?|[^{s}]*)'
@@ -184,7 +187,9 @@ def _either_quoted(lines: pl.DataFrame, separator: str, width: int | None, notes
         notes.add("backslash-escape", message, "repaired", lines.filter(escaped), TEXT)
         back = pl.col(TEXT).str.replace_all(_BACKSLASH, "\\\\", literal=True)
         rows = rows.with_columns(back.str.replace_all(_QUOTE, '\\"', literal=True), _fields_shown())
-    message = "fields with text behind their closing quote are read as they stand; look whether they are right"
+    message = (
+        "fields with text behind their closing quote are read without the quotes; look whether they are right"
+    )
     notes.add("odd-quote", message, "noted", rows.filter(pl.col(_TORN)), TEXT)
     return rows
 
@@ -205,12 +210,14 @@ def _escapes_hidden(lines: pl.DataFrame) -> pl.DataFrame:
 def _fields_shown() -> pl.Expr:
     """Write the signs as characters; a backslash was escaped only before a quote."""
     quotes = pl.element().str.replace_all(f"{_BACKSLASH}({_QUOTE}|$)", "\\${1}")
-    shown = quotes.str.replace_all(_QUOTE, '"', literal=True).str.replace_all(_BACKSLASH, "\\\\", literal=True)
+    shown = quotes.str.replace_all(_QUOTE, '"', literal=True).str.replace_all(
+        _BACKSLASH, "\\\\", literal=True
+    )
     return pl.col(_FIELDS).list.eval(shown)
 
 
 def _whole(rows: pl.DataFrame, width: int | None) -> int:
-    """Count the lines of the file that are in rows of the right number of fields, with quotes that end fields."""
+    """Count the lines in rows of the right number of fields, with quotes that end fields."""
     expected = width or len(rows[_FIELDS][0])
     whole = (pl.col(_FIELDS).list.len() == expected) & ~pl.col(_TORN)
     return int(rows.filter(whole)[_HEIGHT].sum())

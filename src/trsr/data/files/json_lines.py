@@ -217,7 +217,7 @@ def _mended(lines: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 
 
 def _plain(value: dict[str, Any]) -> str:
-    """Write an object as JSON; halves of surrogate pairs, which no UTF-8 text can hold, become question marks."""
+    """Write an object as JSON; halves of surrogate pairs, which no UTF-8 text can hold, are replaced."""
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except TypeError as error:
@@ -252,9 +252,7 @@ def _of_one_text(path: Path, lines: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     except (ValueError, RecursionError) as error:
         at = error.lineno if isinstance(error, json.JSONDecodeError) else line
         shown = lines[TEXT][at - 1][:80] if at <= lines.height else ""
-        message = (
-            f"{path}:{at}: can't be read as JSON ({error}), got {shown!r}; write one object a line, or one array"
-        )
+        message = f"{path}:{at}: no JSON ({error}), got {shown!r}; write one object a line, or one array"
         raise DataError(message) from error
     read = pl.DataFrame(
         {FILE: [path.name] * len(places), LINE: places, TEXT: objects},

@@ -105,7 +105,7 @@ def _no_lines() -> pl.DataFrame:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
+def _opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     """Open a file, gzipped or not; whatever goes wrong while it is read becomes a `DataError`."""
     try:
         with path.open("rb") as start:
@@ -128,7 +128,7 @@ def _wide_encoding(path: Path) -> str | None:
     with _opened(path) as stream:
         start = stream.read(_START_BYTES)
     marked = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
-    if marked or start.count(0) * 4 < len(start):
+    if marked or start.count(0) * 4 <= len(start):
         return marked
     return "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
 
@@ -148,13 +148,16 @@ def _byte_blocks(path: Path, block_bytes: int, encoding: str | None) -> Iterator
             yield rest
 
 
-def _chunks(stream: io.BufferedIOBase, size: int, encoding: str | None) -> Iterator[bytes]:
+def _chunks(stream: io.BufferedReader | gzip.GzipFile, size: int, encoding: str | None) -> Iterator[bytes]:
     """Read a stream, as UTF-8 when its encoding is known and another."""
     if encoding is None or codecs.lookup(encoding).name == "utf-8":
         yield from iter(lambda: stream.read(size), b"")
         return
     text = io.TextIOWrapper(stream, encoding, errors="replace", newline="")
-    yield from (part.encode("utf-8", "replace") for part in iter(lambda: text.read(size), ""))
+    try:
+        yield from (part.encode("utf-8", "replace") for part in iter(lambda: text.read(size), ""))
+    finally:
+        text.detach()
 
 
 def _decoded(block: bytes) -> tuple[str, list[int]]:
@@ -205,9 +208,11 @@ def _as_western(block: bytes, damaged: list[int], path: Path, done: int) -> str:
 def _unknown_encoding(sample: bytes, place: str) -> DataError:
     first = sample.split(b"\n", 1)[0]
     guesses = charset_normalizer.from_bytes(sample, cp_isolation=list(_CANDIDATES))
-    read = [f"{guess.encoding} ({first.decode(guess.encoding, 'replace').strip()[:40]!r})" for guess in guesses]
+    read = [
+        f"{guess.encoding} ({first.decode(guess.encoding, 'replace').strip()[:40]!r})" for guess in guesses
+    ]
     return DataError(
-        f"{place}: not UTF-8, and the encoding can't be told for sure; got {first[:40]!r}. Set `data.encoding`"
+        f"{place}: not UTF-8, and the encoding can't be told for sure; got {first[:40]!r}. Set data.encoding"
         + (f"; read as {', or as '.join(read[:3])}" if read else ", for example to cp1252 or shift_jis")
         + ". With utf-8 bytes that can't be read are replaced"
     )
@@ -224,12 +229,14 @@ def _numbered(text: str, path: Path, done: int) -> pl.DataFrame:
 
 def _without_marks(lines: pl.DataFrame, text: str, notes: Notes) -> pl.DataFrame:
     """Take off NUL bytes, and byte-order marks at the start of lines: files were put together there."""
+    if _MARK in text:
+        marked = lines.filter(pl.col(TEXT).str.starts_with(_MARK))
+        notes.add(
+            "byte-order-mark", "byte-order marks at the start of lines are removed", "repaired", marked, TEXT
+        )
+        lines = lines.with_columns(pl.col(TEXT).str.strip_prefix(_MARK))
     if "\0" in text:
         nul = lines.filter(pl.col(TEXT).str.contains("\0", literal=True))
         notes.add("nul-byte", "NUL bytes are removed", "repaired", nul, TEXT)
         lines = lines.with_columns(pl.col(TEXT).str.replace_all("\0", "", literal=True))
-    if _MARK in text:
-        marked = lines.filter(pl.col(TEXT).str.starts_with(_MARK))
-        notes.add("byte-order-mark", "byte-order marks at the start of lines are removed", "repaired", marked, TEXT)
-        lines = lines.with_columns(pl.col(TEXT).str.strip_prefix(_MARK))
     return lines

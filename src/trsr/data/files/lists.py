@@ -48,10 +48,10 @@ def python_value(text: str) -> Any:
 class _WithNames(ast.NodeTransformer):
     """Puts values in place of the names that stand for them."""
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802, D102
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.copy_location(ast.Constant(_NAMES[node.id]), node) if node.id in _NAMES else node
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:  # noqa: N802, D102
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
         inside = self.visit(node.operand)
         is_none = isinstance(inside, ast.Constant) and inside.value is None
         return inside if is_none else node

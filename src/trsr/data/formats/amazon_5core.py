@@ -101,7 +101,10 @@ def _parsed(lines: pl.DataFrame, path: Path) -> tuple[dict[str, Any], list[str]]
     repeated: list[str] = []
 
     try:
-        parsed = json.loads(lines[TEXT].str.join("\n").item() or "", object_pairs_hook=lambda pairs: first_wins(pairs, repeated))
+        parsed = json.loads(
+            lines[TEXT].str.join("\n").item() or "",
+            object_pairs_hook=lambda pairs: first_wins(pairs, repeated),
+        )
     except (ValueError, RecursionError) as error:
         message = f"{path}: is not valid JSON ({error}); it must be one object, item id to its fields"
         raise DataError(message) from error

@@ -50,7 +50,9 @@ def read_amazon_reviews(source: AmazonReviewsData, notes: Notes) -> Dataset:
     meta = empty_as_null(meta, fields, source.null_words, notes)
     texts = (text_of_json(pl.col(name), between).alias(name) for name, between in _FIELDS)
     items = meta.select(FILE, LINE, pl.col(_ID).alias(ITEM), *texts)
-    reviews = read_json_lines(reviews_file, notes, ["user_id", _ID, "timestamp", "rating"], encoding=source.encoding)
+    reviews = read_json_lines(
+        reviews_file, notes, ["user_id", _ID, "timestamp", "rating"], encoding=source.encoding
+    )
     for key in ("user_id", _ID, "timestamp"):
         _require_key(reviews_file, reviews, key)
     reviews = empty_as_null(reviews, ["timestamp", "rating"], source.null_words, notes)

@@ -53,7 +53,9 @@ def read_mind(source: MindData, notes: Notes) -> Dataset:
     """
     news_file, behaviors_file = mind_files(source)
     news = read_delimited(news_file, "\t", notes, columns=_NEWS, quoted=False, encoding=source.encoding)
-    rows = read_delimited(behaviors_file, "\t", notes, columns=_BEHAVIORS, quoted=False, encoding=source.encoding)
+    rows = read_delimited(
+        behaviors_file, "\t", notes, columns=_BEHAVIORS, quoted=False, encoding=source.encoding
+    )
     shown = pl.col("impressions")
     odd = rows.filter(
         pl.col("impressions").str.contains(r"(?:^|\s)\S*[^\s]-[^01\s]\S*|(?:^|\s)[^\s-]+(?:\s|$)")

@@ -150,7 +150,9 @@ def _read_part(part: Path, table: Path, notes: Notes, encoding: str | None) -> p
         rows = _read_parquet(part)
     values = _partition(part, table)
     return rows.with_columns(
-        pl.lit(value, dtype=pl.String).alias(name) for name, value in values.items() if name not in rows.columns
+        pl.lit(value, dtype=pl.String).alias(name)
+        for name, value in values.items()
+        if name not in rows.columns
     )
 
 
@@ -195,7 +197,7 @@ def _text_columns(table: pl.DataFrame, item_id: str, notes: Notes) -> list[str]:
     index = [name for name in others if _is_index(table[name])]
     for name in index:
         message = (
-            "columns without a name or with row numbers are not text (name them in `data.text_fields` if they are)"
+            "columns without a name or with row numbers are no text (else name them in `data.text_fields`)"
         )
         notes.add("index-column", message, "noted", table.head(1), pl.format("'{}': {}", pl.lit(name), name))
     return [name for name in others if name not in index]
