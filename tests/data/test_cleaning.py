@@ -81,7 +81,8 @@ def test_html_becomes_what_a_browser_shows(written, expected):
     "text",
     [
         "5 < 6 > 4", "I <3 you", "a<b>c", "if a<b and c>d", "AT&T, R&D; Q&A", "x?a=1&copy=2&reg=3", "<Title>",
-        "Re: <Code> by <unknown@example.com>", "<|im_end|>", "<NA>", "&notit;", "two  spaces & one", "a <", "&", "<",
+        "Re: <Code> by <unknown@example.com>", "<|im_end|>", "<NA>", "&notit;", "two  spaces & one", "a <",
+        "&", "<",
     ],
 )  # fmt: skip
 def test_what_is_no_html_stays_to_the_letter(text):

