@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -45,7 +46,7 @@ class FileData(Section):
     @classmethod
     def _known(cls, encoding: str | None) -> str | None:
         try:
-            b"".decode(encoding or "utf-8")
+            io.TextIOWrapper(io.BytesIO(), encoding)
         except LookupError as error:
             message = "must be an encoding that Python knows, such as cp1252, cp1251, shift_jis or gb18030"
             raise ValueError(message) from error

@@ -108,7 +108,8 @@ def test_no_line_is_lost_in_silence(tmp_path_factory, body):
 
 
 def test_quotes_escaped_by_a_backslash_are_found_out_and_shown(tmp_path):
-    text = 'id,title,brand\n1,"A 10\\" blade, steel",X\n2,"The \\"best\\" one",X\n3,plain,Y\n4,"two\nlines \\"x\\"",Z\n'
+    text = 'id,title,brand\n1,"A 10\\" blade, steel",X\n2,"The \\"best\\" one",X\n3,plain,Y\n'
+    text += '4,"two\nlines \\"x\\"",Z\n'
     rows, (finding,) = rows_of(tmp_path, text)
     assert rows == [
         (2, "1", 'A 10" blade, steel', "X"),
@@ -167,3 +168,13 @@ def test_one_column_stays_one_column(tmp_path):
 def test_columns_without_a_name_are_called_by_their_place(tmp_path):
     (tmp_path / "t.csv").write_text(",id, \n0,a,\n")
     assert header_of(tmp_path / "t.csv", ",") == ["Unnamed: 0", "id", "Unnamed: 2"]
+
+
+def test_where_both_readings_fit_the_lines_are_shown(tmp_path):
+    rows, (finding,) = rows_of(tmp_path, 'id,title\n1,"\\"\n,a"\n')
+    assert rows == [(2, "1", "\\"), (3, "", 'a"')]
+    assert (finding.rule, finding.action, finding.examples) == (
+        "backslash-escape",
+        "noted",
+        ('t.csv:2: 1,"\\"',),
+    )

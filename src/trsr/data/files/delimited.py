@@ -34,6 +34,7 @@ _ROW: Final = "_row"
 _RESYNC_LIMIT: Final = 25
 _TORN: Final = "_torn"
 _SEPARATORS: Final = (",", ";", "\t", "|")
+_IN_PATTERNS: Final = {"\t": r"\t", "|": r"\|"}
 _TRIED_ROWS: Final = 100
 _TRIED_LINES: Final = 5000
 # Stand for an escaped quote and backslash while a row is split; Unicode sets them aside as no text.
@@ -155,7 +156,7 @@ def _plain_fields(rows: pl.DataFrame, separator: str) -> pl.DataFrame:
 
 def _quoted_fields(rows: pl.DataFrame, separator: str) -> pl.DataFrame:
     """Split rows at separators outside quotes, take those off, and mark rows with text behind one."""
-    s = separator if separator != "\t" else r"\t"
+    s = _IN_PATTERNS.get(separator, separator)
     # Every match starts with a separator (one is put before the row), as an empty match would end the search.
     field = rf'{s}(?:"(?:[^"]|"")*"(?:[^"{s}][^{s}]*)?|[^{s}]*)'
     found = pl.concat_str(pl.lit(separator), pl.col(TEXT)).str.extract_all(field)
@@ -178,15 +179,19 @@ def _either_quoted(lines: pl.DataFrame, separator: str, width: int | None, notes
     """Read quotes as doubled, or as escaped by a backslash where that leaves more rows whole."""
     escaped = lines[TEXT].str.contains('\\"', literal=True)
     first = escaped.arg_max() if escaped.any() else None
-    sample = lines.head(first + _TRIED_LINES) if first is not None else None
-    if sample is None or not _more_whole_by_backslash(sample, separator, width):
+    gain = -1 if first is None else _gain_by_backslash(lines.head(first + _TRIED_LINES), separator, width)
+    if gain <= 0:
         rows = _quoted_rows(lines, separator, width, notes)
     else:
         rows = _quoted_rows(_escapes_hidden(lines), separator, width, notes)
-        message = "quotes that are escaped by a backslash, not doubled, are read so"
-        notes.add("backslash-escape", message, "repaired", lines.filter(escaped), TEXT)
         back = pl.col(TEXT).str.replace_all(_BACKSLASH, "\\\\", literal=True)
         rows = rows.with_columns(back.str.replace_all(_QUOTE, '\\"', literal=True), _fields_shown())
+    if gain > 0:
+        message = "quotes that are escaped by a backslash, not doubled, are read so"
+        notes.add("backslash-escape", message, "repaired", lines.filter(escaped), TEXT)
+    elif gain == 0:
+        message = "quotes behind a backslash may be escaped or not, both fit; they are read as not"
+        notes.add("backslash-escape", message, "noted", lines.filter(escaped), TEXT)
     message = (
         "fields with text behind their closing quote are read without the quotes; look whether they are right"
     )
@@ -194,11 +199,12 @@ def _either_quoted(lines: pl.DataFrame, separator: str, width: int | None, notes
     return rows
 
 
-def _more_whole_by_backslash(lines: pl.DataFrame, separator: str, width: int | None) -> bool:
+def _gain_by_backslash(lines: pl.DataFrame, separator: str, width: int | None) -> int:
+    """Say how many more lines are whole when a backslash escapes a quote."""
     doubled, escaped = (
         _quoted_rows(sample, separator, width, Notes()) for sample in (lines, _escapes_hidden(lines))
     )
-    return _whole(escaped, width) > _whole(doubled, width)
+    return _whole(escaped, width) - _whole(doubled, width)
 
 
 def _escapes_hidden(lines: pl.DataFrame) -> pl.DataFrame:
@@ -251,7 +257,7 @@ def _quoted_rows(lines: pl.DataFrame, separator: str, width: int | None, notes: 
 
 def _quote_maps(separator: str) -> tuple[pl.Expr, pl.Expr]:
     """Say for each line whether it ends inside quotes, when it starts outside, and when it starts inside."""
-    s = separator if separator != "\t" else r"\t"
+    s = _IN_PATTERNS.get(separator, separator)
     field = rf'(?:"(?:[^"]|"")*"(?:[^"{s}][^{s}]*)?|[^"{s}][^{s}]*|)'
     ends_open = rf'^(?:{field}{s})*"(?:[^"]|"")*$'
     has_quote = pl.col(TEXT).str.contains('"', literal=True)

@@ -67,7 +67,8 @@ def line_blocks(
     Without an `encoding` a file is UTF-8, or UTF-16 or UTF-32 when it starts with their mark.
     Where few accents are not UTF-8, or `encoding` says so, wrong bytes are replaced by U+FFFD.
     Where more are not, their lines are read as cp1252 if they look like Western text; otherwise
-    the file is refused, as encodings of other languages can't be told apart for sure. NUL bytes and byte-order marks are removed. All of it is noted with file and line.
+    the file is refused, as encodings of other languages can't be told apart for sure. NUL bytes
+    and byte-order marks are removed. All of it is noted with file and line.
     """
     wide = None if encoding else _wide_encoding(path)
     done, accents, unreadable = 0, 0, 0
