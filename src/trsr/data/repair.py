@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import polars as pl
 
+from trsr.config.data import NULL_WORDS
+from trsr.data.cleaning import clean_texts
 from trsr.data.dataset import Dataset, checked
 from trsr.data.files.ids import mended_ids
 from trsr.data.notes import FILE, LINE, Notes
@@ -19,6 +22,7 @@ NO_INTERACTIONS: Final = "empty-history"
 """Rule: users whose row holds no interaction from the start."""
 NOTHING_KNOWN: Final = "user-without-items"
 """Rule: users of whose interactions none is left after repair."""
+_SHOWN_IDS: Final = 3
 
 _ROW: Final = "_row"
 _PLACE: Final = "_place"
@@ -29,7 +33,13 @@ _TELLING_PAIRS: Final = 20
 
 
 def assemble(
-    items: pl.DataFrame, events: pl.DataFrame, notes: Notes, *, listed: bool = False, seed: int = 0
+    items: pl.DataFrame,
+    events: pl.DataFrame,
+    notes: Notes,
+    *,
+    null_words: Collection[str] = NULL_WORDS,
+    listed: bool = False,
+    seed: int = 0,
 ) -> Dataset:
     """Mend items and events, and group the events to histories.
 
@@ -41,6 +51,8 @@ def assemble(
         As `mend_events` takes them.
     notes
         Takes what is repaired, left out or only noticed.
+    null_words
+        Ids and texts that count as empty.
     listed
         As `mend_events` takes it.
     seed
@@ -51,9 +63,9 @@ def assemble(
     DataError
         When no item or no history is left.
     """
-    catalogue = mend_items(items, notes)
+    catalogue = mend_items(items, notes, null_words)
     users_before = events[USER].n_unique()
-    events = mend_events(events, catalogue, notes, listed=listed, seed=seed)
+    events = mend_events(events, catalogue, notes, null_words=null_words, listed=listed, seed=seed)
     timed = TIME in events.columns
     columns = [pl.col(ITEM).alias(ITEMS)]
     columns += [pl.col(TIME).floordiv(SECOND).alias(TIMES)] if timed else []
@@ -69,7 +81,13 @@ def assemble(
 
 
 def mend_events(
-    events: pl.DataFrame, catalogue: pl.DataFrame, notes: Notes, *, listed: bool = False, seed: int = 0
+    events: pl.DataFrame,
+    catalogue: pl.DataFrame,
+    notes: Notes,
+    *,
+    null_words: Collection[str] = NULL_WORDS,
+    listed: bool = False,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Mend events and put each user's into the order of time.
 
@@ -82,6 +100,8 @@ def mend_events(
         Its ``item_id``: events with other items are left out.
     notes
         Takes what is repaired, left out or only noticed.
+    null_words
+        Ids that count as empty.
     listed
         The rows come from lists, oldest first: none that repeats another is left out, and rows of one
         time keep their order.
@@ -93,12 +113,12 @@ def mend_events(
     DataError
         When nothing is left.
     """
-    events = mended_ids(events, (USER, ITEM), notes)
-    events = _known_only(events, catalogue, notes)
+    events = mended_ids(events, (USER, ITEM), notes, null_words)
+    named, events = events.head(_SHOWN_IDS), _known_only(events, catalogue, notes)
     if events.is_empty():
         message = (
-            "no user has an interaction with a known item left; check that the ids of the events are "
-            "those of the item table, and the columns in the `data` section"
+            f"no user has an interaction with a known item left: {_both_sides(named, catalogue)}; check that "
+            "the ids of the events are those of the item table, and the columns in the `data` section"
         )
         raise DataError(message)
     if TIME not in events.columns:
@@ -116,8 +136,8 @@ def explode_lists(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return rows.filter(pl.col(ITEMS).list.len() > 0).explode(ITEMS).rename({ITEMS: ITEM})
 
 
-def mend_items(items: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """Give the catalogue: ids present and unique (the first row of an id is kept), texts never null.
+def mend_items(items: pl.DataFrame, notes: Notes, null_words: Collection[str] = NULL_WORDS) -> pl.DataFrame:
+    """Give the catalogue: ids present and unique (the first row of an id is kept), texts cleaned, never null.
 
     Raises
     ------
@@ -125,12 +145,12 @@ def mend_items(items: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         When no item is left.
     """
     fields = [name for name in items.columns if name not in (FILE, LINE, ITEM)]
-    items = mended_ids(items, (ITEM,), notes).with_columns(pl.col(fields).fill_null(""))
+    items = clean_texts(mended_ids(items, (ITEM,), notes, null_words), fields, null_words, notes)
     if items.is_empty():
         message = "no item is left; check that the item file holds rows and that the id column is filled"
         raise DataError(message)
     items = _first_of_each(items, fields, notes)
-    silent = items.filter(pl.all_horizontal(pl.col(fields).str.strip_chars() == ""))
+    silent = items.filter(pl.all_horizontal(pl.col(fields) == ""))
     notes.add("empty-text", "items without any text are kept; a model can't know them", "noted", silent, ITEM)
     return items.select(ITEM, *fields).rechunk()
 
@@ -151,13 +171,22 @@ def _first_of_each(items: pl.DataFrame, fields: list[str], notes: Notes) -> pl.D
     return items.filter(~again)
 
 
+def _both_sides(events: pl.DataFrame, catalogue: pl.DataFrame) -> str:
+    """Say how ids look in the events and in the item table, for somebody to see why they don't meet."""
+    if events.is_empty():
+        return "no event is left"
+    named, held = (", ".join(map(repr, table[ITEM].head(_SHOWN_IDS))) for table in (events, catalogue))
+    return f"the events name items such as {named}, the item table holds {held}"
+
+
 def _known_only(events: pl.DataFrame, catalogue: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     unknown = events.join(catalogue.select(ITEM), on=ITEM, how="anti", maintain_order="left")
     shown = pl.format("item {} of user {}", ITEM, USER)
     message = "interactions with items that the item file does not have are removed from the histories"
     notes.add("unknown-item", message, "dropped", unknown, shown)
     distinct = unknown.unique(ITEM, maintain_order=True)
-    notes.add("unknown-id", "different ids that the item file does not have", "noted", distinct, ITEM)
+    message = f"different ids that the item file does not have; its own are such as {catalogue[ITEM][0]!r}"
+    notes.add("unknown-id", message, "noted", distinct, ITEM)
     return (
         events.join(catalogue.select(ITEM), on=ITEM, how="semi", maintain_order="left")
         if unknown.height

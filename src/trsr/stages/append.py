@@ -16,7 +16,7 @@ import polars as pl
 
 from trsr.artifacts import RunFolder, hash_value, read_parquet, write_parquet
 from trsr.config import Config
-from trsr.config.data import TableData
+from trsr.config.data import FileData, TableData
 from trsr.config.load import load_run
 from trsr.config.summary import KeyphraseWriter, Limits
 from trsr.data.catalogue import Catalogue
@@ -156,7 +156,7 @@ def _read(config: Config, prepared: Prepared, path: Path, notes: Notes) -> pl.Da
     orders = [finding.rule for finding in prepared.findings if finding.rule in (DAY_FIRST, MONTH_FIRST)]
     day_first = orders[0] == DAY_FIRST if orders else None
     events = read_events(source, path, notes, day_first=day_first)
-    return mend_events(events, prepared.items, notes, seed=config.seed)
+    return mend_events(events, prepared.items, notes, null_words=source.null_words, seed=config.seed)
 
 
 def _source(config: Config, path: Path, notes: Notes) -> TableData:
@@ -164,7 +164,8 @@ def _source(config: Config, path: Path, notes: Notes) -> TableData:
     if isinstance(config.data, TableData):
         own = config.data
     else:
-        own = TableData(format="tables", items=path, events=path)
+        words = {"null_words": config.data.null_words} if isinstance(config.data, FileData) else {}
+        own = TableData(format="tables", items=path, events=path, **words)
     present = column_names(path)
     usual = {"user_column": USER, "item_column": ITEM, "time_column": TIME}
     names = {setting: getattr(own, setting) for setting in usual}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import polars as pl
 from polars.datatypes import DataTypeClass
 
+from trsr.config.data import NULL_WORDS
+from trsr.data.cleaning import empty_as_null, is_empty
 from trsr.data.notes import Notes
 from trsr.errors import DataError
 
@@ -54,15 +56,19 @@ def _text(value: pl.Expr, kind: pl.DataType | DataTypeClass) -> pl.Expr:
     return pl.when(is_whole).then(whole).when(value.is_not_nan()).then(value.cast(pl.String))
 
 
-def mended_ids(rows: pl.DataFrame, columns: Iterable[str], notes: Notes) -> pl.DataFrame:
+def mended_ids(
+    rows: pl.DataFrame, columns: Iterable[str], notes: Notes, null_words: Collection[str] = NULL_WORDS
+) -> pl.DataFrame:
     """Mend columns of ids, and leave out rows without one.
 
     White space around ids is removed. Where every id of a column is a whole float, as tables have them
-    that once had a gap in a column of numbers, ``7.0`` is ``7``; any other text is an id as it is.
+    that once had a gap in a column of numbers, ``7.0`` is ``7``; null words are no ids; any other text is
+    an id as it is.
     """
     for column in columns:
         rows = _without_floats(_stripped(rows, column, notes), column, notes)
-        missing = pl.col(column).is_null() | (pl.col(column) == "")
+        rows = empty_as_null(rows, [column], null_words, notes)
+        missing = is_empty(pl.col(column), null_words)
         others = pl.format("no {}", pl.lit(column))
         notes.add("missing-id", "rows without an id are left out", "dropped", rows.filter(missing), others)
         rows = rows.filter(~missing)
