@@ -48,7 +48,7 @@ def assemble(
     items
         `FILE`, `LINE`, ``item_id`` and the text fields, all String but `LINE`.
     events
-        As `mend_events` takes them.
+        As `mend_events` takes them, ``user_id`` as it was read.
     notes
         Takes what is repaired, left out or only noticed.
     null_words
@@ -64,6 +64,7 @@ def assemble(
         When no item or no history is left.
     """
     catalogue = mend_items(items, notes, null_words)
+    events = mended_ids(events, (USER,), notes, null_words)
     users_before = events[USER].n_unique()
     events = mend_events(events, catalogue, notes, null_words=null_words, listed=listed, seed=seed)
     timed = TIME in events.columns
@@ -94,8 +95,8 @@ def mend_events(
     Parameters
     ----------
     events
-        `FILE`, `LINE`, ``user_id``, ``item_id`` (String) and, when the data has
-        times, ``time`` (Int64, microseconds).
+        `FILE`, `LINE`, ``user_id`` (mended, as `mended_ids` does), ``item_id`` (String) and, when the data
+        has times, ``time`` (Int64, microseconds).
     catalogue
         Its ``item_id``: events with other items are left out.
     notes
@@ -113,7 +114,7 @@ def mend_events(
     DataError
         When nothing is left.
     """
-    events = mended_ids(events, (USER, ITEM), notes, null_words)
+    events = mended_ids(events, (ITEM,), notes, null_words)
     named, events = events.head(_SHOWN_IDS), _known_only(events, catalogue, notes)
     if events.is_empty():
         message = (

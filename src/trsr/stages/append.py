@@ -20,6 +20,7 @@ from trsr.config.data import FileData, TableData
 from trsr.config.load import load_run
 from trsr.config.summary import KeyphraseWriter, Limits
 from trsr.data.catalogue import Catalogue
+from trsr.data.files.ids import mended_ids
 from trsr.data.files.times import DAY_FIRST, MONTH_FIRST
 from trsr.data.formats.tables import column_names, read_events
 from trsr.data.notes import Notes
@@ -156,6 +157,7 @@ def _read(config: Config, prepared: Prepared, path: Path, notes: Notes) -> pl.Da
     orders = [finding.rule for finding in prepared.findings if finding.rule in (DAY_FIRST, MONTH_FIRST)]
     day_first = orders[0] == DAY_FIRST if orders else None
     events = read_events(source, path, notes, day_first=day_first)
+    events = mended_ids(events, (USER,), notes, source.null_words)
     return mend_events(events, prepared.items, notes, null_words=source.null_words, seed=config.seed)
 
 
