@@ -158,7 +158,7 @@ def _without_html(rows: pl.DataFrame, name: str, notes: Notes) -> pl.DataFrame:
     shown = pl.Series("_shown", told + [""] * (changed.height - len(told)), dtype=pl.String)
     message = "texts with HTML are read without its tags, and with the characters that its entities stand for"
     notes.add("html", message, "repaired", changed.with_columns(shown), "_shown")
-    return rows.with_columns(rows[name].scatter(changed["_row"], changed["_clean"]))
+    return rows.with_columns(rows[name].clone().scatter(changed["_row"], changed["_clean"]))
 
 
 def _change(name: str, before: str, after: str) -> str:
@@ -229,22 +229,24 @@ def _without_empty(column: pl.Series, null_words: Collection[str]) -> pl.Series 
     if column.dtype.is_float():
         filled = column.fill_nan(None)
     elif column.dtype == pl.String:
-        alone = value.str.strip_chars().is_in(list(null_words))
-        filled = column.to_frame().select(pl.when(~alone).then(value)).to_series()
+        alone = column.str.strip_chars().is_in(list(null_words))
+        filled = column.set(alone, None) if alone.any() else column
         filled = _without_empty_in_written_lists(filled, null_words)
     elif column.dtype == pl.List(pl.String):
         filled = column.to_frame().select(value.list.eval(pl.element().filter(~word))).to_series()
     else:
         return None
-    return filled if filled.ne_missing(column).any() else None
+    return filled if filled is not column and filled.ne_missing(column).any() else None
 
 
 def _without_empty_in_written_lists(column: pl.Series, null_words: Collection[str]) -> pl.Series:
-    value = pl.col(column.name)
-    holds = value.str.contains(r"^\s*[\[{]") & value.str.contains_any([*null_words, "null", "None"])
-    suspects = column.to_frame().with_row_index("_row").filter(holds)
+    written = column.str.starts_with("[") | column.str.starts_with("{")
+    if not written.any():
+        return column
+    words = pl.col(column.name).str.contains_any([*null_words, "null", "None"])
+    suspects = column.to_frame().with_row_index("_row").filter(written).filter(words)
     pruned = [_pruned_text(text, null_words) for text in suspects[column.name]]
-    return column.scatter(suspects["_row"], pl.Series(pruned, dtype=pl.String))
+    return column.clone().scatter(suspects["_row"], pl.Series(pruned, dtype=pl.String))
 
 
 def _pruned_text(text: str, null_words: Collection[str]) -> str:
@@ -264,7 +266,7 @@ def _pruned(value: Any, null_words: Collection[str]) -> Any:
     if isinstance(value, dict):
         return {key: _pruned(part, null_words) for key, part in value.items() if _says(part, null_words)}
     if isinstance(value, list | tuple):
-        return [_pruned(part, null_words) for part in value if _says(part, null_words)]
+        return type(value)(_pruned(part, null_words) for part in value if _says(part, null_words))
     return value
 
 

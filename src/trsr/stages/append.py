@@ -119,8 +119,8 @@ def append_events(
     users = _known_users(folder, prepared)
     notes = Notes()
     try:
-        given = _read(config, prepared, events, notes)
-        grown = _grown(given, users, notes)
+        with notes.told_with_errors():
+            grown = _grown(_read(config, prepared, events, notes), users, notes)
     finally:
         tell(notes.findings(), say)
     growths = [_growth(config, catalogue, user, users.get(user, _User()), now) for user, now in grown.items()]

@@ -74,7 +74,8 @@ def line_blocks(
     done, accents, unreadable = 0, 0, 0
     for block in _byte_blocks(path, block_bytes, encoding or wide):
         text, damaged = _decoded(block)
-        accents, unreadable = accents + _accents(text), unreadable + text.count(_UNREADABLE)
+        # Every accent takes bytes beyond one a character.
+        accents, unreadable = accents + len(block) - len(text), unreadable + text.count(_UNREADABLE)
         guessed = bool(damaged) and not encoding and accents < unreadable * _FEW
         if guessed:
             text = _as_western(block, damaged, path, done)
@@ -179,11 +180,6 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _accents(text: str) -> int:
-    """Count the characters beyond ASCII that could be read."""
-    return len(text) - len(text.encode("ascii", "ignore")) - text.count(_UNREADABLE)
-
-
 def _as_western(block: bytes, damaged: list[int], path: Path, done: int) -> str:
     """Read the damaged lines of a block as cp1252.
 
@@ -199,7 +195,7 @@ def _as_western(block: bytes, damaged: list[int], path: Path, done: int) -> str:
     except UnicodeDecodeError:
         western = ""
     odd = sum(len(match[0]) for match in _ODD_IN_WESTERN.finditer(western))
-    if not western or odd > _ODD_SHARE * _accents(western):
+    if not western or odd > _ODD_SHARE * sum(not sign.isascii() for sign in western):
         raise _unknown_encoding(sample, f"{path}:{done + damaged[0] + 1}")
     wrong = set(damaged)
     return "\n".join(
