@@ -20,6 +20,11 @@ next step. The command line prints it without a traceback.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trsr.records import Finding
+
 
 class TrsrError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
@@ -38,7 +43,23 @@ class ConfigError(UsageError):
 
 
 class DataError(UsageError):
-    """A data file or a row can't be read and can't be repaired."""
+    """A data file or a row can't be read and can't be repaired.
+
+    Parameters
+    ----------
+    message
+        What is wrong and what to do next.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        What was noticed in the data up to here: the cause often stands among it. The command line
+        shows it under the message.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.findings: tuple[Finding, ...] = ()
 
 
 class TemplateError(UsageError):

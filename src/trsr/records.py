@@ -6,6 +6,7 @@ frozen and carry no behaviour beyond what their fields say.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,6 +31,8 @@ FAILED: Final = "failed"
 CALLS: Final = "calls"
 PROMPT_TOKENS: Final = "prompt_tokens"
 COMPLETION_TOKENS: Final = "completion_tokens"
+
+_WIDTH: Final = 100
 
 
 class Split(StrEnum):
@@ -195,3 +198,11 @@ class Finding:
     count: int
     action: str
     examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Write it for a terminal: the count, what is wrong, and the examples below."""
+        head = f"{self.count:>9,}  {self.rule} ({self.action}): {self.message}"
+        wrapped = textwrap.wrap(
+            head, _WIDTH, initial_indent="  ", subsequent_indent=" " * 13, break_long_words=False
+        )
+        return "\n".join([*wrapped, *(f"{'':13}{example}" for example in self.examples)])

@@ -81,3 +81,17 @@ def test_nothing_known_is_refused_with_what_is_there(write):
 def test_a_path_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         detect(tmp_path / "none")
+
+
+def test_folders_of_parts_are_tables(write):
+    folder = write({"items.csv": "item_id,title\na,A\n"})
+    for name in ("events.parquet", "histories"):
+        (folder / name).mkdir()
+    (folder / "events.parquet" / "part-00000.csv").write_text("user,item,date\nu,a,1\n")
+    source = detect(folder)
+    assert (source.events, source.user_column, source.time_column) == (
+        folder / "events.parquet",
+        "user",
+        "date",
+    )
+    assert detect(folder / "events.parquet") == source

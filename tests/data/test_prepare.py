@@ -127,3 +127,15 @@ def test_background_of_a_split_by_time_ends_before_the_first_measured_target() -
     background = prepared.background.join(last, on="user_id")["last"]
     assert len(background) > 0
     assert background.max() < measured
+
+
+def test_a_refusal_carries_the_findings_of_reading_and_of_choosing(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,N/A\n")
+    (tmp_path / "events.csv").write_text("user_id,item_id\nu,a\nu,x\n")
+    source = TableData(
+        format="tables", items=tmp_path / "items.csv", events=tmp_path / "events.csv", time_column=None
+    )
+    with pytest.raises(DataError, match="no user is left") as refused:
+        prepare(Config(data=source))
+    rules = [finding.rule for finding in refused.value.findings]
+    assert rules == ["null-word", "empty-text", "unknown-item", "unknown-id", "short-history"]

@@ -56,7 +56,7 @@ def test_duplicate_items_keep_the_first_and_tell_other_texts_apart():
 
 def test_items_without_text_are_kept_and_noted():
     dataset, findings = repaired(items(("a", None), ("b", "  ")), events(("u", "a", 1)))
-    assert dataset.items.rows() == [("a", ""), ("b", "  ")]
+    assert dataset.items.rows() == [("a", ""), ("b", "")]
     assert (findings["empty-text"].count, findings["empty-text"].action) == (2, "noted")
 
 
@@ -122,7 +122,36 @@ def test_nothing_left_is_refused_with_the_next_step():
         repaired(items(("", "A")), events(("u", "a", 1)))
 
 
-IDS = st.sampled_from(["a", "b", " a", "x", "", None, "\u00a0", "é"])
+@pytest.mark.parametrize("word", ["N/A", "nan ", "None", r"\N", "NULL", "undefined", "<NA>"])
+def test_null_words_are_no_ids_and_no_texts(word):
+    catalogue = items(("a", word), (word, "B"), ("c", "C"))
+    dataset, findings = repaired(catalogue, events(("u", "a", 1), (word, "a", 2), ("u", word, 3)))
+    assert dataset.items.rows() == [("a", ""), ("c", "C")]
+    assert dataset.histories.rows() == [("u", ["a"], [1])]
+    assert (findings["null-word"].count, findings["missing-id"].count) == (4, 3)
+    assert f"events.csv:3: user_id: {word.strip()}" in findings["null-word"].examples
+    assert "user-without-items" not in findings
+
+
+def test_null_words_can_be_turned_off():
+    dataset, findings = repaired(items(("None", "NULL")), events(("nan", "None", 1)), null_words=[])
+    assert dataset.items.rows() == [("None", "NULL")]
+    assert dataset.histories.rows() == [("nan", ["None"], [1])]
+    assert findings == {}
+
+
+def test_where_ids_do_not_meet_both_sides_are_shown():
+    with pytest.raises(DataError, match="items such as 'B1', 'B2', the item table holds 'b1'"):
+        repaired(items(("b1", "A")), events(("u", "B1", 1), ("u", "B2", 2)))
+
+
+def test_unknown_ids_are_shown_beside_known_ones():
+    _, findings = repaired(CATALOGUE, events(("u", "a", 1), ("u", "A", 2)))
+    assert "its own are such as 'a'" in findings["unknown-id"].message
+    assert findings["unknown-id"].examples == ("events.csv:3: A",)
+
+
+IDS = st.sampled_from(["a", "b", " a", "x", "", None, "\u00a0", "é", "nan"])
 
 
 @given(
@@ -137,7 +166,7 @@ def test_interactions_are_kept_or_counted(catalogue, happened):
     except DataError:
         return
     kept = int(dataset.histories["item_ids"].list.len().sum())
-    item_rows = [row for row in catalogue if (row[0] or "").strip()]
+    item_rows = [row for row in catalogue if (row[0] or "").strip() not in ("", "nan")]
     unnamed_items = len(catalogue) - len(item_rows)
     rules = ("missing-id", "unknown-item", "missing-time", "duplicate-event")
     assert kept + sum(notes.total(rule) for rule in rules) - unnamed_items == len(happened)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trsr.config.section import Section
+
+NULL_WORDS: Final = (
+    "N/A", "n/a", "NA", "#N/A", "<NA>", "NULL", "null", "(null)", r"\N", "NaN", "nan", "NaT", "None",
+    "undefined",
+)  # fmt: skip
+"""What pandas, R, Arrow, MySQL, PostgreSQL, Hive, Spark and JavaScript write where nothing is."""
 
 
 class DemoData(Section):
@@ -25,7 +32,28 @@ class DemoData(Section):
     """False shuffles every history's items among users: the same texts without any taste to find."""
 
 
-class MindData(Section):
+class FileData(Section):
+    """What the formats that are read from files have in common."""
+
+    null_words: tuple[str, ...] = NULL_WORDS
+    """Ids, texts and times that are one of these words, spelt so, count as empty; every one is counted in
+    the findings. `[]` turns it off, for a shop that sells `None`."""
+    encoding: str | None = None
+    """Encoding of the text files, such as `cp1252` or `shift_jis`. Null: UTF-8, UTF-16 with its mark, or
+    Western Windows (cp1252) where the bytes leave no doubt; whatever else is refused."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str | None) -> str | None:
+        try:
+            io.TextIOWrapper(io.BytesIO(), encoding)
+        except LookupError as error:
+            message = "must be an encoding that Python knows, such as cp1252, cp1251, shift_jis or gb18030"
+            raise ValueError(message) from error
+        return encoding
+
+
+class MindData(FileData):
     """MIND (Microsoft News): `news.tsv` and `behaviors.tsv`, without header."""
 
     format: Literal["mind"]
@@ -34,7 +62,7 @@ class MindData(Section):
     """Folder that holds `news.tsv` and `behaviors.tsv`."""
 
 
-class AmazonM2Data(Section):
+class AmazonM2Data(FileData):
     """Amazon-M2 (KDD Cup 2023): `products_*.csv` and `sessions_*.csv`."""
 
     format: Literal["amazon_m2"]
@@ -45,7 +73,7 @@ class AmazonM2Data(Section):
     """Sessions and products of this locale only."""
 
 
-class AmazonReviewsData(Section):
+class AmazonReviewsData(FileData):
     """Amazon Reviews 2023: reviews and item metadata as JSON lines, gzipped or not."""
 
     format: Literal["amazon_reviews"]
@@ -58,7 +86,7 @@ class AmazonReviewsData(Section):
     """Reviews below this rating are not interactions."""
 
 
-class Amazon5CoreData(Section):
+class Amazon5CoreData(FileData):
     """Amazon Reviews 2018 as rolling 5-core rows: `*.csv` rows with histories, and `items.json`."""
 
     format: Literal["amazon_5core"]
@@ -70,7 +98,7 @@ class Amazon5CoreData(Section):
     stitched into one history."""
 
 
-class MicroLensData(Section):
+class MicroLensData(FileData):
     """MicroLens: `pairs.tsv` (user, tab, item ids by space) and `titles.csv` (item, title)."""
 
     format: Literal["microlens"]
@@ -79,7 +107,7 @@ class MicroLensData(Section):
     """Folder that holds `pairs.tsv` and `titles.csv`."""
 
 
-class TableData(Section):
+class TableData(FileData):
     """Own tables (CSV, TSV, JSONL or Parquet), with the names of their columns."""
 
     format: Literal["tables"]

@@ -51,9 +51,12 @@ def detect(path: Path) -> DataSource:
     if not path.exists():
         message = f"{path}: no such file or folder; give a folder of data, or a configuration (.yaml)"
         raise DataError(message)
-    folder = path if path.is_dir() else path.parent
-    names = {entry.name for entry in folder.iterdir() if entry.is_file()}
-    source = _known_format(folder, names) or _reviews(folder, names) or _own_tables(folder, names)
+    is_table = path.is_file() or path.name.lower().endswith(SUFFIXES)
+    folder = path.parent if is_table else path
+    entries = list(folder.iterdir())
+    names = {entry.name for entry in entries if entry.is_file()}
+    tables = {entry.name for entry in entries}
+    source = _known_format(folder, names) or _reviews(folder, names) or _own_tables(folder, tables)
     if source is None:
         there = ", ".join(sorted(names)[:12]) or "no files"
         message = (
@@ -117,7 +120,7 @@ def _table(folder: Path, names: set[str], stem: str) -> Path | None:
         for name in (f"{stem}{suffix}", f"{stem}{suffix}.gz"):
             if name in names:
                 return folder / name
-    return None
+    return folder / stem if (folder / stem).is_dir() else None
 
 
 def _column(path: Path, known: Iterable[str], setting: str) -> str:

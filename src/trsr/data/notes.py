@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import polars as pl
 
+from trsr.errors import DataError
 from trsr.records import Finding
 
 FILE: Final = "_file"
@@ -54,9 +58,39 @@ class Notes:
         """Count all that was noted under a rule."""
         return sum(finding.count for finding in self._findings.values() if finding.rule == rule)
 
+    @contextmanager
+    def told_with_errors(self) -> Iterator[None]:
+        """Give every `DataError` that leaves the block what was noted so far: it often names the cause."""
+        try:
+            yield
+        except DataError as error:
+            error.findings = (*self.findings(), *error.findings)
+            raise
+
     def findings(self) -> tuple[Finding, ...]:
         """Give all findings in the order in which their rules were first met."""
         return tuple(self._findings.values())
+
+
+_Source = TypeVar("_Source")
+_Read = TypeVar("_Read")
+_More = ParamSpec("_More")
+
+
+def noting(
+    reader: Callable[Concatenate[_Source, Notes, _More], _Read],
+) -> Callable[Concatenate[_Source, _More], tuple[_Read, tuple[Finding, ...]]]:
+    """Give a reader a notebook, and its caller the findings: beside what was read, or with the error."""
+
+    @wraps(reader)
+    def read(
+        source: _Source, /, *more: _More.args, **named: _More.kwargs
+    ) -> tuple[_Read, tuple[Finding, ...]]:
+        notes = Notes()
+        with notes.told_with_errors():
+            return reader(source, notes, *more, **named), notes.findings()
+
+    return read
 
 
 def printable(text: pl.Expr) -> pl.Expr:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import polars as pl
 
+from trsr.config.data import NULL_WORDS
+from trsr.data.cleaning import clean_texts, empty_as_null, is_empty
 from trsr.data.dataset import Dataset, checked
 from trsr.data.notes import FILE, LINE, Notes
 from trsr.errors import DataError
@@ -15,10 +18,16 @@ NO_INTERACTIONS: Final = "empty-history"
 """Rule: users whose row holds no interaction from the start."""
 NOTHING_KNOWN: Final = "user-without-items"
 """Rule: users of whose interactions none is left after repair."""
+_SHOWN_IDS: Final = 3
 
 
 def assemble(
-    items: pl.DataFrame, events: pl.DataFrame, notes: Notes, *, drop_repeats: bool = True
+    items: pl.DataFrame,
+    events: pl.DataFrame,
+    notes: Notes,
+    *,
+    null_words: Collection[str] = NULL_WORDS,
+    drop_repeats: bool = True,
 ) -> Dataset:
     """Mend items and events, and group the events to histories.
 
@@ -32,6 +41,8 @@ def assemble(
         far as the files know it.
     notes
         Takes what is repaired, left out or only noticed.
+    null_words
+        Ids and texts that count as empty.
     drop_repeats
         Leave out events that repeat user, item and time of an earlier one.
 
@@ -40,10 +51,11 @@ def assemble(
     DataError
         When no item or no history is left.
     """
-    catalogue = mend_items(items, notes)
+    catalogue = mend_items(items, notes, null_words)
+    events = _with_ids(events, USER, notes, null_words)
     users_before = events[USER].n_unique()
-    events = _with_ids(events, (USER, ITEM), notes)
-    events = _known_only(events, catalogue, notes)
+    events = _with_ids(events, ITEM, notes, null_words)
+    named, events = events.head(_SHOWN_IDS), _known_only(events, catalogue, notes)
     timed = TIME in events.columns
     if timed:
         events = _timed(events, notes)
@@ -55,8 +67,8 @@ def assemble(
     histories = events.group_by(USER, maintain_order=True).agg(columns)
     if histories.is_empty():
         message = (
-            "no user has an interaction with a known item left; check that the ids of the events are "
-            "those of the item table, and the columns in the `data` section"
+            f"no user has an interaction with a known item left: {_both_sides(named, catalogue)}; check that "
+            "the ids of the events are those of the item table, and the columns in the `data` section"
         )
         raise DataError(message)
     times = _times_or_null() if timed else pl.lit(None, dtype=pl.List(pl.Int64)).alias(TIMES)
@@ -76,8 +88,8 @@ def explode_lists(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return rows.filter(pl.col(ITEMS).list.len() > 0).explode(ITEMS).rename({ITEMS: ITEM})
 
 
-def mend_items(items: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """Give the catalogue: ids present and unique (the first row of an id is kept), texts never null.
+def mend_items(items: pl.DataFrame, notes: Notes, null_words: Collection[str] = NULL_WORDS) -> pl.DataFrame:
+    """Give the catalogue: ids present and unique (the first row of an id is kept), texts cleaned, never null.
 
     Raises
     ------
@@ -85,12 +97,12 @@ def mend_items(items: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         When no item is left.
     """
     fields = [name for name in items.columns if name not in (FILE, LINE, ITEM)]
-    items = _with_ids(items, (ITEM,), notes).with_columns(pl.col(fields).fill_null(""))
+    items = clean_texts(_with_ids(items, ITEM, notes, null_words), fields, null_words, notes)
     if items.is_empty():
         message = "no item is left; check that the item file holds rows and that the id column is filled"
         raise DataError(message)
     items = _first_of_each(items, fields, notes)
-    silent = items.filter(pl.all_horizontal(pl.col(fields).str.strip_chars() == ""))
+    silent = items.filter(pl.all_horizontal(pl.col(fields) == ""))
     notes.add("empty-text", "items without any text are kept; a model can't know them", "noted", silent, ITEM)
     return items.select(ITEM, *fields).rechunk()
 
@@ -111,25 +123,32 @@ def _first_of_each(items: pl.DataFrame, fields: list[str], notes: Notes) -> pl.D
     return items.filter(~again)
 
 
-def _with_ids(rows: pl.DataFrame, columns: tuple[str, ...], notes: Notes) -> pl.DataFrame:
+def _with_ids(rows: pl.DataFrame, column: str, notes: Notes, null_words: Collection[str]) -> pl.DataFrame:
     """Strip white space around ids, and leave out rows without one."""
-    for column in columns:
-        stripped = pl.col(column).str.strip_chars()
-        padded = rows.filter(stripped != pl.col(column))
-        notes.add(
-            "padded-id",
-            "white space around ids is removed",
-            "repaired",
-            padded,
-            pl.format("{} '{}'", pl.lit(column), column),
-        )
-        if padded.height:
-            rows = rows.with_columns(stripped)
-        missing = pl.col(column).is_null() | (pl.col(column) == "")
-        others = pl.format("no {}", pl.lit(column))
-        notes.add("missing-id", "rows without an id are left out", "dropped", rows.filter(missing), others)
-        rows = rows.filter(~missing)
-    return rows
+    stripped = pl.col(column).str.strip_chars()
+    padded = rows.filter(stripped != pl.col(column))
+    notes.add(
+        "padded-id",
+        "white space around ids is removed",
+        "repaired",
+        padded,
+        pl.format("{} '{}'", pl.lit(column), column),
+    )
+    if padded.height:
+        rows = rows.with_columns(stripped)
+    rows = empty_as_null(rows, [column], null_words, notes)
+    missing = is_empty(pl.col(column), null_words)
+    others = pl.format("no {}", pl.lit(column))
+    notes.add("missing-id", "rows without an id are left out", "dropped", rows.filter(missing), others)
+    return rows.filter(~missing)
+
+
+def _both_sides(events: pl.DataFrame, catalogue: pl.DataFrame) -> str:
+    """Say how ids look in the events and in the item table, for somebody to see why they don't meet."""
+    if events.is_empty():
+        return "no event is left"
+    named, held = (", ".join(map(repr, table[ITEM].head(_SHOWN_IDS))) for table in (events, catalogue))
+    return f"the events name items such as {named}, the item table holds {held}"
 
 
 def _known_only(events: pl.DataFrame, catalogue: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -138,7 +157,8 @@ def _known_only(events: pl.DataFrame, catalogue: pl.DataFrame, notes: Notes) -> 
     message = "interactions with items that the item file does not have are removed from the histories"
     notes.add("unknown-item", message, "dropped", unknown, shown)
     distinct = unknown.unique(ITEM, maintain_order=True)
-    notes.add("unknown-id", "different ids that the item file does not have", "noted", distinct, ITEM)
+    message = f"different ids that the item file does not have; its own are such as {catalogue[ITEM][0]!r}"
+    notes.add("unknown-id", message, "noted", distinct, ITEM)
     return (
         events.join(catalogue.select(ITEM), on=ITEM, how="semi", maintain_order="left")
         if unknown.height

@@ -105,3 +105,76 @@ def test_no_line_is_lost_in_silence(tmp_path_factory, body):
     covered = {row[0] + step for row in rows for step in range(1 + "".join(row[1:]).count("\n"))}
     uncovered = [n for n, line in enumerate(body.split("\n"), start=2) if line and n not in covered]
     assert dropped > 0 if uncovered else dropped == 0
+
+
+def test_quotes_escaped_by_a_backslash_are_found_out_and_shown(tmp_path):
+    text = 'id,title,brand\n1,"A 10\\" blade, steel",X\n2,"The \\"best\\" one",X\n3,plain,Y\n'
+    text += '4,"two\nlines \\"x\\"",Z\n'
+    rows, (finding,) = rows_of(tmp_path, text)
+    assert rows == [
+        (2, "1", 'A 10" blade, steel', "X"),
+        (3, "2", 'The "best" one', "X"),
+        (4, "3", "plain", "Y"),
+        (5, "4", 'two\nlines "x"', "Z"),
+    ]
+    assert (finding.rule, finding.count, finding.action) == ("backslash-escape", 3, "repaired")
+    assert finding.examples[0] == 't.csv:2: 1,"A 10\\" blade, steel",X'
+
+
+def test_backslashes_before_quotes_end_fields_where_quotes_are_doubled(tmp_path):
+    rows, findings = rows_of(tmp_path, 'id,title\n1,"C:\\"\n2,"say ""hi"""\n3,"a\\b"\n')
+    assert rows == [(2, "1", "C:\\"), (3, "2", 'say "hi"'), (4, "3", "a\\b")]
+    assert findings == ()
+
+
+def test_escaped_backslashes_end_fields_where_quotes_are_escaped(tmp_path):
+    rows, _ = rows_of(tmp_path, 'id,title\n1,"dir\\\\"\n2,"a \\"b\\" c"\n3,"p\\q, \\"r\\""\n4,5\\" disk\n')
+    assert [row[2] for row in rows] == ["dir\\", 'a "b" c', 'p\\q, "r"', '5" disk']
+
+
+@given(st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=6))
+def test_whatever_the_csv_module_escapes_is_read_back_or_told(tmp_path_factory, rows):
+    """Where escaped quotes leave fields torn in one way, they are read in the other, or noted."""
+    buffer = io.StringIO()
+    writer = csv.writer(
+        buffer, doublequote=False, escapechar="\\", lineterminator="\n", quoting=csv.QUOTE_ALL
+    )
+    writer.writerow(("x", "y"))
+    writer.writerows(rows)
+    read, findings = rows_of(tmp_path_factory.mktemp("csv"), buffer.getvalue())
+    assert findings or [row[1:] for row in read] == rows
+
+
+def test_text_behind_a_closing_quote_is_noted(tmp_path):
+    rows, (finding,) = rows_of(tmp_path, 'id,title\n1,"a"b\n2,"c"\n')
+    assert rows == [(2, "1", "ab"), (3, "2", "c")]
+    assert (finding.rule, finding.action, finding.examples) == ("odd-quote", "noted", ('t.csv:2: 1,"a"b',))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_separator_than_the_ending_says_is_found_out(tmp_path, separator):
+    text = 'id,title,price\n1,"A, B",3\n2,C,4\n'.replace(",", separator).replace(f"A{separator}", "A,")
+    rows, (finding,) = rows_of(tmp_path, text)
+    assert rows == [(2, "1", "A, B", "3"), (3, "2", "C", "4")]
+    assert (finding.rule, finding.action) == ("separator", "noted")
+    assert header_of(tmp_path / "t.csv", ",") == ["id", "title", "price"]
+
+
+def test_one_column_stays_one_column(tmp_path):
+    assert rows_of(tmp_path, "name\na;b\nc\n") == ([(2, "a;b"), (3, "c")], ())
+    assert rows_of(tmp_path, "a;b\nx\ny\nz\n")[0] == [(2, "x"), (3, "y"), (4, "z")]
+
+
+def test_columns_without_a_name_are_called_by_their_place(tmp_path):
+    (tmp_path / "t.csv").write_text(",id, \n0,a,\n")
+    assert header_of(tmp_path / "t.csv", ",") == ["Unnamed: 0", "id", "Unnamed: 2"]
+
+
+def test_where_both_readings_fit_the_lines_are_shown(tmp_path):
+    rows, (finding,) = rows_of(tmp_path, 'id,title\n1,"\\"\n,a"\n')
+    assert rows == [(2, "1", "\\"), (3, "", 'a"')]
+    assert (finding.rule, finding.action, finding.examples) == (
+        "backslash-escape",
+        "noted",
+        ('t.csv:2: 1,"\\"',),
+    )

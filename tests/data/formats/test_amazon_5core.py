@@ -115,3 +115,12 @@ def test_real_rows_against_plain_stitching(real_data, histories_of, counts_of):
         else:
             assert text.split() == " ".join(parts).split()
     assert 0 < broken < 400
+
+
+def test_null_words_leave_users_and_written_lists(write, histories_of, counts_of):
+    items = json.dumps(ITEMS | {"1": {"title": "Nail", "categories": "['None', 'Tools']", "brand": "N/A"}})
+    test = "U,[],[],[1],2\nnan,[],[],[1],2\n"
+    dataset, findings = read_amazon_5core(source(write, items=items, test=test))
+    assert dataset.items.rows()[0] == ("1", "Nail", "", "Tools", "")
+    assert histories_of(dataset) == {"U": ["1", "2"]}
+    assert (counts_of(findings)["null-word"], counts_of(findings)["bad-row"]) == (2, 1)

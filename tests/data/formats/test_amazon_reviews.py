@@ -72,3 +72,19 @@ def test_files_of_another_format_are_refused(write):
 def test_a_packed_file_that_was_cut_short_is_refused(write):
     with pytest.raises(DataError, match="cut short or damaged"):
         read_amazon_reviews(source(write, pack=lambda data: gzip.compress(data)[:-9]))
+
+
+def test_null_words_and_html_leave_texts_lists_and_times(write, counts_of):
+    meta = [
+        {"parent_asin": "P1", "title": "<b>Kettle</b>", "store": "None", "categories": ["None", "Tea"],
+         "details": {"Brand": None, "Colour": "red"}},
+        {"parent_asin": "P2", "title": "Cup &amp; saucer"},
+    ]  # fmt: skip
+    rows = [{"user_id": "U", "parent_asin": "P1", "timestamp": time, "rating": 4} for time in ("NaN", 1000)]
+    rows.append({"user_id": "null", "parent_asin": "P2", "timestamp": 1000, "rating": 4})
+    dataset, findings = read_amazon_reviews(source(write, meta=meta, reviews=rows))
+    shown = dataset.items.select("title", "store", "categories", "details").rows()
+    assert shown == [("Kettle", "", "Tea", "Colour: red"), ("Cup & saucer", "", "", "")]
+    assert dataset.histories.select("user_id", "item_ids").rows() == [("U", ["P1"])]
+    counted = counts_of(findings)
+    assert (counted["null-word"], counted["html"], counted["missing-id"]) == (5, 2, 1)

@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -141,7 +142,10 @@ def write_as(frame: pl.DataFrame, path: Path) -> None:
             frame.write_parquet(path)
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=12)
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<&[{\ufeff"), max_size=12
+).filter(lambda text: not text or text.strip())
+"""Texts that nothing has to be mended in."""
 IDS = st.text(st.sampled_from("abAB019_-"), min_size=1, max_size=5)
 
 
@@ -164,7 +168,8 @@ def test_tables_are_read_back_as_written(tmp_path_factory, catalogue, users, end
     )  # fmt: skip
     write_as(items, folder / f"i.{ending}")
     write_as(events, folder / f"e.{ending}")
-    dataset, _ = read_tables(tables(folder, items=f"i.{ending}", events=f"e.{ending}"))
+    source = tables(folder, items=f"i.{ending}", events=f"e.{ending}", null_words=())
+    dataset, _ = read_tables(source)
     assert dataset.items.rows() == items.rows()
     assert dict(dataset.histories.select("user_id", "item_ids").iter_rows()) == histories
     assert dataset.histories["times"].to_list() == [list(range(len(items))) for items in histories.values()]
@@ -211,3 +216,123 @@ def test_any_json_objects_as_items(tmp_path_factory, rows):
     except TrsrError:
         return
     assert dataset.histories.rows() == [("u", ["a"], None)]
+
+
+def test_null_words_of_every_kind_of_table(tmp_path):
+    frame = {"item_id": ["a", "NULL", "c"], "brand": ["None", "X", "Y"], "tags": [["None", "t"], [], ["nan"]]}
+    pl.DataFrame(frame | {"price": [1.0, 2.0, float("nan")]}).write_parquet(tmp_path / "i.parquet")
+    events = "user_id,item_id,time\nu,a,2020-01-01\nu,c,2020-01-02\nnan,a,2020-01-02\nu,NULL,2020-01-02\n"
+    (tmp_path / "e.csv").write_text(events)
+    dataset, findings = read_tables(tables(tmp_path, items="i.parquet", events="e.csv"))
+    assert dataset.items.rows() == [("a", "", "t", "1"), ("c", "Y", "", "")]
+    assert dataset.histories.rows() == [("u", ["a", "c"], [DAY, DAY + 86400])]
+    counted = {finding.rule: finding.count for finding in findings}
+    assert counted == {"null-word": 7, "missing-id": 3}
+
+
+def test_a_shop_that_sells_none_keeps_it(write):
+    folder = write({"i.csv": "item_id,brand\na,None\nb,N/A\n", "e.csv": "user_id,item_id\nu,a\nu,b\n"})
+    dataset, findings = read_tables(
+        tables(folder, items="i.csv", events="e.csv", time_column=None, null_words=["N/A"])
+    )
+    assert dataset.items.rows() == [("a", "None"), ("b", "")]
+    assert [finding.count for finding in findings if finding.rule == "null-word"] == [1]
+
+
+def test_the_encoding_of_the_settings_is_that_of_all_text_files(tmp_path):
+    (tmp_path / "i.csv").write_bytes("item_id,title\nж,Нож\n".encode("cp1251"))
+    (tmp_path / "e.csv").write_bytes("user_id,item_id\nu,ж\n".encode("cp1251"))
+    source = tables(tmp_path, items="i.csv", events="e.csv", time_column=None, encoding="cp1251")
+    dataset, findings = read_tables(source)
+    assert (dataset.items.rows(), findings) == ([("ж", "Нож")], ())
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [(",item_id,title", "Unnamed: 0"), ("Unnamed: 0,item_id,title", "Unnamed: 0"),
+     ("__index_level_0__,item_id,title", "__index_level_0__"), ("index,item_id,title", "index")],
+)  # fmt: skip
+def test_columns_that_number_the_rows_are_no_text(write, header, name):
+    folder = write({"i.csv": f"{header}\n0,a,A\n1,b,B\n", "e.csv": EVENTS})
+    dataset, findings = read_tables(tables(folder, items="i.csv", events="e.csv"))
+    assert dataset.items.rows() == [("a", "A"), ("b", "B")]
+    (noted,) = (finding for finding in findings if finding.rule == "index-column")
+    assert noted.examples == (f"i.csv:2: '{name}': 0",)
+
+
+def test_an_index_that_does_not_number_the_rows_is_text(write):
+    folder = write({"i.csv": "index,item_id,title\n100,a,A\n7,b,B\n", "e.csv": EVENTS})
+    dataset, _ = read_tables(tables(folder, items="i.csv", events="e.csv"))
+    assert dataset.items.rows() == [("a", "100", "A"), ("b", "7", "B")]
+    named = tables(folder, items="i.csv", events="e.csv", text_fields={"n": "index"})
+    assert read_tables(named)[0].items.columns == ["item_id", "n"]
+
+
+def parted(folder, ending, **parts):
+    """Write a folder of parts as Spark does."""
+    table = folder / f"events{ending}"
+    for number, (place, frame) in enumerate(parts.items()):
+        part = table / place.replace("__", "=").strip("_") if "__" in place else table
+        part.mkdir(parents=True, exist_ok=True)
+        write_as(frame, part / f"part-{number:05}-c000{ending}")
+    (table / "_SUCCESS").touch()
+    (table / f".part-00000{ending}.crc").write_bytes(b"crc!")
+    (table / f"part-00009{ending}").touch()
+    return table
+
+
+PARTS = {
+    "first": pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "time": [1, 2]}),
+    "second": pl.DataFrame({"user_id": ["v", "u"], "item_id": ["x", "a"], "time": [3, 4]}),
+}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_folders_of_parts_are_one_table(write, ending):
+    folder = write({"i.csv": ITEMS})
+    parted(folder, ending, **PARTS)
+    dataset, findings = read_tables(tables(folder, items="i.csv", events=f"events{ending}"))
+    assert dataset.histories.rows() == [("u", ["a", "b", "a"], [1, 2, 4])]
+    unknown = next(finding for finding in findings if finding.rule == "unknown-item")
+    line = 2 if ending in (".csv", ".tsv") else 1
+    assert unknown.examples == (f"part-00001-c000{ending}:{line}: item x of user v",)
+    assert column_names(folder / f"events{ending}") == ["user_id", "item_id", "time"]
+
+
+def test_zipped_parts_and_parts_without_ending(write):
+    folder = write({"i.csv": ITEMS})
+    table = folder / "events.csv"
+    table.mkdir()
+    (table / "part-00000").write_text("user_id,item_id\nu,a\n")
+    (table / "part-00001.csv.gz").write_bytes(gzip.compress(b"user_id,item_id\nu,b\n"))
+    dataset, _ = read_tables(tables(folder, items="i.csv", events="events.csv", time_column=None))
+    assert dataset.histories.rows() == [("u", ["a", "b"], None)]
+
+
+def test_folders_by_the_values_of_a_column_give_that_column(write):
+    folder = write({"i.csv": ITEMS})
+    frame = PARTS["first"].drop("time")
+    parted(folder, ".parquet", **{"day__2020-01-02": frame, "day__2020-01-01": frame.tail(1)})
+    source = tables(folder, items="i.csv", events="events.parquet", time_column="day")
+    dataset, _ = read_tables(source)
+    assert dataset.histories["times"].to_list() == [[DAY, DAY + 86400, DAY + 86400]]
+
+
+def test_parts_that_do_not_fit_together_are_refused(write):
+    folder = write({"i.csv": ITEMS})
+    parted(folder, ".csv", **PARTS)
+    (folder / "events.csv" / "part-00002.csv").write_text("w,a,5\n")
+    with pytest.raises(DataError, match=r"part-00002\.csv: the columns are w, a, 5.*header"):
+        read_tables(tables(folder, items="i.csv", events="events.csv"))
+    (folder / "empty.csv").mkdir()
+    with pytest.raises(DataError, match="holds no parts"):
+        read_tables(tables(folder, items="i.csv", events="empty.csv"))
+
+
+def test_an_error_carries_what_was_noticed_before(write):
+    folder = write({"i.csv": "item_id,title\n1,a,x\n2,b,y\n", "e.csv": EVENTS})
+    with pytest.raises(DataError, match="no item is left") as refused:
+        read_tables(tables(folder, items="i.csv", events="e.csv"))
+    (finding,) = refused.value.findings
+    assert (finding.rule, finding.count, finding.examples[0]) == ("bad-row", 2, "i.csv:2: 1,a,x")
+    assert "not 2" in finding.message

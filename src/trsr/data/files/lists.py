@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+import ast
+import warnings
+from typing import Any, Final
 
 import polars as pl
 
@@ -13,6 +15,46 @@ _JSON_TOKENS: Final = rf"(?s){_JSON_STRING}|[{{}}\[\],:]|[^\s{{}}\[\],:\"]+"
 _BROKEN_LIST: Final = r"""(?s)^\[\s*['"](.*)['"]\s*\]$"""
 # Stands for an escaped backslash while the other escapes are undone; a private character, never real text.
 _BACKSLASH: Final = "\ue0ff"
+
+
+_NAMES: Final = {
+    "nan": None, "NaN": None, "inf": None, "Infinity": None, "null": None, "true": True, "false": False,
+}  # fmt: skip
+
+
+def python_value(text: str) -> Any:
+    """Read a value as Python writes it; NaN and infinity are None, and JSON's names are known.
+
+    Raises
+    ------
+    ValueError
+        When it is no literal.
+
+    Examples
+    --------
+    >>> python_value("{'asin': 'B1', 'price': nan, 'related': [1, True,]}")
+    {'asin': 'B1', 'price': None, 'related': [1, True]}
+    """
+    try:
+        with warnings.catch_warnings():
+            # An escape that Python doesn't know: the text was not written by it.
+            warnings.simplefilter("error")
+            tree = _WithNames().visit(ast.parse(text.strip(), mode="eval"))
+            return ast.literal_eval(tree)
+    except (SyntaxError, MemoryError, RecursionError, Warning, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+class _WithNames(ast.NodeTransformer):
+    """Puts values in place of the names that stand for them."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.copy_location(ast.Constant(_NAMES[node.id]), node) if node.id in _NAMES else node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        inside = self.visit(node.operand)
+        is_none = isinstance(inside, ast.Constant) and inside.value is None
+        return inside if is_none else node
 
 
 def ids_in_text(text: pl.Expr) -> pl.Expr:

@@ -45,15 +45,15 @@ def refuse_reserved(path: Path, columns: Iterable[str]) -> None:
 
 
 def require_files(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Give the paths back when all are files.
+    """Give the paths back when all are there.
 
     Raises
     ------
     DataError
-        Naming the files that are not there and what lies in their folder.
+        Naming those that are not there and what lies in their folder.
     """
     paths = tuple(paths)
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not path.exists()]
     if missing:
         folder = missing[0].parent
         there = sorted(path.name for path in folder.iterdir())[:12] if folder.is_dir() else []

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from trsr.config.data import Amazon5CoreData
+from trsr.data.cleaning import empty_as_null, is_empty
 from trsr.data.dataset import Dataset
 from trsr.data.files.delimited import read_delimited
+from trsr.data.files.json_lines import first_wins
 from trsr.data.files.lines import TEXT, read_lines
 from trsr.data.files.lists import ids_in_text, text_of_list
 from trsr.data.files.require import require_columns
 from trsr.data.formats.stitch import stitched
-from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.errors import DataError
-from trsr.records import HISTORY, ITEM, ITEMS, USER, Finding
+from trsr.records import HISTORY, ITEM, ITEMS, USER
 
 _FIELDS: Final = ("title", "brand", "categories", "description")
 _HISTORY_COLUMN: Final = "history_item_id"
@@ -40,7 +41,8 @@ def amazon_5core_files(source: Amazon5CoreData) -> tuple[Path, ...]:
     return source.path / "items.json", *rows
 
 
-def read_amazon_5core(source: Amazon5CoreData) -> tuple[Dataset, tuple[Finding, ...]]:
+@noting
+def read_amazon_5core(source: Amazon5CoreData, notes: Notes) -> Dataset:
     """Read rolling rows and stitch each user's rows into one history; see `trsr.data.formats.stitch`.
 
     Raises
@@ -48,23 +50,21 @@ def read_amazon_5core(source: Amazon5CoreData) -> tuple[Dataset, tuple[Finding, 
     DataError
         When a file or column is missing, `items.json` is no JSON object, or nothing is left.
     """
-    notes = Notes()
     items_file, *row_files = amazon_5core_files(source)
     absent = [name for name in source.files if not (source.path / name).is_file()]
     notes.count("absent-file", f"row files that are not there: {', '.join(absent)}", "noted", len(absent))
-    items = _items(items_file, notes)
-    rows = pl.concat([_rows(path, notes) for path in row_files])
+    items = _items(items_file, source, notes)
+    rows = pl.concat([_rows(path, source, notes) for path in row_files])
     histories = stitched(rows, notes)
-    return assemble(
-        items, explode_lists(histories.select(FILE, LINE, USER, ITEMS), notes), notes
-    ), notes.findings()
+    events = explode_lists(histories.select(FILE, LINE, USER, ITEMS), notes)
+    return assemble(items, events, notes, null_words=source.null_words)
 
 
-def _rows(path: Path, notes: Notes) -> pl.DataFrame:
-    table = read_delimited(path, ",", notes)
+def _rows(path: Path, source: Amazon5CoreData, notes: Notes) -> pl.DataFrame:
+    table = read_delimited(path, ",", notes, encoding=source.encoding)
     require_columns(path, table, (USER, _HISTORY_COLUMN, ITEM))
     table = table.with_columns(ids_in_text(pl.col(_HISTORY_COLUMN)).alias(HISTORY))
-    missing = (pl.col(USER).str.strip_chars() == "") | (pl.col(ITEM).str.strip_chars() == "")
+    missing = is_empty(pl.col(USER), source.null_words) | is_empty(pl.col(ITEM), source.null_words)
     bad = missing | pl.col(HISTORY).is_null()
     shown = pl.concat_str(USER, _HISTORY_COLUMN, ITEM, separator=",")
     notes.add(
@@ -79,8 +79,8 @@ def _rows(path: Path, notes: Notes) -> pl.DataFrame:
     )
 
 
-def _items(path: Path, notes: Notes) -> pl.DataFrame:
-    lines = read_lines(path, notes)
+def _items(path: Path, source: Amazon5CoreData, notes: Notes) -> pl.DataFrame:
+    lines = read_lines(path, notes, encoding=source.encoding)
     parsed, repeated = _parsed(lines, path)
     examples = tuple(f"{path.name}:1: {name[:80]!r}" for name in repeated[:5])
     message = "keys that an object repeats are read once, the first"
@@ -91,28 +91,20 @@ def _items(path: Path, notes: Notes) -> pl.DataFrame:
     readable = pl.col(TEXT).str.json_path_match("$").str.starts_with("{").fill_null(False)
     message = "items whose entry is no object of plain fields keep their id only"
     notes.add("bad-row", message, "repaired", rows.filter(~readable), TEXT)
-    texts = (
-        text_of_list(pl.col(TEXT).str.json_path_match(f"$.{name}").fill_null("")).alias(name)
-        for name in _FIELDS
-    )
-    return rows.select(FILE, LINE, ITEM, *texts)
+    rows = rows.with_columns(pl.col(TEXT).str.json_path_match(f"$.{name}").alias(name) for name in _FIELDS)
+    rows = empty_as_null(rows, _FIELDS, source.null_words, notes)
+    return rows.select(FILE, LINE, ITEM, *(text_of_list(pl.col(name)) for name in _FIELDS))
 
 
 def _parsed(lines: pl.DataFrame, path: Path) -> tuple[dict[str, Any], list[str]]:
     """Parse the item file; of keys that an object repeats the first counts, and their names are given too."""
     repeated: list[str] = []
 
-    def first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        whole = dict(pairs)
-        if len(whole) == len(pairs):
-            return whole
-        first = dict(reversed(pairs))
-        counts = Counter(name for name, _ in pairs)
-        repeated.extend(name for name, count in counts.items() if count > 1)
-        return {name: first[name] for name in whole}
-
     try:
-        parsed = json.loads(lines[TEXT].str.join("\n").item() or "", object_pairs_hook=first_wins)
+        parsed = json.loads(
+            lines[TEXT].str.join("\n").item() or "",
+            object_pairs_hook=lambda pairs: first_wins(pairs, repeated),
+        )
     except (ValueError, RecursionError) as error:
         message = f"{path}: is not valid JSON ({error}); it must be one object, item id to its fields"
         raise DataError(message) from error

@@ -12,10 +12,10 @@ from trsr.data.dataset import Dataset
 from trsr.data.files.delimited import header_of, read_delimited
 from trsr.data.files.lists import ids_in_text
 from trsr.data.files.require import require_columns
-from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, USER, Finding
+from trsr.records import ITEM, ITEMS, USER
 
 _FIELDS: Final = ("title", "brand", "price", "color", "size", "model", "material", "author", "desc")
 _LOCALE: Final = "locale"
@@ -40,7 +40,8 @@ def amazon_m2_files(source: AmazonM2Data) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def read_amazon_m2(source: AmazonM2Data) -> tuple[Dataset, tuple[Finding, ...]]:
+@noting
+def read_amazon_m2(source: AmazonM2Data, notes: Notes) -> Dataset:
     """Read the products and sessions of one locale; a session is a user, named by its file and line.
 
     The history is ``prev_items`` followed by ``next_item``. Session files without a
@@ -51,7 +52,6 @@ def read_amazon_m2(source: AmazonM2Data) -> tuple[Dataset, tuple[Finding, ...]]:
     DataError
         When a file or column is missing, or the locale has no rows.
     """
-    notes = Notes()
     files = amazon_m2_files(source)
     products = pl.concat(
         [
@@ -69,11 +69,11 @@ def read_amazon_m2(source: AmazonM2Data) -> tuple[Dataset, tuple[Finding, ...]]:
         )
         raise DataError(message)
     items = products.select(FILE, LINE, pl.col("id").alias(ITEM), *_FIELDS)
-    return assemble(items, explode_lists(rows, notes), notes), notes.findings()
+    return assemble(items, explode_lists(rows, notes), notes, null_words=source.null_words)
 
 
 def _of_locale(path: Path, source: AmazonM2Data, notes: Notes, columns: tuple[str, ...]) -> pl.DataFrame:
-    table = read_delimited(path, ",", notes)
+    table = read_delimited(path, ",", notes, encoding=source.encoding)
     require_columns(path, table, columns)
     other = table.height
     table = table.filter(pl.col(_LOCALE) == source.locale).select(FILE, LINE, *columns)
@@ -87,7 +87,7 @@ def _of_locale(path: Path, source: AmazonM2Data, notes: Notes, columns: tuple[st
 
 
 def _sessions(path: Path, source: AmazonM2Data, notes: Notes) -> pl.DataFrame | None:
-    if _NEXT not in header_of(path, ","):
+    if _NEXT not in header_of(path, ",", source.encoding):
         notes.count(
             "no-next-item", "session files without next_item are not used", "noted", 1, (f"{path.name}:1: ",)
         )

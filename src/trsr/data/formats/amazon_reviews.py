@@ -8,14 +8,15 @@ from typing import Final
 import polars as pl
 
 from trsr.config.data import AmazonReviewsData
+from trsr.data.cleaning import empty_as_null
 from trsr.data.dataset import Dataset
 from trsr.data.files.json_lines import read_json_lines
 from trsr.data.files.lists import text_of_json
 from trsr.data.files.times import to_milliseconds
-from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble
 from trsr.errors import DataError
-from trsr.records import ITEM, TIME, USER, Finding
+from trsr.records import ITEM, TIME, USER
 
 _ID: Final = "parent_asin"
 _FIELDS: Final = (
@@ -30,7 +31,8 @@ def amazon_reviews_files(source: AmazonReviewsData) -> tuple[Path, ...]:
     return source.meta, source.reviews
 
 
-def read_amazon_reviews(source: AmazonReviewsData) -> tuple[Dataset, tuple[Finding, ...]]:
+@noting
+def read_amazon_reviews(source: AmazonReviewsData, notes: Notes) -> Dataset:
     """Read the reviews of one category; a review of at least `min_rating` is an interaction.
 
     Items are products (``parent_asin``), not their variants. Lists and objects of the
@@ -41,19 +43,23 @@ def read_amazon_reviews(source: AmazonReviewsData) -> tuple[Dataset, tuple[Findi
     DataError
         When a file is missing or holds none of the keys, or nothing is left.
     """
-    notes = Notes()
     meta_file, reviews_file = amazon_reviews_files(source)
-    meta = read_json_lines(meta_file, notes, [_ID, *(name for name, _ in _FIELDS)])
+    fields = [name for name, _ in _FIELDS]
+    meta = read_json_lines(meta_file, notes, [_ID, *fields], encoding=source.encoding)
     _require_key(meta_file, meta, _ID)
+    meta = empty_as_null(meta, fields, source.null_words, notes)
     texts = (text_of_json(pl.col(name), between).alias(name) for name, between in _FIELDS)
     items = meta.select(FILE, LINE, pl.col(_ID).alias(ITEM), *texts)
-    reviews = read_json_lines(reviews_file, notes, ["user_id", _ID, "timestamp", "rating"])
+    reviews = read_json_lines(
+        reviews_file, notes, ["user_id", _ID, "timestamp", "rating"], encoding=source.encoding
+    )
     for key in ("user_id", _ID, "timestamp"):
         _require_key(reviews_file, reviews, key)
+    reviews = empty_as_null(reviews, ["timestamp", "rating"], source.null_words, notes)
     reviews = _rated(reviews, source.min_rating, notes)
     times = to_milliseconds(reviews["timestamp"]).alias(TIME)
     events = reviews.select(FILE, LINE, pl.col("user_id").alias(USER), pl.col(_ID).alias(ITEM), times)
-    return assemble(items, events, notes), notes.findings()
+    return assemble(items, events, notes, null_words=source.null_words)
 
 
 def _rated(reviews: pl.DataFrame, least: float, notes: Notes) -> pl.DataFrame:

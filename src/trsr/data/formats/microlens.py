@@ -10,9 +10,9 @@ from trsr.config.data import MicroLensData
 from trsr.data.dataset import Dataset
 from trsr.data.files.delimited import read_delimited
 from trsr.data.files.require import require_columns
-from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
-from trsr.records import ITEM, ITEMS, USER, Finding
+from trsr.records import ITEM, ITEMS, USER
 
 
 def microlens_files(source: MicroLensData) -> tuple[Path, ...]:
@@ -20,7 +20,8 @@ def microlens_files(source: MicroLensData) -> tuple[Path, ...]:
     return source.path / "titles.csv", source.path / "pairs.tsv"
 
 
-def read_microlens(source: MicroLensData) -> tuple[Dataset, tuple[Finding, ...]]:
+@noting
+def read_microlens(source: MicroLensData, notes: Notes) -> Dataset:
     """Read MicroLens; it has no times, the order of the ids is time.
 
     Raises
@@ -28,13 +29,14 @@ def read_microlens(source: MicroLensData) -> tuple[Dataset, tuple[Finding, ...]]
     DataError
         When a file or column is missing, or nothing is left.
     """
-    notes = Notes()
     titles_file, pairs_file = microlens_files(source)
-    titles = read_delimited(titles_file, ",", notes)
+    titles = read_delimited(titles_file, ",", notes, encoding=source.encoding)
     require_columns(titles_file, titles, ("item", "title"))
-    pairs = read_delimited(pairs_file, "\t", notes, columns=(USER, ITEMS), quoted=False)
+    pairs = read_delimited(
+        pairs_file, "\t", notes, columns=(USER, ITEMS), quoted=False, encoding=source.encoding
+    )
     again = pairs.filter(~pl.col(USER).str.strip_chars().is_first_distinct())
     notes.add("further-row", "further rows of a user are put behind the first", "repaired", again, USER)
     events = explode_lists(pairs.with_columns(pl.col(ITEMS).str.extract_all(r"\S+")), notes)
     items = titles.select(FILE, LINE, pl.col("item").alias(ITEM), "title")
-    return assemble(items, events, notes), notes.findings()
+    return assemble(items, events, notes, null_words=source.null_words)

@@ -10,9 +10,9 @@ import polars as pl
 from trsr.config.data import MindData
 from trsr.data.dataset import Dataset
 from trsr.data.files.delimited import read_delimited
-from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
-from trsr.records import ITEM, ITEMS, TIME, USER, Finding
+from trsr.records import ITEM, ITEMS, TIME, USER
 
 _NEWS: Final = (
     ITEM,
@@ -33,7 +33,8 @@ def mind_files(source: MindData) -> tuple[Path, ...]:
     return source.path / "news.tsv", source.path / "behaviors.tsv"
 
 
-def read_mind(source: MindData) -> tuple[Dataset, tuple[Finding, ...]]:
+@noting
+def read_mind(source: MindData, notes: Notes) -> Dataset:
     """Read MIND, one behaviour row a user.
 
     A user's history is the history of one row, followed by the news of that row's
@@ -50,10 +51,11 @@ def read_mind(source: MindData) -> tuple[Dataset, tuple[Finding, ...]]:
     DataError
         When a file is missing or nothing is left.
     """
-    notes = Notes()
     news_file, behaviors_file = mind_files(source)
-    news = read_delimited(news_file, "\t", notes, columns=_NEWS, quoted=False)
-    rows = read_delimited(behaviors_file, "\t", notes, columns=_BEHAVIORS, quoted=False)
+    news = read_delimited(news_file, "\t", notes, columns=_NEWS, quoted=False, encoding=source.encoding)
+    rows = read_delimited(
+        behaviors_file, "\t", notes, columns=_BEHAVIORS, quoted=False, encoding=source.encoding
+    )
     shown = pl.col("impressions")
     odd = rows.filter(
         pl.col("impressions").str.contains(r"(?:^|\s)\S*[^\s]-[^01\s]\S*|(?:^|\s)[^\s-]+(?:\s|$)")
@@ -67,7 +69,7 @@ def read_mind(source: MindData) -> tuple[Dataset, tuple[Finding, ...]]:
     )
     events = explode_lists(_one_row_a_user(rows, notes), notes)
     items = news.select(FILE, LINE, ITEM, "category", "subcategory", "title", "abstract")
-    return assemble(items, events, notes, drop_repeats=False), notes.findings()
+    return assemble(items, events, notes, null_words=source.null_words, drop_repeats=False)
 
 
 def _one_row_a_user(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:

@@ -1,26 +1,34 @@
-"""Own tables: items, and either events or one list a user, as CSV, TSV, JSON lines or Parquet."""
+"""Own tables: items, and either events or one list a user, as CSV, TSV, JSON lines or Parquet.
+
+Each may be one file, or a folder of parts as Spark writes it.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import polars as pl
 
 from trsr.config.data import TableData
+from trsr.data.cleaning import empty_as_null
 from trsr.data.dataset import Dataset
-from trsr.data.files.delimited import header_of, read_delimited
+from trsr.data.files.delimited import UNNAMED, header_of, read_delimited
 from trsr.data.files.json_lines import first_keys, read_json_lines
 from trsr.data.files.lists import ids_in_text
 from trsr.data.files.require import refuse_reserved, require_columns
 from trsr.data.files.times import to_milliseconds
-from trsr.data.notes import FILE, LINE, Notes
+from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, TIME, USER, Finding
+from trsr.records import ITEM, ITEMS, TIME, USER
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
-_JSON_LINES: Final = (".jsonl", ".ndjson")
+_JSON_LINES: Final = (".jsonl", ".ndjson", ".json")
+_INDEX_NAMES: Final = ("index", "level_0")
+_NO_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 SUFFIXES: Final = (*_SEPARATORS, *_JSON_LINES, ".parquet")
 """File name endings that are read as tables; all but Parquet may be followed by ``.gz``."""
 
@@ -30,7 +38,8 @@ def table_files(source: TableData) -> tuple[Path, ...]:
     return tuple(path for path in (source.items, source.events, source.histories) if path is not None)
 
 
-def read_tables(source: TableData) -> tuple[Dataset, tuple[Finding, ...]]:
+@noting
+def read_tables(source: TableData, notes: Notes) -> Dataset:
     """Read own tables with the column names of the settings.
 
     Raises
@@ -38,32 +47,62 @@ def read_tables(source: TableData) -> tuple[Dataset, tuple[Finding, ...]]:
     DataError
         When a file or column is missing, a file's ending is unknown, or nothing is left.
     """
-    notes = Notes()
     items = _items(source, notes)
     if source.events is not None:
         events = _events(source, source.events, notes)
     else:
         events = _from_histories(source, source.histories or Path(), notes)
-    return assemble(items, events, notes), notes.findings()
+    return assemble(items, events, notes, null_words=source.null_words)
 
 
-def read_table(path: Path, notes: Notes) -> pl.DataFrame:
+def read_table(path: Path, notes: Notes, encoding: str | None = None) -> pl.DataFrame:
     """Read one table by its ending; columns are String but in Parquet, after `FILE` and `LINE`.
 
     Raises
     ------
     DataError
-        When the file can't be read or its ending is none of `SUFFIXES`.
+        When the file can't be read, its ending is none of `SUFFIXES`, or parts don't fit together.
     """
-    ending = table_ending(path)
-    if ending in _SEPARATORS:
-        return read_delimited(path, _SEPARATORS[ending], notes)
-    if ending in _JSON_LINES:
-        return read_json_lines(path, notes)
-    return _read_parquet(path)
+    parts = [(part, _read_part(part, path, notes, encoding)) for part in table_parts(path)]
+    (first, table), *others = parts
+    for part, other in others:
+        if table_ending(part, path) in _SEPARATORS and set(other.columns) != set(table.columns):
+            there, here = (", ".join(each.drop(FILE, LINE).columns) for each in (table, other))
+            message = (
+                f"{part}: the columns are {here}, those of {first.name} are {there}; all parts need the same "
+                'ones, each in a header (Spark: `.option("header", True)`)'
+            )
+            raise DataError(message)
+    try:
+        return pl.concat([part for _, part in parts], how="diagonal_relaxed") if others else table
+    except pl.exceptions.PolarsError as error:
+        message = f"{path}: the parts' columns have no type in common ({error}); write them again"
+        raise DataError(message) from error
 
 
-def column_names(path: Path) -> list[str]:
+def table_parts(path: Path) -> tuple[Path, ...]:
+    """List the files of a table: itself, or what a folder holds but for empty and hidden files and marks.
+
+    Raises
+    ------
+    DataError
+        When the folder holds none.
+    """
+    if not path.is_dir():
+        return (path,)
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if not any(name.startswith((".", "_")) for name in file.relative_to(path).parts) and file.is_file()
+    )
+    parts = tuple(file for file in files if file.stat().st_size)
+    if not parts:
+        message = f"{path}: the folder holds no parts of a table; check the path in the `data` section"
+        raise DataError(message)
+    return parts
+
+
+def column_names(path: Path, encoding: str | None = None) -> list[str]:
     """List the columns of a table without reading all of it.
 
     Raises
@@ -71,28 +110,56 @@ def column_names(path: Path) -> list[str]:
     DataError
         As `read_table`.
     """
-    ending = table_ending(path)
+    first = table_parts(path)[0]
+    ending = table_ending(first, path)
     if ending in _SEPARATORS:
-        return header_of(path, _SEPARATORS[ending])
-    if ending in _JSON_LINES:
-        return first_keys(path)
-    return [name for name in _read_parquet(path, rows=0).columns if name not in (FILE, LINE)]
+        names = header_of(first, _SEPARATORS[ending], encoding)
+    elif ending in _JSON_LINES:
+        names = first_keys(first, encoding)
+    else:
+        names = [name for name in _read_parquet(first, rows=0).columns if name not in (FILE, LINE)]
+    return [*names, *(name for name in _partition(first, path) if name not in names)]
 
 
-def table_ending(path: Path) -> str:
-    """Give the ending that names a table's format, without ``.gz``.
+def table_ending(path: Path, table: Path | None = None) -> str:
+    """Give the ending that names a table's format, without ``.gz``; a part without one has its folder's.
 
     Raises
     ------
     DataError
         When it is none of `SUFFIXES`.
     """
-    name = path.name.lower().removesuffix(".gz")
-    ending = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
-    if ending is None:
-        message = f"{path}: the file's ending must be one of {', '.join(SUFFIXES)}; rename or convert it"
-        raise DataError(message)
-    return ending
+    for named in (path, table or path):
+        name = named.name.lower().removesuffix(".gz")
+        ending = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+        if ending is not None:
+            return ending
+        if path.suffix and not path.name.startswith("part-"):
+            break
+    message = f"{path}: the file's ending must be one of {', '.join(SUFFIXES)}; rename or convert it"
+    raise DataError(message)
+
+
+def _read_part(part: Path, table: Path, notes: Notes, encoding: str | None) -> pl.DataFrame:
+    ending = table_ending(part, table)
+    if ending in _SEPARATORS:
+        rows = read_delimited(part, _SEPARATORS[ending], notes, encoding=encoding)
+    elif ending in _JSON_LINES:
+        rows = read_json_lines(part, notes, encoding=encoding)
+    else:
+        rows = _read_parquet(part)
+    values = _partition(part, table)
+    return rows.with_columns(
+        pl.lit(value, dtype=pl.String).alias(name)
+        for name, value in values.items()
+        if name not in rows.columns
+    )
+
+
+def _partition(part: Path, table: Path) -> dict[str, str | None]:
+    """Read the columns that stand in the names of folders, as Hive writes them: ``date=2019-10-01``."""
+    pairs = (piece.split("=", 1) for piece in part.parent.parts[len(table.parts) :] if "=" in piece)
+    return {name: None if value == _NO_PARTITION else unquote(value) for name, value in pairs}
 
 
 def _read_parquet(path: Path, rows: int | None = None) -> pl.DataFrame:
@@ -110,9 +177,8 @@ def _read_parquet(path: Path, rows: int | None = None) -> pl.DataFrame:
 
 
 def _items(source: TableData, notes: Notes) -> pl.DataFrame:
-    table = read_table(source.items, notes)
-    others = [name for name in table.columns if name not in (FILE, LINE, source.item_id)]
-    fields = source.text_fields or {name: name for name in others}
+    table = read_table(source.items, notes, source.encoding)
+    fields = source.text_fields or {name: name for name in _text_columns(table, source.item_id, notes)}
     require_columns(source.items, table, (source.item_id, *fields.values()))
     if not fields or ITEM in fields:
         message = (
@@ -120,15 +186,38 @@ def _items(source: TableData, notes: Notes) -> pl.DataFrame:
             f"{list(fields)}; name them in `data.text_fields` as `name: column`"
         )
         raise DataError(message)
+    table = empty_as_null(table, list({source.item_id, *fields.values()}), source.null_words, notes)
     texts = [_as_text(table[column]).alias(name) for name, column in fields.items()]
     return table.select(FILE, LINE, _as_text(table[source.item_id]).alias(ITEM)).with_columns(texts)
 
 
+def _text_columns(table: pl.DataFrame, item_id: str, notes: Notes) -> list[str]:
+    """List the columns that may be text: not the id, nor those that only number the rows."""
+    others = [name for name in table.columns if name not in (FILE, LINE, item_id)]
+    index = [name for name in others if _is_index(table[name])]
+    for name in index:
+        message = (
+            "columns without a name or with row numbers are no text (else name them in `data.text_fields`)"
+        )
+        notes.add("index-column", message, "noted", table.head(1), pl.format("'{}': {}", pl.lit(name), name))
+    return [name for name in others if name not in index]
+
+
+def _is_index(column: pl.Series) -> bool:
+    if not column.name.strip() or re.match(rf"{UNNAMED}\d+$|__index_level_\d+__$", column.name):
+        return True
+    if column.name.lower() not in _INDEX_NAMES or column.dtype.is_nested():
+        return False
+    counted = pl.Series(range(len(column)))
+    return bool(column.cast(pl.Int64, strict=False).eq_missing(counted).all())
+
+
 def _events(source: TableData, path: Path, notes: Notes) -> pl.DataFrame:
-    table = read_table(path, notes)
+    table = read_table(path, notes, source.encoding)
     wanted = [source.user_column, source.item_column]
     wanted += [source.time_column] if source.time_column else []
     require_columns(path, table, wanted)
+    table = empty_as_null(table, wanted, source.null_words, notes)
     events = table.select(
         FILE,
         LINE,
@@ -141,8 +230,9 @@ def _events(source: TableData, path: Path, notes: Notes) -> pl.DataFrame:
 
 
 def _from_histories(source: TableData, path: Path, notes: Notes) -> pl.DataFrame:
-    table = read_table(path, notes)
+    table = read_table(path, notes, source.encoding)
     require_columns(path, table, (source.user_column, source.history_column))
+    table = empty_as_null(table, [source.user_column], source.null_words, notes)
     lists = table[source.history_column]
     rows = table.select(FILE, LINE, _as_text(table[source.user_column]).alias(USER))
     if isinstance(lists.dtype, pl.List | pl.Array):
