@@ -13,7 +13,7 @@ from typing import Final
 import typer
 
 from trsr.cli import append, doctor, exchange, experiments, plan, rank, stages, store
-from trsr.errors import TrsrError
+from trsr.errors import DataError, TrsrError
 
 _INTERRUPTED: Final = 130
 """The exit code that typer gives to Ctrl-C."""
@@ -58,6 +58,9 @@ def main() -> None:
         app()
     except TrsrError as error:
         typer.echo(f"trsr: {error}", err=True)
+        if isinstance(error, DataError) and error.findings:
+            typer.echo("What was noticed before:", err=True)
+            typer.echo("\n".join(map(str, error.findings)), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         typer.echo(f"trsr: {error}; free the place or give another --out", err=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from trsr.config import load
+from trsr.errors import DataError
 
 
 def doctor(
@@ -23,7 +24,7 @@ def doctor(
         typer.Option("--max", help="Longest; longer keep their newest (else the file's, or 26)."),
     ] = None,
 ) -> None:
-    """Say what is wrong with data: bad rows, unknown items, empty texts; and who survives each rule."""
+    """Say what is wrong with data, who survives each rule, and whether `prepare` takes it (else exit 2)."""
     from trsr.data import doctor as examiner  # noqa: PLC0415  polars stays out of `trsr --help`
 
     is_config = path.suffix.lower() in (".yaml", ".yml")
@@ -33,5 +34,9 @@ def doctor(
     )
     if path.is_file() and not is_config:
         typer.echo(f"examining the folder of {path.name}")
-    source = config.data if is_config else examiner.detect(path)
-    typer.echo(examiner.render(examiner.examine(source, config.history)))
+    if not is_config:
+        config = config.model_copy(update={"data": examiner.detect(path)})
+    diagnosis = examiner.examine(config)
+    typer.echo(examiner.render(diagnosis))
+    if diagnosis.refusal:
+        raise typer.Exit(DataError.exit_code)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
-from typing import Final
 
 import polars as pl
 
-from trsr.config.data import DataSource, HistoryWindow
+from trsr.config import Config
+from trsr.config.data import HistoryWindow
 from trsr.data.dataset import Dataset
 from trsr.data.detect import detect
 from trsr.data.notes import printable
+from trsr.data.prepare import choose
 from trsr.data.read import read
 from trsr.data.repair import NO_INTERACTIONS, NOTHING_KNOWN
+from trsr.errors import DataError
 from trsr.records import ITEMS, TIMES, Finding
 
 __all__ = ["Diagnosis", "FieldHealth", "UserStep", "detect", "examine", "render"]
-
-_WIDTH: Final = 100
-_SHORT_CANDIDATES: Final = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,8 @@ class Diagnosis:
         Users left after each rule, in the order of the rules.
     findings
         All that was noticed, repaired or left out.
+    refusal
+        Why `trsr prepare` would refuse the data with these settings; empty when it wouldn't.
     """
 
     format: str
@@ -90,15 +90,16 @@ class Diagnosis:
     fields: tuple[FieldHealth, ...]
     steps: tuple[UserStep, ...]
     findings: tuple[Finding, ...]
+    refusal: str
 
     @property
     def usable_users(self) -> int:
-        """Users that take part in a run with this window."""
-        return self.steps[-2].users
+        """Users that take part in a run with these settings."""
+        return 0 if self.refusal else self.steps[-2].users
 
 
-def examine(source: DataSource, window: HistoryWindow) -> Diagnosis:
-    """Read a data source and say what is wrong with it.
+def examine(config: Config) -> Diagnosis:
+    """Read a configuration's data, say what is wrong with it, and try whether a run could be prepared.
 
     Raises
     ------
@@ -108,23 +109,32 @@ def examine(source: DataSource, window: HistoryWindow) -> Diagnosis:
     Examples
     --------
     >>> from trsr.config.data import DemoData
-    >>> diagnosis = examine(DemoData(users=20, items=60), HistoryWindow())
-    >>> diagnosis.steps[0].users
-    20
+    >>> diagnosis = examine(Config(data=DemoData(users=100, items=60)))
+    >>> diagnosis.steps[0].users, diagnosis.refusal
+    (100, '')
     """
-    dataset, findings = read(source)
+    dataset, findings = read(config.data)
     lengths = dataset.histories[ITEMS].list.len()
     quartiles = tuple(int(lengths.quantile(share, "nearest") or 0) for share in (0, 0.25, 0.5, 0.75, 1))
     return Diagnosis(
-        format=source.format,
+        format=config.data.format,
         items=dataset.items.height,
         interactions=int(lengths.sum()),
         length_quartiles=quartiles,  # type: ignore[arg-type]
         timed_users=dataset.histories.height - dataset.histories[TIMES].null_count(),
         fields=_fields(dataset),
-        steps=_steps(lengths, findings, window),
+        steps=_steps(lengths, findings, config.history),
         findings=findings,
+        refusal=_refusal(dataset, config),
     )
+
+
+def _refusal(dataset: Dataset, config: Config) -> str:
+    try:
+        choose(dataset, (), config)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _steps(lengths: pl.Series, findings: tuple[Finding, ...], window: HistoryWindow) -> tuple[UserStep, ...]:
@@ -137,9 +147,7 @@ def _steps(lengths: pl.Series, findings: tuple[Finding, ...], window: HistoryWin
         UserStep("in the files", with_any + lost[NO_INTERACTIONS]),
         UserStep("with any interaction", with_any),
         UserStep("with an interaction left after repair (known items, times)", known),
-        UserStep(
-            f"with at least {window.min} interactions: these take part", int((lengths >= window.min).sum())
-        ),
+        UserStep(f"with at least {window.min} interactions", int((lengths >= window.min).sum())),
         UserStep(f"of these, cut to their newest {window.max}", int((lengths > window.max).sum())),
     )
 
@@ -181,24 +189,14 @@ def render(diagnosis: Diagnosis) -> str:
         *(f"  {step.users:>9,}  {step.rule}" for step in diagnosis.steps),
         "",
         "Findings" if diagnosis.findings else "Findings: none",
-        *(line for finding in diagnosis.findings for line in _finding(finding)),
+        *map(str, diagnosis.findings),
         "",
         _verdict(diagnosis),
     ]
     return "\n".join(lines)
 
 
-def _finding(finding: Finding) -> list[str]:
-    head = f"{finding.count:>9,}  {finding.rule} ({finding.action}): {finding.message}"
-    wrapped = textwrap.wrap(
-        head, _WIDTH, initial_indent="  ", subsequent_indent=" " * 13, break_long_words=False
-    )
-    return [*wrapped, *(f"{'':13}{example}" for example in finding.examples)]
-
-
 def _verdict(diagnosis: Diagnosis) -> str:
-    if not diagnosis.usable_users:
-        return "No user takes part. Lower `history.min`, or give more interactions a user."
-    if diagnosis.items <= _SHORT_CANDIDATES:
-        return f"Only {diagnosis.items} items: too few to draw negatives from; give the whole catalogue."
+    if diagnosis.refusal:
+        return f"No user takes part: `trsr prepare` refuses these data and settings. {diagnosis.refusal}"
     return f"{diagnosis.usable_users:,} users take part with these settings."

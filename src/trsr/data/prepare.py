@@ -9,6 +9,7 @@ import polars as pl
 
 from trsr.artifacts import RunFolder, read_parquet, write_json, write_parquet
 from trsr.config import Config
+from trsr.data.dataset import Dataset
 from trsr.data.negatives import draw_candidates
 from trsr.data.read import read
 from trsr.data.split import split_users
@@ -56,7 +57,7 @@ def prepare(config: Config) -> Prepared:
     ------
     DataError
         When the data can't be read, no user is left, a part of the split would be
-        empty, or the catalogue is too small.
+        empty, or the catalogue is too small; with what was noticed until then.
 
     Examples
     --------
@@ -66,7 +67,30 @@ def prepare(config: Config) -> Prepared:
     [21]
     """
     dataset, noticed = read(config.data)
+    return choose(dataset, noticed, config)
+
+
+def choose(dataset: Dataset, noticed: tuple[Finding, ...], config: Config) -> Prepared:
+    """Do all of `prepare` that comes after reading; `noticed` are the findings of the reader.
+
+    Raises
+    ------
+    DataError
+        As `prepare`.
+    """
     kept, windowed = apply_window(dataset.histories, config.history)
+    try:
+        histories, candidates, background = _chosen(dataset, kept, config)
+    except DataError as error:
+        error.findings = (*noticed, *windowed, *error.findings)
+        raise
+    findings = (*noticed, *windowed, *_repeated_targets(histories))
+    return Prepared(dataset.items, histories, candidates, background, findings)
+
+
+def _chosen(
+    dataset: Dataset, kept: pl.DataFrame, config: Config
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     if kept.is_empty():
         longest = max(dataset.histories[ITEMS].list.len(), default=0)
         message = (
@@ -84,8 +108,7 @@ def prepare(config: Config) -> Prepared:
     )
     background = _background(dataset.histories, divided, config)
     candidates = draw_candidates(histories, dataset.items, config.candidates, config.seed, background)
-    findings = (*noticed, *windowed, *_repeated_targets(histories))
-    return Prepared(dataset.items, histories, candidates, background, findings)
+    return histories, candidates, background
 
 
 def save(prepared: Prepared, folder: RunFolder) -> None:
