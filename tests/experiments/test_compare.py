@@ -1,10 +1,6 @@
 import json
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +8,7 @@ import polars as pl
 import pytest
 from small_comparison import Finished, comparison_config, comparison_config_file
 
+from killed_program import killed_at
 from trsr.artifacts import RunFolder, hash_path
 from trsr.config.ranking import CompactModel
 from trsr.errors import ConfigError
@@ -182,26 +179,19 @@ def test_an_unknown_system_is_refused_with_the_known_ones(tmp_path: Path) -> Non
         compare(comparison_config(tmp_path / "run"), only=["sasreq"], say=lambda line: None)
 
 
-def test_a_comparison_killed_at_random_moments_ends_like_one_that_was_not(
-    finished: Finished, tmp_path: Path
-) -> None:
-    moments = random.Random(5)
+@pytest.mark.timeout(1800)
+def test_a_comparison_that_is_killed_ends_like_one_that_was_not(finished: Finished, tmp_path: Path) -> None:
     config = comparison_config_file(tmp_path)
-    command = [sys.executable, "-c", "from trsr.cli import main; main()", "compare", str(config)]
     shelf = tmp_path / "run" / "comparison"
-    alive = 0
-    for marker in (shelf / "tallrec" / "run-0" / "pretrained", shelf / "second_stage"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not marker.exists() and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(moments.uniform(0.0, 1.0))
-        alive += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert alive >= 1
+    for function, number in (
+        ("trsr.models.planned_trainer.PlannedTrainer.training_step", 4),
+        ("trsr.experiments.bench.score_lists", 2),
+    ):
+        died = killed_at(function, number, "compare", config)
+        assert died.returncode == -signal.SIGKILL, died.stdout
     assert not (shelf / "comparison.html").exists()
-    last = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert last.returncode == 0, last.stderr
+    last = killed_at("os.fsync", 10**9, "compare", config)
+    assert last.returncode == 0, last.stdout
     assert "complete, skipped" in last.stdout
     assert f"Report: {shelf / 'comparison.html'}" in last.stdout
     ours = json.loads((shelf / "comparison.json").read_text(encoding="utf-8"))
