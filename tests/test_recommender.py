@@ -1,15 +1,21 @@
+import gc
 import shutil
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from counting_server import counting_server
 from small_run import small_config
 from trsr import Recommender
 from trsr.artifacts import RunFolder
-from trsr.config import Config
-from trsr.errors import ArtifactError, ConfigError, DataError
+from trsr.config import Config, dump, load
+from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
 from trsr.pipeline import run
+from trsr.summarize.store import Store
+from trsr.summarize.summarizer import Summarizer
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +24,15 @@ def folder(fused_run: tuple[Config, RunFolder]) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def recommender(folder: RunFolder) -> Recommender:
-    return Recommender.load(folder.path, ranker="language_model")
+def recommender(folder: RunFolder) -> Iterator[Recommender]:
+    with Recommender.load(folder.path, ranker="language_model") as recommender:
+        yield recommender
 
 
 @pytest.fixture(scope="module")
-def fused(folder: RunFolder) -> Recommender:
-    return Recommender.load(folder.path)
+def fused(folder: RunFolder) -> Iterator[Recommender]:
+    with Recommender.load(folder.path) as recommender:
+        yield recommender
 
 
 def test_the_fused_ranker_gives_the_scores_of_the_run(folder: RunFolder, fused: Recommender) -> None:
@@ -118,6 +126,49 @@ def test_a_given_summary_is_used(recommender: Recommender) -> None:
 def test_a_field_that_no_item_has_is_told(recommender: Recommender) -> None:
     with pytest.raises(DataError, match=r"'titel'"):
         recommender.rank(history=[], candidates=[{"titel": "Tap"}])
+
+
+def test_a_recommender_that_is_closed_holds_no_store_and_can_be_used_again(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Store] = []
+    opened, closed = Store.__init__, Store.close
+    monkeypatch.setattr(Store, "__init__", lambda self, url: (opened(self, url), held.append(self))[0])
+    monkeypatch.setattr(Store, "close", lambda self: (closed(self), held.remove(self))[0])
+    shutil.copytree(folder.path, tmp_path / "run")
+    with counting_server() as server:
+        writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted"}
+        config = load(tmp_path / "run" / "config.yaml", {"summary.writer": writer})
+        (tmp_path / "run" / "config.yaml").write_text(dump(config), encoding="utf-8")
+        history = pl.read_parquet(folder.histories)["history"][0].to_list()
+        with warnings.catch_warnings(), Recommender.load(tmp_path / "run") as recommender:
+            warnings.simplefilter("error", ResourceWarning)
+            assert held == []
+            first = recommender.rank(history=history, k=1)
+            assert len(held) == 1
+            recommender.close()
+            assert held == []
+            assert recommender.rank(history=history, k=1) == first
+            assert len(held) == 1
+        del recommender
+        gc.collect()
+        asked = server.asked.total()
+    assert held == []
+    assert first.summary.startswith("Likes things of kind")
+    assert asked == len(server.asked)
+
+
+def test_a_writer_that_cannot_be_opened_leaves_no_store_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Store] = []
+    close = Store.close
+    monkeypatch.setattr(Store, "close", lambda self: (close(self), closed.append(self))[0])
+    writer = {"kind": "local", "model": str(tmp_path / "no-model")}
+    config = small_config(tmp_path / "run", summary__writer=writer)
+    with pytest.raises(ModelError):
+        Summarizer(config, pl.DataFrame({"item_id": ["a"], "title": ["tea"]}))
+    assert len(closed) == 1
 
 
 def test_unknown_ids_users_and_empty_candidates_are_told(recommender: Recommender) -> None:

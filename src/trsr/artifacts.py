@@ -1,19 +1,22 @@
 """The run folder: each artifact whole or absent, and the manifest that says which stage is complete.
 
 Every artifact is written beside its place and then renamed, so that a killed
-process leaves the old one or the new one, never half of one. A stage's entry in
+process leaves the old one or the new one, never half of one; what it had half
+written lies beside it until `sweep` finds it. A stage's entry in
 ``manifest.json`` is written after its artifacts; its existence means "complete
 for exactly this fingerprint".
 """
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +27,7 @@ import polars as pl
 from trsr.errors import ArtifactError
 
 _CHUNK_BYTES = 1 << 20
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +139,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there when the block ends without an error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        _sweep(path.parent.glob(f".{glob.escape(path.name)}.*"))
+        handle, temporary = _make_partial(path)
     except OSError as error:
         message = f"{path}: can't be written ({error.strerror}); free the place or give another --out"
         raise ArtifactError(message) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -149,6 +152,36 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _make_partial(path: Path) -> tuple[int, Path]:
+    """Make a file whose lock says that its writer lives; the kernel frees the lock of a killed one."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if Path(name).exists():
+                return handle, Path(name)
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # another process swept it before it was locked
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left half written below `folder`, and nothing of a living one."""
+    _sweep(Path(place, name) for place, _, names in os.walk(folder) for name in names)
+
+
+def _sweep(paths: Iterable[Path]) -> None:
+    for path in paths:
+        # What others have just moved away, or isn't this user's, is theirs to look after.
+        with suppress(OSError):
+            if path.name.endswith(_PARTIAL):
+                with path.open("rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from trsr.artifacts import RunFolder, write_text
+from trsr.artifacts import RunFolder, sweep, write_text
 from trsr.config import Config, dump
 from trsr.errors import ConfigError, RunError
 from trsr.models import processes
@@ -68,6 +68,7 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     folder = RunFolder(config.folder)
     if processes.count() > 1 and not processes.is_main():
         return _follow(config, folder, until)
+    sweep(folder.path)
     write_text(describe_environment() + dump(config), folder.config)
     wanted = STAGES[: names.index(until) + 1 if until else None]
     if processes.count() > 1 and train.STAGE in wanted:

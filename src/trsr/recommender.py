@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -36,7 +37,8 @@ RankedBy = Literal["fused", "language_model"]
 class Recommender:
     """Ranks candidates for a user from text, with the summaries and the model of one run.
 
-    Make one with `Recommender.load`.
+    Make one with `Recommender.load`, and close it when it isn't needed any more, or use it in a ``with``
+    block: who writes new summaries holds the store of answers open.
 
     Parameters
     ----------
@@ -69,6 +71,20 @@ class Recommender:
         self._ranker = ranker
         self._fusion = fusion
         self._memory = PrefixMemory(_MEMORY_BYTES)
+
+    def __enter__(self) -> Recommender:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store of answers, if one was opened; a new summary would open it again."""
+        opened = self.__dict__.pop("_summarizer", None)
+        if opened is not None:
+            opened.close()
 
     @classmethod
     def load(cls, run_dir: Path | str, ranker: RankedBy | None = None) -> Recommender:

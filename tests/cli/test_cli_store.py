@@ -124,10 +124,10 @@ def test_a_forgotten_user_is_nowhere_any_more(summarized: Path, tmp_path: Path) 
 def test_the_page_goes_with_the_user(summarized: Path, tmp_path: Path) -> None:
     folder = copy(summarized, tmp_path / "copy")
     page = RunFolder(folder / "run").report
-    page.write_text("<html>somebody</html>")
     user = pl.read_parquet(folder / "run" / "summaries.parquet")["user_id"][0]
+    page.write_text(f"<html>{user}</html>")
     done = trsr("store", "forget", user, "--config", folder / "small.yaml", "--run", folder / "run")
-    assert "report.html: the page" in done.stdout
+    assert "report.html: deleted" in done.stdout
     assert not page.exists()
 
 

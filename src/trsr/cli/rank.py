@@ -36,13 +36,13 @@ def rank(
     if (user is None) == (history is None):
         message = 'give either --user or --history (an empty one, --history "", ranks for a newcomer)'
         raise ConfigError(message)
-    recommender = trsr.Recommender.load(run_dir, ranker)  # type: ignore[arg-type]
     chosen = _ids(candidates)
-    ranking = (
-        recommender.rank_user(user, chosen, k)
-        if user is not None
-        else recommender.rank(history=_ids(history) or [], candidates=chosen, k=k)
-    )
+    with trsr.Recommender.load(run_dir, ranker) as recommender:  # type: ignore[arg-type]
+        ranking = (
+            recommender.rank_user(user, chosen, k)
+            if user is not None
+            else recommender.rank(history=_ids(history) or [], candidates=chosen, k=k)
+        )
     if as_json:
         items = [asdict(item) for item in ranking.items]
         typer.echo(json.dumps({"summary": ranking.summary, "items": items}, ensure_ascii=False))

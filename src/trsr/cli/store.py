@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -66,19 +68,17 @@ def export(
     from trsr.summarize.store.upkeep import read_all  # noqa: PLC0415
 
     count = 0
-    with _open(load(config), store) as opened, replacing(path) as temporary:
-        lines = temporary if path.suffix == ".jsonl" else temporary.with_suffix(".lines")
-        try:
-            with lines.open("w", encoding="utf-8") as stream:
-                for row in read_all(opened):
-                    row["sampling"] = json.dumps(row["sampling"], sort_keys=True)
-                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    count += 1
-            if path.suffix == ".parquet":
-                _to_parquet(lines, temporary)
-        finally:
-            if lines != temporary:
-                lines.unlink(missing_ok=True)
+    # A file without a name: a kill leaves nothing of it.
+    with (
+        _open(load(config), store) as opened,
+        replacing(path) as temporary,
+        tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent) as lines,
+    ):
+        for row in read_all(opened):
+            row["sampling"] = json.dumps(row["sampling"], sort_keys=True)
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+        _save(lines, count, path.suffix, temporary)
     typer.echo(f"{path}: {count:,} answers")
 
 
@@ -133,7 +133,7 @@ def forget(
         ),
     ] = None,
 ) -> None:
-    """Delete every answer that holds a user's text, and the user's rows in the run folders that are given."""
+    """Delete every answer that holds a user's text, and all that shows the user in the given run folders."""
     from trsr.artifacts import RunFolder  # noqa: PLC0415
     from trsr.stages.forget import forget_user  # noqa: PLC0415
     from trsr.summarize.store import upkeep  # noqa: PLC0415
@@ -175,10 +175,15 @@ def _templates_in_use(config: Config) -> list[str]:
     return [*verbs, *(f"{verb} repair {templates.version('repair')}" for verb in verbs)]
 
 
-def _to_parquet(lines: Path, target: Path) -> None:
+def _save(lines: TextIO, count: int, suffix: str, target: Path) -> None:
+    lines.seek(0)
+    if suffix == ".jsonl":
+        with target.open("wb") as stream:
+            shutil.copyfileobj(lines.buffer, stream)
+        return
     import polars as pl  # noqa: PLC0415
 
-    frame = pl.read_ndjson(lines) if lines.stat().st_size else pl.DataFrame()
+    frame = pl.read_ndjson(lines.buffer) if count else pl.DataFrame()
     frame.write_parquet(target)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import polars as pl
 
 from trsr.cluster.ray_tasks import Work, map_rows
@@ -58,4 +60,6 @@ def _open(config: Config, items: pl.DataFrame) -> Work:
             summarizer.summarize(((user, catalogue.items(taken)) for user, taken in users), progress=False)
         )
 
+    # The work lasts as long as its actor, which tells nobody that it ends.
+    weakref.finalize(work, summarizer.close)
     return work

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from trsr.config.section import Section
+from trsr.config.section import Section, require_each_once
 from trsr.config.summary import KeyphraseWriter, Writer
 
 DimensionName = Literal[
@@ -45,3 +45,8 @@ class Ablation(Section):
     """Whose figures are shown. To choose a setting by an ablation, take `valid`."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
     """Training seeds; split and candidates stay those of the run's seed."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Ablation:
+        require_each_once(self, "dimensions", "recent_items", "block_size", "negatives", "ranks", "seeds")
+        return self

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trsr.config.section import Section
+from trsr.config.section import Section, require_each_once
 
 BaselineName = Literal[
     "random",
@@ -62,9 +62,5 @@ class Comparison(Section):
 
     @model_validator(mode="after")
     def _each_once(self) -> Comparison:
-        for name in ("baselines", "language_models", "samplers", "seeds"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                message = f"{name} must name each once, got {', '.join(map(str, values))}"
-                raise ValueError(message)
+        require_each_once(self, "baselines", "language_models", "samplers", "seeds")
         return self

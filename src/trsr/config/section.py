@@ -19,3 +19,18 @@ class Section(BaseModel):
         validate_default=True,
         protected_namespaces=(),
     )
+
+
+def require_each_once(section: Section, *names: str) -> None:
+    """Refuse lists that name something twice.
+
+    Raises
+    ------
+    ValueError
+        Naming the list and what stands in it.
+    """
+    for name in names:
+        values = getattr(section, name)
+        if len(set(values)) < len(values):
+            message = f"{name} must name each once, got {', '.join(map(str, values))}"
+            raise ValueError(message)

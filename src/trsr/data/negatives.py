@@ -12,6 +12,7 @@ from trsr.config.data import CandidateRule
 from trsr.data.popularity import training_counts
 from trsr.data.user_random import uniforms, user_keys
 from trsr.errors import DataError
+from trsr.progress import Progress
 from trsr.records import CANDIDATES, HISTORY, ITEM, SPLIT, TARGET, USER
 
 SEED: Final = "seed"
@@ -66,11 +67,13 @@ def draw_candidates(
     weights = (counts + 1 if rule.sampler == "popularity" else np.ones_like(counts)).astype(np.float64)
     taken = _taken(histories, ids)
     _refuse_small_catalogue(histories[USER], taken, len(ids), rule.negatives)
-    parts = [
-        _draw(histories[USER][start : start + _USERS_A_CHUNK], part, weights, rule.negatives, seed)
-        for start in range(0, histories.height, _USERS_A_CHUNK)
-        for part in [taken[start : start + _USERS_A_CHUNK]]
-    ]
+    parts = []
+    with Progress("drawing candidates", histories.height, "users") as progress:
+        for start in range(0, histories.height, _USERS_A_CHUNK):
+            users = histories[USER][start : start + _USERS_A_CHUNK]
+            part = taken[start : start + _USERS_A_CHUNK]
+            parts.append(_draw(users, part, weights, rule.negatives, seed))
+            progress.advance(len(users))
     drawn = np.concatenate(parts) if parts else np.empty((0, rule.negatives + 1), dtype=np.int64)
     named = ids.gather(drawn.ravel()).reshape((-1, rule.negatives + 1)).arr.to_list()
     return histories.select(USER, SPLIT, TARGET).with_columns(

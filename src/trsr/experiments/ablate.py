@@ -7,7 +7,7 @@ from the shelf, so that an ablation that was killed goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from trsr.evaluation.significance import paired_tests
 from trsr.experiments.contest import Contest, open_contest
 from trsr.experiments.dimensions import Dimension, Value, dimension, is_own, variant
 from trsr.experiments.entry import Entry, sampled_frames
+from trsr.experiments.progress import Job, Progress, Work
 from trsr.experiments.provenance import provenance
 from trsr.experiments.rounding import rounded
 from trsr.experiments.shelf import Shelf
@@ -80,8 +81,10 @@ def ablate(
     config = config.model_copy(
         update={"comparison": config.comparison.model_copy(update={"samplers": (config.candidates.sampler,)})}
     )
-    measured = Measured(config, RunFolder(config.folder).path / _FOLDER, say)
     dimensions = [dimension(name, config) for name in names]
+    asked = [variant([value], config) for each in dimensions for value in each.values]
+    asked += _crossed(config)[2].values() if crossed else ()
+    measured = Measured(config, RunFolder(config.folder).path / _FOLDER, asked, say)
     grids = _grids(config, measured, say) if crossed else ()
     panels = tuple(_panel(each, measured) for each in dimensions)
     content = told.AblationContent(
@@ -117,16 +120,23 @@ class Measured:
         The run's settings.
     folder
         Where variants and their answers are kept.
+    asked
+        All variants that will be asked for, to foretell the time.
     say
         Called with one line a step.
     """
 
-    def __init__(self, config: Config, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, folder: Path, asked: Iterable[Variant], say: Callable[[str], None]
+    ) -> None:
         self.config = config
         self.folder = folder
         self.contest: Contest = open_contest(config, say)
         self.measure = f"NDCG@{max(config.evaluation.ks)}"
         self._shelf = Shelf(folder / "variants")
+        names = dict.fromkeys(each.name for each in asked)
+        jobs = [Job(Work.LANGUAGE_MODEL, name, seed) for name in names for seed in config.ablation.seeds]
+        self._progress = Progress(jobs, say)
         self._say = say
         self._frames: dict[str, list[pl.DataFrame]] = {}
         self._seconds: dict[str, float] = {}
@@ -135,10 +145,10 @@ class Measured:
         """Give the metrics user by user, one frame a seed."""
         if asked.name not in self._frames:
             seeds = self.config.ablation.seeds
-            runs = []
-            for seed in seeds:
-                self._say(f"{asked.name}, seed {seed}")
-                runs.append(answer_variant(self.config, self.contest, self._shelf, asked, seed, self._say))
+            runs = [
+                answer_variant(self.config, self.contest, self._shelf, asked, seed, self._progress, self._say)
+                for seed in seeds
+            ]
             entry = Entry(asked.name, Kind.LANGUAGE_MODEL, seeds, tuple(runs))
             self._frames[asked.name] = sampled_frames(
                 entry,
@@ -184,8 +194,9 @@ def _wanted(config: Config, only: Sequence[str] | None) -> tuple[list[DimensionN
     if only is None:
         return names, config.ablation.grid
     unknown = [name for name in only if name not in (*names, "grid")]
-    if unknown:
-        message = f"--only must be among {', '.join([*names, 'grid'])}, got {unknown[0]!r}"
+    if unknown or not only:
+        asked = ", ".join(map(repr, unknown)) or "nothing"
+        message = f"--only must name dimensions among {', '.join([*names, 'grid'])}, got {asked}"
         raise ConfigError(message)
     return [name for name in names if name in only], "grid" in only
 
@@ -236,27 +247,12 @@ def _grids(config: Config, measured: Measured, say: Callable[[str], None]) -> tu
         }
     )
     told_of_nothing = "The same texts, every history's items shuffled among users: there is nothing to find."
-    unplanted = Measured(bare, measured.folder / _UNPLANTED, say)
+    unplanted = Measured(bare, measured.folder / _UNPLANTED, _crossed(bare)[2].values(), say)
     return planted, _grid(unplanted, "nothing planted", told_of_nothing, expects=False)
 
 
 def _grid(measured: Measured, name: str, data: str, *, expects: bool) -> told.Grid:
-    config = measured.config
-    paradigm = "recurrent" if config.summary.paradigm == "none" else config.summary.paradigm
-    shown = config.prompt.recent_items or 5
-    rows = {
-        "no summary": Value("none", {"summary.paradigm": "none"}),
-        f"{paradigm} summary": Value(paradigm, {"summary.paradigm": paradigm}),
-    }
-    columns = {
-        "no recent items": Value("0", {"prompt.recent_items": 0}),
-        f"{shown} recent items": Value(str(shown), {"prompt.recent_items": shown}),
-    }
-    made = {
-        (row, column): variant([value, other], config)
-        for row, value in rows.items()
-        for column, other in columns.items()
-    }
+    rows, columns, made = _crossed(measured.config)
     (without, summary), (none, recent) = rows, columns
     orders = [
         ((summary, recent), (without, recent), "Only the summary tells of the long-term taste."),
@@ -272,14 +268,36 @@ def _grid(measured: Measured, name: str, data: str, *, expects: bool) -> told.Gr
     return told.Grid(
         name=name,
         data=data,
-        rows=tuple(rows),
-        columns=tuple(columns),
+        rows=rows,
+        columns=columns,
         cells=tuple(
             told.Cell(row, column, measured.estimate(one), measured.by_seed(one))
             for (row, column), one in made.items()
         ),
         expectations=expectations if expects else (),
     )
+
+
+def _crossed(
+    config: Config,
+) -> tuple[tuple[str, ...], tuple[str, ...], Mapping[tuple[str, str], Variant]]:
+    """Give a grid's rows and columns, and the variant of each cell."""
+    paradigm = "recurrent" if config.summary.paradigm == "none" else config.summary.paradigm
+    shown = config.prompt.recent_items or 5
+    rows = {
+        "no summary": Value("none", {"summary.paradigm": "none"}),
+        f"{paradigm} summary": Value(paradigm, {"summary.paradigm": paradigm}),
+    }
+    columns = {
+        "no recent items": Value("0", {"prompt.recent_items": 0}),
+        f"{shown} recent items": Value(str(shown), {"prompt.recent_items": shown}),
+    }
+    made = {
+        (row, column): variant([value, other], config)
+        for row, value in rows.items()
+        for column, other in columns.items()
+    }
+    return tuple(rows), tuple(columns), made
 
 
 def _figures(content: told.AblationContent) -> Any:

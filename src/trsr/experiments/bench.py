@@ -145,15 +145,10 @@ class Bench:
         return scored
 
     def _language_model(self, name: LanguageModelName, seed: int) -> Scored:
-        job = Job(Work.LANGUAGE_MODEL, name, seed)
         variant = form(self._config, name)
-        made_for = fingerprint(self._config, self._contest, variant, seed)
-        found = self._shelf.find(key(name, seed), made_for)
-        if found is not None:
-            self._progress.skip(job, found[1].training_seconds + found[1].scoring_seconds)
-            return from_frame(*found, self._contest)
-        with self._progress.job(job):
-            return answer_variant(self._config, self._contest, self._shelf, variant, seed, self._say)
+        return answer_variant(
+            self._config, self._contest, self._shelf, variant, seed, self._progress, self._say
+        )
 
     def _ordered_by_form(self, name: LanguageModelName, seed: int, retrieved: Places) -> Floats:
         job = Job(Work.SECOND_STAGE, name, seed)

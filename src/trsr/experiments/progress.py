@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import NamedTuple
 
+from trsr.progress import clock
+
 
 class Work(StrEnum):
     """What a job does; jobs of one sort, other than baselines, take about the same time."""
@@ -89,21 +91,3 @@ class Progress:
             return None
         alike = [seconds for (work, _), all_ in self._seconds.items() if work is job.work for seconds in all_]
         return sum(alike) / len(alike) if alike else None
-
-
-def clock(seconds: float) -> str:
-    """Write a time for people.
-
-    Examples
-    --------
-    >>> clock(0.4), clock(75), clock(7500)
-    ('0.4 s', '1 min 15 s', '2 h 05 min')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trsr.experiments.progress import clock
 from trsr.experiments.publish import blocks
+from trsr.progress import clock
 from trsr.report.comparison.content import ComparisonContent
 from trsr.report.comparison.standings import Standing, System
 

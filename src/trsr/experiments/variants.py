@@ -25,6 +25,7 @@ from trsr.config.experiments import LanguageModelName
 from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
 from trsr.experiments.contest import Contest, Places, require_same_candidates
+from trsr.experiments.progress import Job, Progress, Work
 from trsr.experiments.scored import Floats, Scored, from_frame, to_frame
 from trsr.experiments.shelf import Card, Shelf
 from trsr.pipeline import STAGES, run
@@ -98,6 +99,7 @@ def answer_variant(
     shelf: Shelf,
     variant: Variant,
     seed: int,
+    progress: Progress,
     say: Callable[[str], None] = print,
 ) -> Scored:
     """Train one variant with one seed and score what the contest asks.
@@ -114,6 +116,8 @@ def answer_variant(
         What differs from the run's settings.
     seed
         Training seed.
+    progress
+        Counts it.
     say
         Called with one line a step.
 
@@ -122,10 +126,24 @@ def answer_variant(
     ArtifactError
         When the variant's run has other users or candidates than the contest.
     """
-    name, made_for = key(variant.name, seed), fingerprint(config, contest, variant, seed)
-    found = shelf.find(name, made_for)
+    job = Job(Work.LANGUAGE_MODEL, variant.name, seed)
+    found = shelf.find(key(variant.name, seed), fingerprint(config, contest, variant, seed))
     if found is not None:
+        progress.skip(job, found[1].training_seconds + found[1].scoring_seconds)
         return from_frame(*found, contest)
+    with progress.job(job):
+        return _answer(config, contest, shelf, variant, seed, say)
+
+
+def _answer(
+    config: Config,
+    contest: Contest,
+    shelf: Shelf,
+    variant: Variant,
+    seed: int,
+    say: Callable[[str], None],
+) -> Scored:
+    name, made_for = key(variant.name, seed), fingerprint(config, contest, variant, seed)
     settings = train_variant(config, contest, shelf, variant, seed, say)
     started = time.monotonic()
     scores = {}
@@ -230,7 +248,7 @@ def score_lists(
     offered
         Places in the catalogue, one array a user.
     title
-        What the progress bar says.
+        What the progress says.
 
     Returns
     -------

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -29,8 +29,12 @@ from transformers import (
 )
 
 from trsr.artifacts import write_text
+from trsr.models import processes
+from trsr.progress import Progress
 
 Batch = TypeVar("Batch")
+
+_LONGEST_UNSAVED_S: Final = 600.0
 
 
 class Plan(Dataset[Batch]):
@@ -60,7 +64,7 @@ class PlannedTrainer(Trainer):
     arguments
         From `plan_arguments`.
     title
-        What the progress bar says.
+        What the progress says.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class PlannedTrainer(Trainer):
             train_dataset=Plan(plan),
             eval_dataset=Plan(()),
             data_collator=lambda rows: collate(rows[0]),
-            callbacks=[_Progress(title)],
+            callbacks=[_Reporter(title), _TimedCheckpoints()],
         )
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -140,43 +144,65 @@ def clear_other_run(folder: Path, fingerprint: str) -> None:
     write_text(fingerprint, mark)
 
 
-class _Progress(TrainerCallback):
-    """One bar over the updates, with the latest loss; the main process shows it, on a terminal only."""
+class _Reporter(TrainerCallback):
+    """Says how many updates are done, with the latest loss; the main process alone."""
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._bar: tqdm[Any] | None = None
+        self._progress = Progress(title, 0, "steps", shown=False)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar where training begins or goes on."""
-        self._bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            desc=self._title,
-            unit="step",
-            disable=None if state.is_world_process_zero else True,
+        """Begin to count where training begins or goes on."""
+        self._progress = Progress(
+            self._title, state.max_steps, "steps", done=state.global_step, shown=state.is_world_process_zero
         )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Advance by one update."""
-        if self._bar is not None:
-            self._bar.update(1)
+        """Count one update."""
+        self._progress.advance()
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Show the loss."""
         logs = kwargs.get("logs") or {}
-        if self._bar is not None and "loss" in logs:
-            self._bar.set_postfix(loss=f"{logs['loss']:.4f}")
+        if "loss" in logs:
+            self._progress.note(loss=f"{logs['loss']:.4f}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        """Say that it is over."""
+        self._progress.close()
+
+
+class _TimedCheckpoints(TrainerCallback):
+    """Asks for a checkpoint at least every ten minutes, however long a step takes."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._saved = now()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count the time from the start of training."""
+        self._saved = self._now()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask when the last one is old."""
+        # Processes that train together would have to ask at the same step: theirs come by steps alone.
+        if processes.count() == 1 and self._now() - self._saved >= _LONGEST_UNSAVED_S:
+            control.should_save = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count anew from here."""
+        self._saved = self._now()

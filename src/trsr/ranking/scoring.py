@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from trsr.progress import Progress
 from trsr.ranking.answers import Answers
 from trsr.ranking.examples import EncodedUser
 from trsr.ranking.shared_prefix.answering import scored_logits
@@ -50,7 +50,7 @@ def score(
     memory
         Where prefixes are kept for a user's next request; None where nobody asks twice.
     title
-        What the progress bar says; None for no bar.
+        What the progress says; None to say nothing.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def score(
     was_training = model.training
     model.eval()
     scores: list[NDArray[np.float64]] = []
-    bar = tqdm(total=len(users), desc=title, unit="user", disable=True if title is None else None)
+    bar = Progress(title or "", len(users), "users", shown=title is not None)
     with torch.no_grad(), bar:
         for start in range(0, len(users), _USERS_A_CALL):
             part = users[start : start + _USERS_A_CALL]
@@ -68,7 +68,7 @@ def score(
             p_yes = logits.softmax(dim=-1)[:, 0].double().cpu().numpy()
             ends = np.cumsum([len(user.suffixes) for user in part])
             scores += np.split(p_yes, ends[:-1])
-            bar.update(len(part))
+            bar.advance(len(part))
     model.train(was_training)
     return scores
 

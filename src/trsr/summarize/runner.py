@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Never
-
-from tqdm import tqdm
+from typing import Final
 
 from trsr.config.summary import Summarization
+from trsr.progress import Progress
 from trsr.records import Block, Summary, Usage, UserSummary
 from trsr.summarize.paradigms import Fold, Paradigm, hierarchical, none, recurrent
 from trsr.summarize.writer import Combine, Request, Unwritten, Writer
@@ -51,8 +50,7 @@ def summarize(
     writer
         Who writes the summaries.
     progress
-        Show a bar of the blocks read, with their rate, the time left and the users
-        that failed, when on a terminal.
+        Show the blocks read, with their rate, the time left and the users that failed.
 
     Returns
     -------
@@ -69,12 +67,12 @@ def summarize(
     listed = [(user_id, tuple(blocks)) for user_id, blocks in users]
     runs = [_Run(user_id, blocks, paradigm) for user_id, blocks in listed]
     total = sum(len(blocks) for _, blocks in listed)
-    with tqdm(total=total, desc="summaries", unit="block", disable=None if progress else True) as bar:
+    with Progress("summaries", total, "blocks", shown=progress) as bar:
         _drive(runs, writer, bar)
     return [run.result() for run in runs]
 
 
-def _drive(runs: Sequence[_Run], writer: Writer, bar: tqdm[Never]) -> None:
+def _drive(runs: Sequence[_Run], writer: Writer, bar: Progress) -> None:
     """Start users while there is room; hand every answer to its user, and ask for what they need next."""
     requests: list[Request] = []
     waiting: dict[int, tuple[_Run, int]] = {}
@@ -99,13 +97,13 @@ def _drive(runs: Sequence[_Run], writer: Writer, bar: tqdm[Never]) -> None:
     for place, answer in writer.write(requests):
         run, number = waiting.pop(place)
         asked = run.pending
-        bar.update(run.receive(number, answer))
+        bar.advance(run.receive(number, answer))
         if run.pending is asked:
             continue
         ask(run)
         if run.failed:
             failed += 1
-            bar.set_postfix(failed=failed)
+            bar.note(failed=failed)
         if not run.pending:
             start()
 

@@ -49,7 +49,11 @@ class Summarizer:
         self._tokens = ApproximateTokens()
         self._budget = Budget(config.summary.limits, config.summary.price)
         self._store: Store | None = None
-        self._writer = None if config.summary.paradigm == "none" else self._open(items)
+        try:
+            self._writer = None if config.summary.paradigm == "none" else self._open(items)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Summarizer:
         return self

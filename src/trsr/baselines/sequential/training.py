@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from trsr.baselines.sequential.batches import by_length, pad, prefixes
 from trsr.baselines.sequential.negatives import NegativeDraw
 from trsr.baselines.sequential.network import Network
 from trsr.errors import ModelError
+from trsr.progress import Progress
 
 _LARGEST_GRADIENT = 5.0
 
@@ -73,7 +73,7 @@ def train(
     seed
         Of batches and negatives; dropout draws from torch's own generator.
     title
-        What the progress bar says.
+        What the progress says.
 
     Raises
     ------
@@ -86,17 +86,19 @@ def train(
     epoch = _Epoch(network, examples, NegativeDraw(counts, settings.uniform_share), seed, title)
     best, best_number = -math.inf, 0
     kept: dict[str, torch.Tensor] = {}
-    for number in range(1, settings.max_epochs + 1):
-        epoch.run()
-        with epoch.averaged():
-            network.items.settle(counts)
-            network.eval()
-            figure = validate()
-            if math.isnan(figure) or figure > best:
-                best, best_number = figure, number
-                kept = {name: value.clone() for name, value in network.state_dict().items()}
-        if number - best_number >= settings.patience:
-            break
+    with Progress(title, settings.max_epochs * len(examples), "examples at most") as progress:
+        for number in range(1, settings.max_epochs + 1):
+            progress.note(epoch=number, best=best_number)
+            epoch.run(progress)
+            with epoch.averaged():
+                network.items.settle(counts)
+                network.eval()
+                figure = validate()
+                if math.isnan(figure) or figure > best:
+                    best, best_number = figure, number
+                    kept = {name: value.clone() for name, value in network.state_dict().items()}
+            if number - best_number >= settings.patience:
+                break
     network.load_state_dict(kept)
     return TrainingRecord(
         examples=len(examples) if network.of_prefixes else sum(map(len, cut)),
@@ -138,27 +140,23 @@ class _Epoch:
         self._weights: list[torch.Tensor] = list(network.parameters())
         self._averages = [weight.detach().clone() for weight in self._weights] if settings.average else []
 
-    def run(self) -> None:
+    def run(self, progress: Progress) -> None:
         self._number += 1
         self._network.train()
         settings, padding = self._network.settings, self._network.items.padding
         device = self._negatives.seen.device
         total = 0.0
-        # Without a terminal there is no bar.
-        with tqdm(
-            total=len(self._examples), desc=f"{self._title}, epoch {self._number}", leave=False, disable=None
-        ) as bar:
-            for batch in by_length(self._lengths, settings.batch_size, self._batches):
-                ids = pad([self._examples[place] for place in batch], padding).to(device)
-                loss = self._network.loss(ids, self._negatives, self._generator)
-                self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(self._network.parameters(), _LARGEST_GRADIENT)
-                self._optimizer.step()
-                self._warmup.step()
-                self._follow()
-                total += loss.item() * len(batch)
-                bar.update(len(batch))
+        for batch in by_length(self._lengths, settings.batch_size, self._batches):
+            ids = pad([self._examples[place] for place in batch], padding).to(device)
+            loss = self._network.loss(ids, self._negatives, self._generator)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self._network.parameters(), _LARGEST_GRADIENT)
+            self._optimizer.step()
+            self._warmup.step()
+            self._follow()
+            total += loss.item() * len(batch)
+            progress.advance(len(batch))
         if not math.isfinite(total):
             message = (
                 f"{self._title}: the loss of epoch {self._number} is no number; lower the learning rate "
