@@ -55,6 +55,7 @@ class FaultyServer:
         self._started: Counter[str] = Counter()
         self._answered: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
+        self._answers_left: int | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -71,6 +72,8 @@ class FaultyServer:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         if request.startswith("GET"):
+            _, _, left = request.split()[1].partition("/hold/")
+            self._answers_left = int(left) if left else self._answers_left
             return await self._send(writer, 200, self.stats())
         asked = json.loads(body)
         prompt = json.dumps(asked["messages"], sort_keys=True)
@@ -80,6 +83,11 @@ class FaultyServer:
             self._failed[kind] += 1
             return await self._fail(kind, writer)
         await asyncio.sleep(self._delay_s)
+        if self._answers_left is not None:
+            self._answers_left -= 1
+            if self._answers_left < 0:
+                self._failed["held"] += 1
+                await asyncio.Event().wait()
         self._answered[prompt] += 1
         return await self._send(writer, 200, answer(asked["model"], prompt))
 
@@ -154,8 +162,13 @@ class Running:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def stats(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=60) as reply:
             return json.load(reply)
+
+    def hold(self, answers: int) -> None:
+        """Give so many more answers, then none: what is asked afterwards waits for good."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/hold/{answers}", timeout=60):
+            pass
 
     def stop(self) -> None:
         """Take the server away, with all it remembers."""

@@ -96,7 +96,7 @@ def test_wrong_input_ends_with_one_message_and_code_2(
 
 def test_a_failure_ends_with_code_1(tmp_path: Path) -> None:
     small_config_file(tmp_path).rename(tmp_path / "config.yaml")
-    done = program("rank", tmp_path, "--user", "u1", cwd=tmp_path)
+    done = trsr("rank", tmp_path, "--user", "u1")
     assert done.returncode == 1
     assert "run `trsr prepare`" in done.stderr
     assert done.stderr.startswith("trsr: ")

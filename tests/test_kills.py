@@ -1,4 +1,4 @@
-"""kill -9 at random moments of the calls, with a server in a process of its own that counts."""
+"""kill -9 after random numbers of answers, with a server in a process of its own that counts."""
 
 from __future__ import annotations
 
@@ -24,16 +24,13 @@ def start(server: Running, store: Path, users: int, out: Path) -> subprocess.Pop
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def kill_among_calls(process: subprocess.Popen[str], server: Running, moment_s: float) -> bool:
-    """Kill a run `moment_s` after its first call; say whether it was alive."""
-    before = server.stats()["requests"]
-    while process.poll() is None and server.stats()["requests"] == before:
+def kill_among_calls(process: subprocess.Popen[str], server: Running, held: int) -> None:
+    """Kill a run when the server, which had held back `held` answers before, holds one of its calls."""
+    while server.stats()["failed"].get("held", 0) == held:
+        assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
-    time.sleep(moment_s)
-    alive = process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    return alive
 
 
 def stored(path: Path) -> int:
@@ -48,8 +45,8 @@ def stored(path: Path) -> int:
     ("kills", "users", "faults"),
     [
         (6, 20, 0.0),
-        pytest.param(50, 150, 0.0, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
-        pytest.param(50, 150, 0.3, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+        pytest.param(50, 150, 0.0, marks=pytest.mark.slow),
+        pytest.param(50, 150, 0.3, marks=pytest.mark.slow),
     ],
 )
 def test_no_answer_is_lost_and_none_repeated(tmp_path: Path, kills: int, users: int, faults: float) -> None:
@@ -57,28 +54,30 @@ def test_no_answer_is_lost_and_none_repeated(tmp_path: Path, kills: int, users: 
     store, out = tmp_path / "answers.db", tmp_path / "out.json"
     needed = BLOCKS * users
     with faulty_server(seed=7, faults=faults, delay_s=0.03) as server:
-        hit = kept = 0
-        for _ in range(kills):
-            process = start(server, store, users, out)
-            hit += kill_among_calls(process, server, moments.uniform(0.0, 0.4))
+        kept = 0
+        for killed in range(1, kills + 1):
+            held = server.stats()["failed"].get("held", 0)
+            # So few that no run ends before it is killed, however fast it is or slow this program.
+            server.hold(moments.randrange(needed // kills))
+            kill_among_calls(start(server, store, users, out), server, held)
             now, stats = stored(store), server.stats()
             # What the server has answered is kept, but for what was under way at this or an earlier kill.
-            assert now >= stats["answered"] - CONCURRENCY * hit
+            assert now >= stats["answered"] - CONCURRENCY * killed
             assert now >= kept
             kept = now
+        server.hold(10**9)
         last = start(server, store, users, out)
-        said, _ = last.communicate(timeout=250)
+        said, _ = last.communicate()
         assert last.returncode == 0, said
         stats = server.stats()
     failed = sum(stats["failed"].values())
     print(
-        f"{hit} of {kills} kills among calls; needed {needed}, made {stats['requests']}, failed {failed}, "
+        f"{kills} kills among calls; needed {needed}, made {stats['requests']}, failed {failed}, "
         f"answered twice {stats['answered_twice']}, stored {stored(store)}"
     )
-    assert hit >= 0.8 * kills
     assert stats["prompts"] == needed == stored(store)
     # A call that was under way when its process died has no answer that could have been kept.
-    assert stats["requests"] - failed - needed <= CONCURRENCY * hit
+    assert stats["requests"] - failed - needed <= CONCURRENCY * kills
     finals = json.loads(out.read_text(encoding="utf-8"))
     assert len(finals) == users
     assert all(text.startswith("Likes things of kind ") for text in finals.values())
