@@ -105,8 +105,8 @@ def _ask_all(
     forms = bench.rerank_with_forms(forms, handing)
     entries = [*floor, *forms]
     if lineup.fused:
-        system = FusedSystem(config, contest, entries, chosen.chosen)
         try:
+            system = FusedSystem(config, contest, entries, chosen.chosen)
             entries.append(system.rerank(system.entry(), bench, handing))
         except (TrsrError, ValueError, ArithmeticError) as error:
             # All that was trained must reach the page.
