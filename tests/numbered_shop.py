@@ -154,8 +154,7 @@ class Heard:
 
     def logits(self, prefix: Sequence[int], suffixes: Sequence[Sequence[int]]) -> Tensor:
         """Answer with the numbers that the prompts show, as logits of yes and no."""
-        users = set(re.findall(r"own(\d{3})", self._texts[tuple(prefix)]))
-        [user] = users
+        user, *_ = re.findall(r"own(\d{3})", self._texts[tuple(prefix)])
         [items] = zip(*(re.findall(r"\bn(\d{3})", self._texts[tuple(ids)]) for ids in suffixes), strict=True)
         p = torch.tensor([p_of(int(user), int(item)) for item in items], dtype=torch.float64)
         return torch.stack([p.log(), (1 - p).log()], dim=1).float()
