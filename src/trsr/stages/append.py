@@ -118,11 +118,9 @@ def append_events(
     catalogue = Catalogue(prepared.items, config.items.fields)
     users = _known_users(folder, prepared)
     notes = Notes()
-    try:
-        with notes.told_with_errors():
-            grown = _grown(_read(config, prepared, events, notes), users, notes)
-    finally:
-        tell(notes.findings(), say)
+    with notes.told_with_errors():
+        grown = _grown(_read(config, prepared, events, notes), users, notes)
+    tell(notes.findings(), say)
     growths = [_growth(config, catalogue, user, users.get(user, _User()), now) for user, now in grown.items()]
     with Summarizer(config, prepared.items.select(ITEM, *catalogue.fields)) as summarizer:
         written = summarizer.append(growths) if growths else []
