@@ -216,7 +216,7 @@ def test_a_wait_longer_than_patience_ends_the_run_with_the_time(server: Server) 
 def test_a_server_that_stays_away_is_given_up_after_the_patience(server: Server) -> None:
     server.script = lambda number, body: ok() if number <= 2 else failing(503, "away")
     answers, error = drain(connect(server, patience_s=1.5, concurrency=2), count=30)
-    assert sorted(answers) == [0, 1]
+    assert len(answers) == 2  # which two, the order of arrival decides
     assert isinstance(error, WriterError)
     assert error.retryable
     assert "no answer for" in str(error)
