@@ -28,10 +28,10 @@ from trsr.prompts.ranking_prompt import Prefix, RankingPrompt, Suffix
 from trsr.ranking import fresh, scoring
 from trsr.records import Item
 
-USERS, SHORT, SHARED = 40, 10, 40
+USERS, SHORT, SHARED = 44, 10, 40
 """Users with a target, users too short for one before and as many after the first target, shared items."""
-TRAIN, VALID, TEST = range(20), range(20, 30), range(30, USERS)
-"""Users of each split, which goes by time."""
+TRAIN, VALID, TEST = range(20), range(20, 34), range(34, USERS)
+"""Users of each split, which goes by time; enough validation users for a fused ranker."""
 HISTORY = 8
 _DAY = 1_000
 _WORDS = [
@@ -113,7 +113,7 @@ def write_shop(folder: Path) -> dict[str, Any]:
             "events": str(folder / "events.csv"),
         },
         "history": {"min": HISTORY + 1, "max": HISTORY + 1},
-        "split": {"by": "time", "valid": 0.25, "test": 0.25},
+        "split": {"by": "time", "valid": len(VALID) / USERS, "test": len(TEST) / USERS},
         "prompt.item_tokens": 24,
         "prompt.max_tokens": 512,
     }

@@ -14,6 +14,12 @@ from trsr.records import RankedItem, Ranking
 class Recorder:
     """Ranks what it is given, as it comes."""
 
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """There is nothing to close."""
+
     def rank(self, history: list[str], candidates: list[str] | None, k: int) -> Ranking:
         ranked = tuple(RankedItem(item, 0.5, 0.5) for item in candidates or [])
         return Ranking(ranked[:k], " then ".join(history))

@@ -158,13 +158,12 @@ def test_what_prepare_would_leave_out_is_left_out_and_said(folder: RunFolder, tm
         assert told in said
 
 
-def test_findings_are_said_when_nothing_is_left(folder: RunFolder, tmp_path: Path) -> None:
+def test_findings_come_with_the_error_when_nothing_is_left(folder: RunFolder, tmp_path: Path) -> None:
     new = tmp_path / "new.csv"
     new.write_text(rows_of("customer,sku,bought_at", f"0007,99,{NEW}"))
-    said: list[str] = []
-    with pytest.raises(DataError, match="known item"):
-        append_events(folder.path, new, said.append)
-    assert "items that the item file does not have" in said[0]
+    with pytest.raises(DataError, match="known item") as refused:
+        append_events(folder.path, new)
+    assert "items that the item file does not have" in refused.value.findings[0].message
 
 
 def test_days_and_months_are_told_by_the_run(tmp_path: Path) -> None:
