@@ -19,18 +19,23 @@ help:
 # default index holds a CUDA build, name one of CPU builds: make demo TORCH_INDEX=--index-url=URL
 TORCH_INDEX ?=
 
-# What the program needs, and no more: the tools of the tests are twice as much again.
+# A program needs a tenth of the modules that lie about: they are compiled when they are first imported.
+unexport PYTHONDONTWRITEBYTECODE
+
+# What the program needs, and no more.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (once; a few minutes)"
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TRSR needs Python 3.11 or newer; make PYTHON=python3.12")'
-	@$(PIP) $(TORCH_INDEX) torch==2.13.0
-	@$(PIP) --editable .
+	@$(PIP) --no-compile $(TORCH_INDEX) torch==2.13.0
+	@$(PIP) --no-compile --editable .
 	@touch $@
 
 $(READY): $(INSTALLED)
 	@echo "Installing what the tests need (once; a few minutes)"
 	@$(PIP) --editable '.[dev]'
+	@# Tests start many processes: none of them is to compile. Templates that are no Python fail, and may.
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 # One thread: the compact model is so small that a second one saves a third of the time on idle cores,

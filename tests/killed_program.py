@@ -1,9 +1,6 @@
 """The command line, in a process that is killed at a call that a test names: no clock decides when.
 
-python tests/killed_program.py FUNCTION NUMBER ARGUMENTS ...
-
-runs `trsr ARGUMENTS ...` and sends itself SIGKILL at the NUMBERth call of FUNCTION, a dotted path. `os.fsync`
-is called within every write of an artifact, between the half-written file and the whole one.
+`os.fsync` is called within every write of an artifact, between the half-written file and the whole one.
 """
 
 from __future__ import annotations
@@ -13,14 +10,24 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
+
+from forks import Forked
 
 
 def killed_at(function: str, number: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line up to a call; the caller looks whether the return code is -SIGKILL."""
-    command = [sys.executable, str(Path(__file__)), function, str(number), *map(str, arguments)]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    """Run the command line until a dotted function is called for the `number`th time.
+
+    The caller looks whether the return code is -SIGKILL.
+    """
+    words = [*map(str, arguments)]
+    return subprocess.CompletedProcess(words, *Forked(_run, function, number, words).end())
+
+
+def _run(function: str, number: int, arguments: list[str]) -> None:
+    _arm(function, number)
+    sys.argv = ["trsr", *arguments]
+    importlib.import_module("trsr.cli").main()
 
 
 def _arm(function: str, number: int) -> None:
@@ -48,12 +55,3 @@ def _imported(path: str) -> list[Any]:
         except ModuleNotFoundError:
             continue
     raise ModuleNotFoundError(path)
-
-
-if __name__ == "__main__":
-    _, named, count, *sys.argv[1:] = sys.argv
-    sys.path.pop(0)  # the tests' folder, which an ordinary run doesn't have
-    _arm(named, int(count))
-    from trsr.cli import main
-
-    main()

@@ -1,12 +1,10 @@
-"""A process that summarises made-up users and nothing else: it starts fast, to be killed often.
-
-python tests/summarize_users.py BASE_URL STORE_URL USERS OUT.json [JUMPING_CLOCK]
-"""
+"""What processes do that summarise made-up users and nothing else, to be killed often."""
 
 from __future__ import annotations
 
 import json
 import random
+import resource
 import sys
 import time
 from pathlib import Path
@@ -39,13 +37,36 @@ def make_users(count: int) -> list[tuple[str, tuple[Block, ...]]]:
     ]
 
 
-def main() -> None:
-    base_url, store_url, count, out = sys.argv[1:5]
-    if sys.argv[5:] == ["JUMPING_CLOCK"]:
+def summarise(
+    base_url: str,
+    store_url: str,
+    users: int,
+    out: Path,
+    *,
+    timeout_s: float = 10,
+    jumping_clock: bool = False,
+    small_files: bool = False,
+) -> None:
+    """Write the users' summaries; an error of ours ends the process with its name."""
+    if jumping_clock:
         jumps, clock = random.Random(0), time.time
         time.time = lambda: clock() + jumps.uniform(-86_400.0, 86_400.0)
+    if small_files:  # no file grows over 200 kB: the store's log meets that in the middle of the run
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    try:
+        _summarise(base_url, store_url, users, out, timeout_s)
+    except TrsrError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _summarise(base_url: str, store_url: str, users: int, out: Path, timeout_s: float) -> None:
     settings = EndpointWriter(
-        kind="endpoint", base_url=base_url, model="m", concurrency=CONCURRENCY, timeout_s=1, max_retries=12
+        kind="endpoint",
+        base_url=base_url,
+        model="m",
+        concurrency=CONCURRENCY,
+        timeout_s=timeout_s,
+        max_retries=12,
     )
     with Store(store_url) as store:
         writer = LanguageModelWriter(
@@ -58,13 +79,6 @@ def main() -> None:
             checks=("cut", "refusal"),
             ahead=2 * CONCURRENCY,
         )
-        written = summarize(make_users(int(count)), recurrent, writer, progress=False)
+        written = summarize(make_users(users), recurrent, writer, progress=False)
     finals = {user.user_id: user.failed or user.final.text for user in written}
-    Path(out).write_text(json.dumps(finals), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except TrsrError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    out.write_text(json.dumps(finals), encoding="utf-8")

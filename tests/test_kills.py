@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import summarize_users
 from faulty_server import Running, faulty_server
+from forks import Forked
 from summarize_users import BLOCKS, CONCURRENCY
 
-SCRIPT = Path(__file__).with_name("summarize_users.py")
+
+def start(server: Running, store: Path, users: int, out: Path) -> Forked:
+    return Forked(summarize_users.summarise, server.base_url, f"sqlite:///{store}", users, out)
 
 
-def start(server: Running, store: Path, users: int, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(SCRIPT), server.base_url, f"sqlite:///{store}", str(users), str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def kill_among_calls(process: subprocess.Popen[str], server: Running, held: int) -> None:
+def kill_among_calls(process: Forked, server: Running, held: int) -> None:
     """Kill a run when the server, which had held back `held` answers before, holds one of its calls."""
     while server.stats()["failed"].get("held", 0) == held:
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.end()[1]
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.end()
 
 
 def stored(path: Path) -> int:
@@ -66,9 +62,8 @@ def test_no_answer_is_lost_and_none_repeated(tmp_path: Path, kills: int, users: 
             assert now >= kept
             kept = now
         server.hold(10**9)
-        last = start(server, store, users, out)
-        said, _ = last.communicate()
-        assert last.returncode == 0, said
+        code, said = start(server, store, users, out).end()
+        assert code == 0, said
         stats = server.stats()
     failed = sum(stats["failed"].values())
     print(

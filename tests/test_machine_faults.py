@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+import summarize_users
 from faulty_server import Running, faulty_server
+from forks import Forked
 from summarize_users import BLOCKS, CONCURRENCY
 
-SCRIPT = Path(__file__).with_name("summarize_users.py")
 USERS = 12
 NEEDED = USERS * BLOCKS
 
 
-def summarise(
-    server: Running, store_url: str, out: Path, *more: str, prepare: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), server.base_url, store_url, str(USERS), str(out), *more]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=200, check=False, preexec_fn=prepare
-    )  # a limit of the process's own
+class Done(NamedTuple):
+    code: int
+    said: str
+
+
+def summarise(server: Running, store_url: str, out: Path, **more: bool) -> Done:
+    process = Forked(partial(summarize_users.summarise, **more), server.base_url, store_url, USERS, out)
+    return Done(*process.end())
 
 
 def check_whole(out: Path) -> None:
@@ -46,11 +48,6 @@ def stored(path: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
     finally:
         connection.close()
-
-
-def limit_files() -> None:
-    """No file of this process grows over 200 kB: the store's log meets that in the middle of the run."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
 
 @pytest.fixture
@@ -71,15 +68,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_that_can_not_grow_stops_the_run_and_loses_no_answer(tmp_path: Path) -> None:
     store, out = tmp_path / "answers.db", tmp_path / "out.json"
     with faulty_server(delay_s=0.005) as server:
-        stopped = summarise(server, f"sqlite:///{store}", out, prepare=limit_files)
-        assert stopped.returncode == 1
-        assert stopped.stderr.startswith("StoreError: summary.store: "), stopped.stderr
+        stopped = summarise(server, f"sqlite:///{store}", out, small_files=True)
+        assert stopped.code == 1
+        assert stopped.said.startswith("StoreError: summary.store: "), stopped.said
         paid = server.stats()["answered"]
         assert 0 < paid < NEEDED
         # What was under way when the disk was full could not be kept anywhere.
         assert stored(store) >= paid - CONCURRENCY
         again = summarise(server, f"sqlite:///{store}", out)
-        assert again.returncode == 0, again.stderr
+        assert again.code == 0, again.said
         assert server.stats()["requests"] <= NEEDED + CONCURRENCY
     check_whole(out)
 
@@ -88,8 +85,8 @@ def test_a_full_disk_stops_the_run_and_loses_no_answer(tmp_path: Path, small_dis
     store, out = small_disk / "answers.db", tmp_path / "out.json"
     with faulty_server(delay_s=0.005) as server:
         stopped = summarise(server, f"sqlite:///{store}", out)
-        assert stopped.returncode == 1
-        assert stopped.stderr.startswith("StoreError: summary.store: "), stopped.stderr
+        assert stopped.code == 1
+        assert stopped.said.startswith("StoreError: summary.store: "), stopped.said
         paid = server.stats()["answered"]
         assert 0 < paid < NEEDED
         moved = tmp_path / "answers.db"
@@ -97,7 +94,7 @@ def test_a_full_disk_stops_the_run_and_loses_no_answer(tmp_path: Path, small_dis
             shutil.copy(file, tmp_path / file.name)
         assert stored(moved) >= paid - CONCURRENCY
         again = summarise(server, f"sqlite:///{moved}", out)
-        assert again.returncode == 0, again.stderr
+        assert again.code == 0, again.said
         assert server.stats()["requests"] <= NEEDED + CONCURRENCY
     check_whole(out)
 
@@ -105,15 +102,15 @@ def test_a_full_disk_stops_the_run_and_loses_no_answer(tmp_path: Path, small_dis
 def test_a_read_only_store_stops_the_run_before_anything_is_paid(tmp_path: Path) -> None:
     store, out = tmp_path / "answers.db", tmp_path / "out.json"
     with faulty_server() as server:
-        assert summarise(server, f"sqlite:///{store}", out).returncode == 0
+        assert summarise(server, f"sqlite:///{store}", out).code == 0
         before = server.stats()["requests"]
         connection = sqlite3.connect(store)
         connection.execute("DELETE FROM answers WHERE rowid % 2 = 0")
         connection.commit()
         connection.close()
         stopped = summarise(server, f"sqlite:///file:{store}?mode=ro&uri=true", out)
-        assert stopped.returncode == 1
-        assert stopped.stderr.startswith("StoreError: summary.store: "), stopped.stderr
+        assert stopped.code == 1
+        assert stopped.said.startswith("StoreError: summary.store: "), stopped.said
         assert server.stats()["requests"] == before
 
 
@@ -122,8 +119,8 @@ def test_a_clock_that_jumps_by_days_changes_nothing(tmp_path: Path) -> None:
     kinds = ("429_date", "429_seconds", "503", "close")
     with faulty_server(seed=5, faults=0.2, kinds=kinds) as server:
         # A wait that was measured by the wall clock would last up to a day.
-        done = summarise(server, f"sqlite:///{store}", out, "JUMPING_CLOCK")
-        assert done.returncode == 0, done.stderr
+        done = summarise(server, f"sqlite:///{store}", out, jumping_clock=True)
+        assert done.code == 0, done.said
         stats = server.stats()
     assert stats["requests"] == NEEDED + sum(stats["failed"].values())
     assert stats["failed"]["429_date"] > 0
@@ -135,17 +132,18 @@ def test_a_clock_that_jumps_by_days_changes_nothing(tmp_path: Path) -> None:
 def test_a_server_that_goes_away_and_comes_back(tmp_path: Path, away_s: float) -> None:
     store, out = tmp_path / "answers.db", tmp_path / "out.json"
     with faulty_server(delay_s=0.1) as server:
-        results: list[subprocess.CompletedProcess[str]] = []
+        results: list[Done] = []
         worker = threading.Thread(target=lambda: results.append(summarise(server, f"sqlite:///{store}", out)))
         worker.start()
         while server.stats()["answered"] < NEEDED // 3:
+            assert worker.is_alive()
             time.sleep(0.02)
         before = server.stats()
         server.stop()
         time.sleep(away_s)
         server.start_again()
         worker.join()
-        assert results[0].returncode == 0, results[0].stderr
+        assert results[0].code == 0, results[0].said
         after = server.stats()
     # The calls that were under way when it went are asked for again, and no others.
     assert before["answered"] + after["answered"] <= NEEDED + 2 * CONCURRENCY

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import command_line
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -42,9 +41,7 @@ def test_other_tools(tool: str, folder: RunFolder, tmp_path: Path) -> None:
 
 def test_a_fault_is_one_line_and_exit_code_2(folder: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("user_id,item_id,score\nx,y,1\n", encoding="utf-8")
-    command = [sys.executable, "-c", "from trsr.cli import main; main()", "import", str(folder.path)]
-    file = str(tmp_path / "scores.csv")
-    done = subprocess.run([*command, file, "--name", "other"], capture_output=True, text=True, timeout=120)
+    done = command_line.trsr("import", folder.path, tmp_path / "scores.csv", "--name", "other")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "scores.csv:2: there is no user 'x' in this run" in done.stderr

@@ -33,7 +33,6 @@ def opened(page: str, folder: Path) -> str:
         [BROWSER, *SILENT, f"--user-data-dir={folder / 'profile'}", "--dump-dom", file.as_uri()],
         capture_output=True,
         text=True,
-        timeout=120,
         check=True,
     )
     return done.stdout

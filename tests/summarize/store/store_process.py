@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import time
+from multiprocessing.synchronize import Event
 
+from forks import FORKS, Forked
 from trsr.config.summary import Sampling
 from trsr.models.generation import Chat, Completion
 from trsr.summarize.store import Question, Store
@@ -23,21 +23,18 @@ def ask(number: int) -> Question:
     return Question("m", Sampling(), Chat(f"question {number}"), "describe 1")
 
 
-def start(verb: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, verb, *map(str, arguments)]
-    waits = subprocess.PIPE if verb == "pay" else None
-    return subprocess.Popen(command, stdin=waits, stdout=subprocess.PIPE, text=True)
-
-
-def go(*payers: subprocess.Popen[str]) -> None:
-    """Let payers begin, once each of them has made its first claims."""
+def start_payers(count: int, *arguments: object) -> list[Forked]:
+    """Start processes that `pay`, and let them begin when each of them has made its first claims."""
+    gate = FORKS.Event()
+    payers = [Forked(pay, *arguments, gate) for _ in range(count)]
     for payer in payers:
-        assert payer.stdout is not None
         assert payer.stdout.readline() == "ready\n"
-    for payer in payers:
-        assert payer.stdin is not None
-        payer.stdin.close()
-        payer.stdin = None  # `communicate` would flush it
+    gate.set()
+    return payers
+
+
+def open_and_close(url: str) -> None:
+    Store(url).close()
 
 
 def write(url: str, first: int, last: int) -> None:
@@ -48,10 +45,10 @@ def write(url: str, first: int, last: int) -> None:
             print(number, flush=True)
 
 
-def pay(url: str, count: int, seconds: float, lease_s: float) -> None:
+def pay(url: str, count: int, seconds: float, lease_s: float, gate: Event) -> None:
     """Get `count` questions answered as a run does: claim, pay what is ours, wait for the rest.
 
-    After its first claims it waits until its input ends. Each number that is paid for is said
+    After its first claims it waits for the gate. Each number that is paid for is said
     before the answer is stored.
     """
     questions = {ask(number).key: number for number in range(count)}
@@ -60,7 +57,7 @@ def pay(url: str, count: int, seconds: float, lease_s: float) -> None:
         missing = set(questions)
         ours = store.claim(draw(sorted(missing), 5))
         print("ready", flush=True)
-        sys.stdin.read()
+        gate.wait()
         while missing:
             for key in sorted(ours):
                 print(questions[key], flush=True)
@@ -77,13 +74,3 @@ def hold(url: str, count: int, lease_s: float) -> None:
     store = Store(url, lease_s=lease_s)
     print(len(store.claim([ask(number).key for number in range(count)])), flush=True)
     time.sleep(600)
-
-
-if __name__ == "__main__":
-    verb, address, *numbers = sys.argv[1:]
-    if verb == "write":
-        write(address, int(numbers[0]), int(numbers[1]))
-    elif verb == "pay":
-        pay(address, int(numbers[0]), float(numbers[1]), float(numbers[2]))
-    else:
-        hold(address, int(numbers[0]), float(numbers[1]))

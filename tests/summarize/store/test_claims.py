@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -10,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
-from store_process import ANSWER, ask, go, start
+from store_process import ANSWER, ask, hold, start_payers
 
+from forks import Forked
 from trsr.summarize.store import Store
 from trsr.summarize.store.schema import OWNERS
 
@@ -25,8 +23,8 @@ def beats(store: Store) -> int:
     )
 
 
-def said(process: subprocess.Popen[str]) -> list[int]:
-    return [int(line) for line in process.communicate()[0].split()]
+def said(process: Forked) -> list[int]:
+    return [int(line) for line in process.end()[1].split()]
 
 
 @pytest.fixture
@@ -71,35 +69,31 @@ def test_a_store_that_is_closed_gives_its_claims_back(store_url: str) -> None:
 
 
 def test_processes_on_one_store_pay_for_nothing_twice(store_url: str) -> None:
-    payers = [start("pay", store_url, 40, 0.02, 30.0) for _ in range(3)]
-    go(*payers)
+    payers = start_payers(3, store_url, 40, 0.02, 30.0)
     paid = [said(payer) for payer in payers]
-    assert [payer.returncode for payer in payers] == [0, 0, 0]
+    assert [payer.poll() for payer in payers] == [0, 0, 0]
     assert Counter(number for numbers in paid for number in numbers) == Counter(range(40))
     assert sum(map(bool, paid)) >= 2  # they did share the work
 
 
 def test_the_claims_of_a_killed_process_of_this_machine_are_free_at_once(store_url: str) -> None:
-    holder = start("hold", store_url, 5, 600.0)
-    assert holder.stdout is not None
+    holder = Forked(hold, store_url, 5, 600.0)
     assert holder.stdout.readline() == "5\n"
     with Store(store_url, lease_s=600.0) as store:
         assert store.claim(KEYS) == set()
-        os.kill(holder.pid, signal.SIGKILL)
-        holder.communicate()
+        holder.kill()
+        holder.end()
         assert store.claim(KEYS) == set(KEYS)
 
 
 def test_a_killed_payer_is_replaced_and_only_its_call_under_way_is_repeated(store_url: str) -> None:
-    first = start("pay", store_url, 20, 0.05, 30.0)
-    go(first)
+    [first] = start_payers(1, store_url, 20, 0.05, 30.0)
     before = [int(first.stdout.readline()) for _ in range(7)]
-    second = start("pay", store_url, 20, 0.01, 30.0)
     first.kill()
     before += said(first)
-    go(second)
+    [second] = start_payers(1, store_url, 20, 0.01, 30.0)
     after = said(second)
-    assert second.returncode == 0
+    assert second.poll() == 0
     assert sorted({*before, *after}) == list(range(20))
     assert len(before) + len(after) <= 21
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from store_process import ANSWER, ask, go, start
+from store_process import ANSWER, ask, start_payers
 
 from postgres_server import PostgresServer
 from trsr.errors import StoreError
@@ -49,8 +49,7 @@ def test_postgresql_restarted_in_the_middle_of_a_run_costs_nothing(
     postgres: PostgresServer, kill: bool
 ) -> None:
     target = postgres.make_database()
-    payers = [start("pay", target, 60, 0.03, 30.0) for _ in range(2)]
-    go(*payers)
+    payers = start_payers(2, target, 60, 0.03, 30.0)
     with Store(target) as store:
         for answers in (10, 30):
             # Which of the two is first at work is the machine's business.
@@ -60,8 +59,8 @@ def test_postgresql_restarted_in_the_middle_of_a_run_costs_nothing(
             postgres.stop(kill=kill)
             time.sleep(0.3)  # away while both want it
             postgres.start()
-    paid = [int(line) for payer in payers for line in payer.communicate()[0].split()]
-    assert [payer.returncode for payer in payers] == [0, 0]
+    paid = [int(line) for payer in payers for line in payer.end()[1].split()]
+    assert [payer.poll() for payer in payers] == [0, 0]
     assert Counter(paid) == Counter(range(60))
     with Store(target) as store:
         assert len(store.get_many([ask(number).key for number in range(60)])) == 60

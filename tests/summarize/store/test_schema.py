@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import sqlalchemy as sa
-from store_process import ANSWER, question
+from store_process import ANSWER, open_and_close, question
 
+from forks import Forked
 from trsr.artifacts import hash_value
 from trsr.errors import StoreError
 from trsr.summarize.store import Question, Store
@@ -63,9 +62,8 @@ def test_what_format_1_paid_for_is_found_under_the_keys_of_format_2(store_url: s
 def test_processes_that_open_an_old_store_at_once_bring_it_up_to_date_once(store_url: str) -> None:
     questions = [question(f"Tea {number}?") for number in range(300)]
     make_format_1(store_url, questions)
-    program = "import sys; from trsr.summarize.store import Store; Store(sys.argv[1]).close()"
-    openers = [subprocess.Popen([sys.executable, "-c", program, store_url]) for _ in range(3)]
-    assert [opener.wait() for opener in openers] == [0, 0, 0]
+    openers = [Forked(open_and_close, store_url) for _ in range(3)]
+    assert [opener.end() for opener in openers] == [(0, "")] * 3
     with Store(store_url) as store:
         assert len(store.get_many([asked.key for asked in questions])) == 300
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import summarize_users
 from counting_server import CountingServer, counting_server
+from forks import Forked
 from postgres_server import PostgresServer
 from trsr.summarize.store import Store
 from trsr.summarize.store.upkeep import measure
@@ -18,47 +18,17 @@ USERS = 12
 NEEDED = USERS * summarize_users.BLOCKS
 
 
-# As `summarize_users` does, but patient: a request that is sent again because the machine is busy
-# would be one more call for the server, and no fault of the store's.
-RUN = """
-import json, sys
-sys.path[:0] = sys.argv[5:]
-from pathlib import Path
-import summarize_users
-from trsr.config.summary import EndpointWriter, Sampling
-from trsr.models.endpoint import EndpointGenerator
-from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
-from trsr.summarize.language_model import LanguageModelWriter
-from trsr.summarize.paradigms import recurrent
-from trsr.summarize.runner import summarize
-from trsr.summarize.store import Store
-
-base_url, store_url, count, out = sys.argv[1:5]
-concurrency = summarize_users.CONCURRENCY
-settings = EndpointWriter(kind="endpoint", base_url=base_url, model="m", concurrency=concurrency)
-with Store(store_url) as store:
-    writer = LanguageModelWriter(
-        EndpointGenerator(settings), Templates("shopping"), Sampling(), store, ApproximateTokens(), 32,
-        checks=("cut",), ahead=2 * concurrency,
-    )
-    written = summarize(summarize_users.make_users(int(count)), recurrent, writer, progress=False)
-Path(out).write_text(json.dumps({user.user_id: user.failed or user.final.text for user in written}))
-"""
+def start(server: CountingServer, store_url: str, out: Path) -> Forked:
+    # Patient: a request that is sent again because the machine is busy would be one more call for the
+    # server, and no fault of the store's.
+    patient = partial(summarize_users.summarise, timeout_s=600)
+    return Forked(patient, server.base_url, store_url, USERS, out)
 
 
-def start(server: CountingServer, store_url: str, out: Path) -> subprocess.Popen[str]:
-    folder = str(Path(summarize_users.__file__).parent)
-    command = [sys.executable, "-c", RUN, server.base_url, store_url, str(USERS), str(out), folder]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
-def check(
-    runs: list[subprocess.Popen[str]], outs: list[Path], server: CountingServer, store_url: str
-) -> None:
+def check(runs: list[Forked], outs: list[Path], server: CountingServer, store_url: str) -> None:
     for run in runs:
-        _, said = run.communicate()
-        assert run.returncode == 0, said
+        code, said = run.end()
+        assert code == 0, said
     first, *others = (json.loads(out.read_text(encoding="utf-8")) for out in outs)
     assert len(first) == USERS
     assert all(other == first for other in others)
@@ -68,7 +38,7 @@ def check(
         assert (stats.usage.calls, stats.users, stats.under_way) == (NEEDED, USERS, 0)
 
 
-def _wait_for(server: CountingServer, calls: int, runs: list[subprocess.Popen[str]]) -> None:
+def _wait_for(server: CountingServer, calls: int, runs: list[Forked]) -> None:
     while len(server.asked) < calls:
         assert None in [run.poll() for run in runs], f"{len(server.asked)} of {calls} calls"
         time.sleep(0.01)
@@ -86,9 +56,9 @@ def test_a_run_whose_twin_is_killed_finishes_alone(store_url: str, tmp_path: Pat
         first, second = runs = [start(server, store_url, out) for out in outs]
         _wait_for(server, NEEDED // 3, runs)
         first.kill()
-        first.communicate()
-        _, said = second.communicate()
-        assert second.returncode == 0, said
+        first.end()
+        code, said = second.end()
+        assert code == 0, said
         assert len(json.loads(outs[1].read_text(encoding="utf-8"))) == USERS
         # What the killed one had under way has no answer that could have been kept; all else is paid once.
         assert len(server.asked) == NEEDED

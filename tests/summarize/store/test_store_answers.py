@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from store_process import ANSWER, ask, question, start
+from store_process import ANSWER, ask, question, write
 
+from forks import Forked
 from trsr.config.summary import Sampling
 from trsr.models.generation import Chat, Completion
 from trsr.summarize.store import Question, Store
@@ -95,13 +95,12 @@ def test_reused_answers_are_tied_to_their_users_too(store_url: str) -> None:
 
 
 def test_a_killed_writer_loses_no_committed_answer(store_url: str) -> None:
-    writer = start("write", store_url, 0, 100000)
-    assert writer.stdout is not None
+    writer = Forked(write, store_url, 0, 100000)
     said = [int(writer.stdout.readline()) for _ in range(40)]
-    os.kill(writer.pid, signal.SIGKILL)
-    said += [int(line) for line in writer.stdout if line.endswith("\n")]
-    writer.stdout.close()
-    assert writer.wait() == -signal.SIGKILL
+    writer.kill()
+    code, rest = writer.end()
+    said += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+    assert code == -signal.SIGKILL
     keys = {ask(number).key: str(number) for number in said}
     with Store(store_url) as store:
         found = store.get_many(list(keys))
@@ -110,10 +109,8 @@ def test_a_killed_writer_loses_no_committed_answer(store_url: str) -> None:
 
 
 def test_processes_that_write_the_same_answers_at_once_do_no_harm(store_url: str) -> None:
-    writers = [start("write", store_url, *span) for span in ((0, 60), (30, 90), (0, 90))]
-    for writer in writers:
-        writer.communicate()
-    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    writers = [Forked(write, store_url, *span) for span in ((0, 60), (30, 90), (0, 90))]
+    assert [writer.end()[0] for writer in writers] == [0, 0, 0]
     with Store(store_url) as store:
         found = store.get_many([ask(number).key for number in range(90)])
         assert sorted(int(completion.text) for completion in found.values()) == list(range(90))
