@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trsr.ranking.shared_prefix.packing import UserPrompts
-from trsr.ranking.shared_prefix.plan import Plan, candidate_logits
+from trsr.ranking.shared_prefix.layout import UserPrompts
+from trsr.ranking.shared_prefix.strategy import Plan, candidate_logits
 
 YES, NO = 5, 6
 PAPER_LENGTH = 2048

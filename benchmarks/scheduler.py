@@ -23,12 +23,12 @@ import openai
 from sections import write_section
 
 from trsr.config.summary import Check, EndpointWriter, Sampling
-from trsr.models.endpoint import EndpointGenerator
-from trsr.models.generation import Chat
+from trsr.llm.endpoint import EndpointGenerator
+from trsr.llm.generator import Chat
+from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
 from trsr.records import Block, Item
-from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import recurrent
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store

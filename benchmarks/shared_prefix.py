@@ -22,9 +22,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from trsr.ranking.shared_prefix.packing import UserPrompts
-from trsr.ranking.shared_prefix.plan import Path as Way
-from trsr.ranking.shared_prefix.plan import choose
+from trsr.ranking.shared_prefix.layout import UserPrompts
+from trsr.ranking.shared_prefix.strategy import Path as Way
+from trsr.ranking.shared_prefix.strategy import choose
 
 ROOT = Path(__file__).parent.parent
 MODELS = {"tiny": (64, 2), "small": (256, 6), "middle": (512, 8)}

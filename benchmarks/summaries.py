@@ -26,12 +26,12 @@ from trsr.config import Config
 from trsr.config.data import DemoData
 from trsr.config.summary import LocalWriter, Sampling
 from trsr.data.prepare import prepare
-from trsr.models.generation import Chat, Completion, TextGenerator
-from trsr.models.local import LocalGenerator
+from trsr.llm.generator import Chat, Completion, TextGenerator
+from trsr.llm.local import LocalGenerator
+from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import BUILT_IN, Templates
-from trsr.prompts.tokens import ApproximateTokens
 from trsr.records import ITEM, Block, Item, UserSummary
-from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import recurrent
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store

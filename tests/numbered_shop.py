@@ -20,12 +20,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from trsr.baselines.item_neighbours import ItemNeighbours
-from trsr.baselines.popularity import Popularity
-from trsr.baselines.random import Random
-from trsr.baselines.sequential import Sequential, sequential
+from trsr.baselines.neural import Sequential
+from trsr.baselines.neural import system as sequential
+from trsr.baselines.simple import ItemNeighbours, Popularity, Random
+from trsr.compact import start as fresh
 from trsr.prompts.ranking_prompt import Prefix, RankingPrompt, Suffix
-from trsr.ranking import fresh, scoring
+from trsr.ranking import scoring
 from trsr.records import Item
 
 USERS, SHORT, SHARED = 44, 10, 40

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from trsr.models.compact import END, PAD
+from trsr.compact.model import END, PAD
 
 
 def plain_tokenizer(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from trsr.config.summary import EndpointWriter, Sampling
 from trsr.errors import TrsrError
-from trsr.models.endpoint import EndpointGenerator
+from trsr.llm.endpoint import EndpointGenerator
+from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
 from trsr.records import Block, Item
-from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import recurrent
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store

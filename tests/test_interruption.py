@@ -34,7 +34,7 @@ def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path: Path)
         moments = [
             ("os.fsync", 4),  # among the tables of the data
             ("trsr.summarize.store.answers.Store.put", 20),  # an answer came, and isn't kept yet
-            ("trsr.models.planned_trainer.PlannedTrainer.training_step", 2),
+            ("trsr.hf.trainer.PlannedTrainer.training_step", 2),
             ("trsr.ranking.training._RankingTrainer.restore_best", 1),
             ("os.fsync", 2),  # the first table of the stage after training
         ]

@@ -17,26 +17,24 @@ from trsr.config import Config
 from trsr.config.data import CandidateRule, TableData
 from trsr.config.ranking import Evaluation
 from trsr.config.summary import Prompting, Sampling, Summarization
+from trsr.data.candidates import draw_candidates
 from trsr.data.catalogue import Catalogue
-from trsr.data.formats.tables import read_tables
-from trsr.data.negatives import draw_candidates
 from trsr.data.prepare import prepare
+from trsr.data.readers.tables import read_tables
 from trsr.errors import ModelError, WriterError
 from trsr.evaluation.scoreboard import evaluate
-from trsr.models.fake import FakeGenerator
-from trsr.prompts.item_text import item_line
+from trsr.llm.generator import FakeGenerator
+from trsr.prompts.item_text import ApproximateTokens, item_line
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
-from trsr.ranking.answers import find_answers
-from trsr.ranking.examples import RankingUser
 from trsr.ranking.ranker import Ranker
-from trsr.ranking.shared_prefix.packing import UserPrompts
-from trsr.ranking.shared_prefix.plan import Path as PlanPath
-from trsr.ranking.shared_prefix.plan import candidate_logits
+from trsr.ranking.scoring import RankingUser, find_answers
+from trsr.ranking.shared_prefix.layout import UserPrompts
+from trsr.ranking.shared_prefix.strategy import Path as PlanPath
+from trsr.ranking.shared_prefix.strategy import candidate_logits
 from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, SPLIT, TARGET, USER, Item
-from trsr.summarize.blocks import cut
-from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.llm_writer import LanguageModelWriter
+from trsr.summarize.paradigms import cut
 from trsr.summarize.runner import make_paradigm, summarize
 from trsr.summarize.store import Store
 

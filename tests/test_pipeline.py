@@ -20,8 +20,8 @@ from trsr.config import Config, load
 from trsr.config.summary import EndpointWriter
 from trsr.errors import ConfigError
 from trsr.experiments import variants
-from trsr.experiments.baseline_systems import BaselineSystems
-from trsr.experiments.contest import open_contest
+from trsr.experiments.protocol import open_contest
+from trsr.experiments.systems import BaselineSystems
 from trsr.pipeline import STAGES, run
 from trsr.prompts.templates import BUILT_IN
 

@@ -22,18 +22,17 @@ from counting_server import counting_server
 from small_run import small_config
 from trsr import Recommender
 from trsr.artifacts import RunFolder, read_parquet
-from trsr.baselines.random import Random
-from trsr.baselines.training_data import training_data
+from trsr.baselines.base import training_data
+from trsr.baselines.simple import Random
 from trsr.data.prepare import load
-from trsr.exchange.bring import import_scores
-from trsr.exchange.export import export
-from trsr.exchange.tool import Tool
 from trsr.experiments import fused, publish
 from trsr.experiments.ablate import ablate
 from trsr.experiments.compare import compare
-from trsr.experiments.contest import open_contest
-from trsr.fusion.evidence import Evidence
+from trsr.experiments.protocol import open_contest
+from trsr.fusion.features import Evidence
 from trsr.fusion.fusion import Fusion
+from trsr.interop.export import Tool, export
+from trsr.interop.importing import import_scores
 from trsr.pipeline import run
 from trsr.records import Ranking
 

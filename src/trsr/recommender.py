@@ -17,10 +17,10 @@ from trsr.config import Config
 from trsr.config.load import load_run
 from trsr.data.catalogue import Catalogue
 from trsr.errors import ConfigError, DataError, WriterError
-from trsr.fusion.kept import WEIGHTS, KeptFusion
-from trsr.ranking.examples import RankingUser
+from trsr.fusion.companions import WEIGHTS, KeptFusion
 from trsr.ranking.ranker import Ranker
-from trsr.ranking.shared_prefix.memory import PrefixMemory
+from trsr.ranking.scoring import RankingUser
+from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
 from trsr.records import CANDIDATES, HISTORY, ITEM, SUMMARY, USER, Item, RankedItem, Ranking
 from trsr.summarize.summarizer import Summarizer
 

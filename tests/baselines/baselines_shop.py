@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from trsr.baselines.baseline import Places
-from trsr.baselines.training_data import TrainingData
+from trsr.baselines.base import Places, TrainingData
 
 ITEMS = pl.DataFrame(
     {

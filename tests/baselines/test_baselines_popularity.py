@@ -1,6 +1,6 @@
 from baselines_shop import learnt_from, row
 
-from trsr.baselines.popularity import Popularity
+from trsr.baselines.simple import Popularity
 
 
 def test_counts_of_training_sequences_by_hand() -> None:

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from baselines_shop import DRILL, EMPTY, ITEMS, SAW, TEA, WITHOUT_SPACES, learnt_from, row, titled
 
-from trsr.baselines.bm25 import Bm25
+from trsr.baselines.text import Bm25
 
 
 def opened(items: pl.DataFrame = ITEMS) -> Bm25:

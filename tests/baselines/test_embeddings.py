@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from baselines_shop import DRILL, SAW, learnt_from, row
 
-from trsr.baselines.embeddings import Embeddings
+from trsr.baselines.text import Embeddings
 from trsr.errors import ConfigError, ModelError
 
 installed = pytest.mark.skipif(

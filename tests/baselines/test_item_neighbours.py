@@ -3,7 +3,7 @@ import math
 import pytest
 from baselines_shop import DRILL, EMPTY, SAW, TEA, learnt_from, row
 
-from trsr.baselines.item_neighbours import ItemNeighbours
+from trsr.baselines.simple import ItemNeighbours
 
 
 def opened(*sequences: list[int]) -> ItemNeighbours:

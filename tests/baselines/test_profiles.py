@@ -3,8 +3,8 @@ import pytest
 from baselines_shop import row
 from scipy import sparse
 
-from trsr.baselines import profiles
-from trsr.baselines.profiles import history_rows, products
+from trsr.baselines import base as profiles
+from trsr.baselines.base import history_rows, products
 
 
 def test_working_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 from baselines_shop import ITEMS, learnt_from, row
 
-from trsr.baselines.random import Random
+from trsr.baselines.simple import Random
 
 
 def opened(seed: int, items: pl.DataFrame = ITEMS) -> Random:

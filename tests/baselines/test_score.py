@@ -9,20 +9,19 @@ import polars as pl
 import pytest
 from baselines_shop import learnt_from, row
 
-from trsr.baselines import score as module
-from trsr.baselines.baseline import Baseline
-from trsr.baselines.score import open_baseline, score_candidates, score_catalogue
-from trsr.baselines.sequential import SEQUENTIAL_NAMES
-from trsr.baselines.training_data import places, training_data
+from trsr.baselines import registry as module
+from trsr.baselines.base import Baseline, places, training_data
+from trsr.baselines.neural import SEQUENTIAL_NAMES
+from trsr.baselines.registry import open_baseline, score_candidates, score_catalogue
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData
-from trsr.config.experiments import BaselineName
+from trsr.config.evaluation import BaselineName
 from trsr.config.ranking import Evaluation
-from trsr.data.negatives import draw_candidates
+from trsr.data.candidates import draw_candidates
 from trsr.data.prepare import Prepared, prepare
 from trsr.errors import ConfigError
+from trsr.evaluation.metrics import user_metrics
 from trsr.evaluation.scoreboard import evaluate
-from trsr.evaluation.user_metrics import user_metrics
 
 NAMES = ("random", "popularity", "itemknn", "tfidf", "bm25")
 HELD = pl.col("split") != "train"

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from baselines_shop import DRILL, EMPTY, ITEMS, SAW, TEA, WITHOUT_SPACES, learnt_from, row, titled
 
-from trsr.baselines.text_similarity import TextSimilarity
+from trsr.baselines.text import TextSimilarity
 
 
 def score(*taken: int, fields: tuple[str, ...] = (), items: pl.DataFrame = ITEMS) -> list[float]:

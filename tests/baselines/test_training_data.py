@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trsr.baselines.training_data import candidate_places, places, training_data
+from trsr.baselines.base import candidate_places, places, training_data
 from trsr.config import Config
 from trsr.config.data import DemoData
-from trsr.data.popularity import training_counts
+from trsr.data.candidates import training_counts
 from trsr.data.prepare import Prepared, prepare
 
 HELD = pl.col("split") != "train"

@@ -18,15 +18,14 @@ from ray.cluster_utils import Cluster as LocalCluster
 from counting_server import counting_server
 from small_run import small_config
 from trsr.artifacts import RunFolder
-from trsr.cluster.ray_tasks import map_rows
-from trsr.cluster.summaries import summarize_on_cluster
+from trsr.cluster.ray import map_rows, summarize_on_cluster
 from trsr.config import Config
-from trsr.config.cluster import Cluster
+from trsr.config.evaluation import Cluster
 from trsr.data.prepare import prepare
 from trsr.errors import BudgetError, RunError, WriterError
 from trsr.pipeline import run
 from trsr.records import USER
-from trsr.summarize.budget import Budget
+from trsr.summarize.cost import Budget
 
 WORKERS = 2
 pytestmark = [

@@ -5,8 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trsr.data.dataset import checked
-from trsr.data.detect import detect
-from trsr.data.read import read
+from trsr.data.readers.registry import detect, read
 from trsr.errors import TrsrError
 
 FILES = {

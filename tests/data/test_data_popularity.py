@@ -1,6 +1,6 @@
 import polars as pl
 
-from trsr.data.popularity import training_counts
+from trsr.data.candidates import training_counts
 
 HISTORIES = pl.DataFrame(
     {

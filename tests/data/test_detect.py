@@ -9,7 +9,7 @@ from trsr.config.data import (
     MindData,
     TableData,
 )
-from trsr.data.detect import detect
+from trsr.data.readers.registry import detect
 from trsr.errors import ConfigError, DataError
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trsr.config.data import CandidateRule
-from trsr.data.negatives import draw_candidates
+from trsr.data.candidates import draw_candidates
 from trsr.errors import DataError
 
 SCHEMA = {

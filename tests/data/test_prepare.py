@@ -4,11 +4,11 @@ import polars as pl
 import pytest
 
 from trsr.artifacts import RunFolder, hash_path
-from trsr.baselines.training_data import training_data
+from trsr.baselines.base import training_data
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData, HistoryWindow, SplitRule, TableData
-from trsr.data.demo import generate
 from trsr.data.prepare import Prepared, load, prepare, save
+from trsr.data.readers.demo import generate
 from trsr.errors import ArtifactError, DataError
 from trsr.stages.pretrain import learnable_histories
 

@@ -2,7 +2,7 @@ import pytest
 
 from trsr.config.data import AmazonReviewsData, DemoData, MicroLensData, MindData, TableData
 from trsr.data.dataset import checked
-from trsr.data.read import input_files, read
+from trsr.data.readers.registry import input_files, read
 from trsr.errors import DataError
 
 

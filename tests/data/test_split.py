@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from trsr.config.data import SplitRule
-from trsr.data.split import split_users
+from trsr.data.prepare import split_users
 from trsr.errors import DataError
 
 

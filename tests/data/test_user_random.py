@@ -1,6 +1,6 @@
 import numpy as np
 
-from trsr.data.user_random import uniforms, user_keys
+from trsr.data.candidates import uniforms, user_keys
 
 
 def test_keys_never_change_between_versions_and_machines() -> None:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trsr.config.data import HistoryWindow
-from trsr.data.window import apply_window, too_short
+from trsr.data.prepare import apply_window, too_short
 
 SCHEMA = {"user_id": pl.String, "item_ids": pl.List(pl.String), "times": pl.List(pl.Int64)}
 

@@ -8,13 +8,11 @@ import pytest
 from scipy.stats import hypergeom
 
 from trsr.config.data import CandidateRule
-from trsr.data.negatives import draw_candidates
+from trsr.data.candidates import draw_candidates
 from trsr.errors import DataError
-from trsr.evaluation import expectation
-from trsr.evaluation.catalogue import CatalogueRanks, place_in_catalogue
-from trsr.evaluation.expectation import sampled_expectation
-from trsr.evaluation.metrics import expected_auc, expected_metrics
-from trsr.evaluation.user_metrics import user_metrics
+from trsr.evaluation import catalogue as expectation
+from trsr.evaluation.catalogue import CatalogueRanks, place_in_catalogue, sampled_expectation
+from trsr.evaluation.metrics import expected_auc, expected_metrics, user_metrics
 
 
 def _ranks(above: list[int], tied: list[int], others: list[int]) -> CatalogueRanks:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from trsr.errors import DataError
-from trsr.evaluation import intervals
-from trsr.evaluation.intervals import bootstrap_means
+from trsr.evaluation import statistics as intervals
+from trsr.evaluation.statistics import bootstrap_means
 
 
 def test_mean_is_the_plain_mean_and_lies_inside() -> None:

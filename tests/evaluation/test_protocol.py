@@ -13,17 +13,14 @@ from scipy.stats import chisquare
 
 from trsr.config import Config, load
 from trsr.config.data import Amazon5CoreData, CandidateRule, DemoData, HistoryWindow, SplitRule
-from trsr.config.experiments import Sampler
+from trsr.config.evaluation import Sampler
 from trsr.config.ranking import Evaluation
-from trsr.data.negatives import draw_candidates
-from trsr.data.popularity import training_counts
+from trsr.data.candidates import draw_candidates, training_counts
 from trsr.data.prepare import Prepared, prepare
 from trsr.errors import ConfigError
-from trsr.evaluation.catalogue import place_in_catalogue
-from trsr.evaluation.expectation import sampled_expectation
-from trsr.evaluation.metrics import expected_metrics, place_target
+from trsr.evaluation.catalogue import place_in_catalogue, sampled_expectation
+from trsr.evaluation.metrics import expected_metrics, place_target, user_metrics
 from trsr.evaluation.slices import slices
-from trsr.evaluation.user_metrics import user_metrics
 
 KS = (1, 3, 10)
 

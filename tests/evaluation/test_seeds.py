@@ -3,9 +3,9 @@ import polars as pl
 import pytest
 
 from trsr.errors import DataError
+from trsr.evaluation.metrics import metrics_frame
 from trsr.evaluation.scoreboard import summarise
-from trsr.evaluation.seeds import average_seeds, seed_spread
-from trsr.evaluation.user_metrics import metrics_frame
+from trsr.evaluation.statistics import average_seeds, seed_spread
 
 
 def _run(values: list[float], tied: list[int] | None = None) -> pl.DataFrame:

@@ -9,9 +9,8 @@ from trsr.config.data import DemoData, HistoryWindow
 from trsr.config.ranking import Evaluation
 from trsr.data.prepare import Prepared, prepare
 from trsr.errors import DataError
-from trsr.evaluation.intervals import Estimate
-from trsr.evaluation.scoreboard import Result, evaluate
-from trsr.evaluation.selection import choose
+from trsr.evaluation.scoreboard import Result, choose, evaluate
+from trsr.evaluation.statistics import Estimate
 
 EVALUATION = Evaluation(ks=(3, 10), bootstrap=100)
 

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from trsr.errors import DataError
-from trsr.evaluation import significance
-from trsr.evaluation.significance import all_pairs, holm, paired_tests, sign_flip_p, with_reference
+from trsr.evaluation import statistics as significance
+from trsr.evaluation.statistics import all_pairs, holm, paired_tests, sign_flip_p, with_reference
 
 
 def _frame(values: np.ndarray, name: str = "AUC") -> pl.DataFrame:

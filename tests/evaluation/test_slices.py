@@ -2,9 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trsr.evaluation.metrics import AUC
+from trsr.evaluation.metrics import AUC, metrics_frame
 from trsr.evaluation.slices import RULES, SliceCuts, default_cuts, slice_results, slices
-from trsr.evaluation.user_metrics import metrics_frame
 
 HISTORIES = pl.DataFrame(
     {

@@ -3,8 +3,7 @@ import polars as pl
 import pytest
 
 from trsr.errors import DataError
-from trsr.evaluation.catalogue import top_items
-from trsr.evaluation.two_stage import CEILING, two_stage_metrics
+from trsr.evaluation.catalogue import CEILING, top_items, two_stage_metrics
 
 TARGETS = pl.DataFrame(
     {"user_id": ["w", "u", "v"], "split": ["test"] * 3, "target": ["c", "a", "missed"]},

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trsr.errors import DataError
-from trsr.evaluation.user_metrics import user_metrics
+from trsr.evaluation.metrics import user_metrics
 
 CANDIDATES = pl.DataFrame(
     {

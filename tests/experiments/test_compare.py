@@ -199,8 +199,8 @@ def test_a_comparison_that_is_killed_ends_like_one_that_was_not(finished: Finish
     for written in shelf.glob("comparison.*"):
         written.unlink()
     for function, number in (
-        ("trsr.models.planned_trainer.PlannedTrainer.training_step", 4),
-        ("trsr.experiments.bench.score_lists", 2),
+        ("trsr.hf.trainer.PlannedTrainer.training_step", 4),
+        ("trsr.experiments.systems.score_lists", 2),
     ):
         died = killed_at(function, number, "compare", config)
         assert died.returncode == -signal.SIGKILL, died.stdout

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trsr.config import Config, load
-from trsr.config.ablation import Ablation
+from trsr.config.evaluation import Ablation
 from trsr.experiments.dimensions import Value, dimension, is_own, variant
 from trsr.experiments.variants import configure
 

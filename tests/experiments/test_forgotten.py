@@ -10,9 +10,8 @@ import pytest
 from small_comparison import Finished
 
 from trsr.artifacts import RunFolder, write_parquet, write_text
-from trsr.exchange.bring import import_scores
-from trsr.exchange.export import export
-from trsr.exchange.tool import Tool
+from trsr.interop.export import Tool, export
+from trsr.interop.importing import import_scores
 from trsr.pipeline import run
 from trsr.records import BLOCK_SUMMARIES, ITEM, SPLIT, SUMMARY, USER
 from trsr.stages.append import append_events

@@ -2,7 +2,7 @@ import pytest
 
 from trsr.config import Config, load
 from trsr.errors import ConfigError
-from trsr.experiments.lineup import Lineup, line_up
+from trsr.experiments.selection import Lineup, line_up
 
 
 def test_all_of_the_settings_take_part() -> None:

@@ -7,9 +7,9 @@ import pytest
 from small_comparison import comparison_config
 
 from trsr.artifacts import RunFolder
-from trsr.exchange.bring import import_scores
-from trsr.exchange.frozen import open_frozen
 from trsr.experiments.compare import compare
+from trsr.interop.candidates import open_frozen
+from trsr.interop.importing import import_scores
 from trsr.records import ITEM, SCORE, TARGET, USER
 
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from trsr.baselines.score import open_baseline
+from trsr.baselines.registry import open_baseline
 from trsr.config import Config
 from trsr.config.data import DemoData, SplitRule
-from trsr.experiments.contest import Contest, open_contest
-from trsr.experiments.retrieval import rank_panel, retrieval_depth
+from trsr.experiments.protocol import Contest, open_contest
+from trsr.experiments.systems import rank_panel, retrieval_depth
 from trsr.records import Split
 
 

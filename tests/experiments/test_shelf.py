@@ -3,7 +3,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from trsr.experiments.shelf import Card, Shelf
+from trsr.experiments.scores import Card, Shelf
 
 TABLE = pl.DataFrame({"user_id": ["u"], "uniform": [[0.5, 0.25]]})
 CARD = Card(1.5, 0.5, 10, "4 a positive", {"epochs": 3})
@@ -65,7 +65,7 @@ def test_a_table_without_its_card_is_not_complete(tmp_path: Path) -> None:
         raise DyingError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trsr.experiments.shelf.write_json", die)
+        patch.setattr("trsr.experiments.scores.write_json", die)
         with pytest.raises(DyingError):
             shelf.put("a", "new", TABLE, CARD)
     assert shelf.find("a", "old") is None

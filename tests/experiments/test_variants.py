@@ -10,11 +10,11 @@ from trsr.artifacts import RunFolder
 from trsr.config import Config, load
 from trsr.errors import ArtifactError
 from trsr.experiments import variants
-from trsr.experiments.contest import open_contest, require_same_candidates
-from trsr.experiments.shelf import Shelf
+from trsr.experiments.protocol import open_contest, require_same_candidates
+from trsr.experiments.scores import Shelf
 from trsr.experiments.variants import Variant, configure, fingerprint, form, score_lists, settings_of
 from trsr.pipeline import run
-from trsr.ranking.examples import RankingUser
+from trsr.ranking.scoring import RankingUser
 from trsr.records import Split
 
 

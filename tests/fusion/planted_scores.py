@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.fusion.evidence import Evidence
+from trsr.fusion.features import Evidence
 
 
 def planted(

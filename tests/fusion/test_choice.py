@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trsr.fusion.choice import PENALTIES, choice_losses, choose_penalty, fit_weights
+from trsr.fusion.fusion import PENALTIES, choice_losses, choose_penalty, fit_weights
 
 
 def drawn(users: int, weights: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

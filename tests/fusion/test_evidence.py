@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trsr.fusion.evidence import Evidence, Scale, column_names, columns, learn_scales
+from trsr.fusion.features import Evidence, Scale, column_names, columns, learn_scales
 
 COUNTS = np.array([[3, 0, 1]])
 EVENLY = np.array([False])

@@ -7,7 +7,7 @@ from planted_scores import planted
 
 from trsr.errors import ArtifactError, DataError
 from trsr.evaluation.metrics import expected_metrics, place_target
-from trsr.fusion.evidence import Evidence
+from trsr.fusion.features import Evidence
 from trsr.fusion.fusion import LEAST_USERS, Fusion, cross_fit, fit_fusion, too_few
 
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trsr.prompts.item_text import NO_TEXT, item_line
-from trsr.prompts.tokens import ApproximateTokens
+from trsr.prompts.item_text import NO_TEXT, ApproximateTokens, item_line
 from trsr.records import Item
 
 TOKENS = ApproximateTokens()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trsr.prompts.tokens import ApproximateTokens
+from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.words import joined, segments, spaced, usual_width, words
 
 SENTENCES = [

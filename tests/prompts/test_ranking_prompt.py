@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from plain_tokenizer import plain_tokenizer
 from trsr.config.summary import Prompting
 from trsr.errors import ConfigError
-from trsr.models.tokenization import PlainEncoder, TokenizerTokens
+from trsr.hf.tokenization import PlainEncoder, TokenizerTokens
 from trsr.prompts.item_text import item_line
 from trsr.prompts.ranking_prompt import Cut, RankingPrompt
 from trsr.prompts.templates import BUILT_IN, Templates

@@ -8,10 +8,10 @@ from tiny_shop import tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from trsr.compact.model import train_tokenizer
 from trsr.errors import ModelError
-from trsr.models.compact import train_tokenizer
-from trsr.models.tokenization import PlainEncoder
-from trsr.ranking.answers import find_answers
+from trsr.hf.tokenization import PlainEncoder
+from trsr.ranking.scoring import find_answers
 
 SLOT = "Candidate product:\n\n\nAnswer:"
 

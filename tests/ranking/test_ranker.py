@@ -12,11 +12,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from trsr.compact.start import fresh_ranker
 from trsr.config import Config
 from trsr.config.ranking import HuggingFaceModel, Lora, Training
 from trsr.errors import ArtifactError, ModelError
-from trsr.models.loading import load_language_model, model_identity
-from trsr.ranking.fresh import fresh_ranker
+from trsr.hf.loading import load_language_model, model_identity
 from trsr.ranking.ranker import Origin, Ranker
 from trsr.ranking.training import fine_tune
 

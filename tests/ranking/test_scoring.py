@@ -8,10 +8,9 @@ import tiny_shop
 import torch
 
 from trsr.evaluation.metrics import place_target
-from trsr.ranking.examples import RankingUser
-from trsr.ranking.scoring import score
-from trsr.ranking.shared_prefix.memory import PrefixMemory
-from trsr.ranking.shared_prefix.plan import Path, Plan
+from trsr.ranking.scoring import RankingUser, score
+from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
+from trsr.ranking.shared_prefix.strategy import Path, Plan
 from trsr.records import Item
 
 

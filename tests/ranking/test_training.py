@@ -17,9 +17,9 @@ from trsr.config.ranking import Lora, Training
 from trsr.errors import DataError
 from trsr.prompts.ranking_prompt import Cut
 from trsr.ranking import training
-from trsr.ranking.examples import EncodedUser
 from trsr.ranking.ranker import Ranker
-from trsr.ranking.shared_prefix.plan import candidate_logits
+from trsr.ranking.scoring import EncodedUser
+from trsr.ranking.shared_prefix.strategy import candidate_logits
 from trsr.ranking.training import fine_tune, plan_epochs, recall_sum
 
 SMALL = Training(negatives=2, epochs=2, batch_size=12, learning_rate=3e-3, lora=Lora(dropout=0.1))

@@ -16,11 +16,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from trsr.compact.model import train_tokenizer
 from trsr.config.summary import Prompting
-from trsr.models.compact import train_tokenizer
 from trsr.prompts.templates import BUILT_IN
-from trsr.ranking.examples import RankingUser
 from trsr.ranking.ranker import Origin, Ranker
+from trsr.ranking.scoring import RankingUser
 from trsr.records import Item
 
 COLOURS = ("red", "green", "blue", "white")

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from trsr.config.ranking import Lora, Training
 from trsr.ranking import training
-from trsr.ranking.shared_prefix import plan
+from trsr.ranking.shared_prefix import strategy as plan
 
 SMALL = Training(
     negatives=2, epochs=2, batch_size=6, learning_rate=3e-3, lora=Lora(dropout=0.0), precision="float32"

@@ -9,8 +9,8 @@ import pytest
 from made_comparison import made_comparison
 
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SPLIT, TARGET, USER, Finding, Usage
-from trsr.report.comparison.content import ComparisonContent
 from trsr.report.comparison.page import render
+from trsr.report.comparison.results import ComparisonContent
 from trsr.report.content import RankedLine, ReportContent, RunCard, TrainingLog, UserCard
 
 OWN = "TRSR (compact)"

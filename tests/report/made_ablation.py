@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from trsr.evaluation.intervals import Estimate, bootstrap_means
-from trsr.report.ablation.content import AblationContent, Cell, Expectation, Grid, Panel, Variant
-from trsr.report.comparison.provenance import Provenance
+from trsr.evaluation.statistics import Estimate, bootstrap_means
+from trsr.report.ablation import AblationContent, Cell, Expectation, Grid, Panel, Variant
+from trsr.report.comparison.results import Provenance
 
 SEEDS = (0, 1, 2)
 USERS = 250

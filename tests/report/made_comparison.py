@@ -10,21 +10,22 @@ from numpy.typing import NDArray
 
 from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
-from trsr.evaluation.intervals import bootstrap_means
 from trsr.evaluation.metrics import expected_auc, expected_metrics
-from trsr.evaluation.significance import paired_tests, with_reference
-from trsr.report.comparison.content import ComparisonContent
-from trsr.report.comparison.insights import (
-    Agreement,
-    Calibration,
-    Duel,
-    Duels,
-    FusedWeight,
-    Fusion,
-    Placed,
+from trsr.evaluation.statistics import bootstrap_means, paired_tests, with_reference
+from trsr.report.comparison.insights import Agreement, Calibration, Duel, Duels, FusedWeight, Fusion, Placed
+from trsr.report.comparison.results import (
+    Choice,
+    ComparisonContent,
+    Contrast,
+    Kind,
+    Option,
+    Provenance,
+    Slice,
+    Standing,
+    System,
+    Table,
+    TwoStage,
 )
-from trsr.report.comparison.provenance import Choice, Option, Provenance
-from trsr.report.comparison.standings import Contrast, Kind, Slice, Standing, System, Table, TwoStage
 
 MEASURE = "NDCG@10"
 NEGATIVES = 20

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from trsr.report.bill import bill_lines
 from trsr.report.content import BillLine
+from trsr.report.figures import bill_lines
 
 
 def test_figures_of_both_sides_are_put_beside_each_other() -> None:

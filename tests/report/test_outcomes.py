@@ -3,7 +3,7 @@ from __future__ import annotations
 import polars as pl
 
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SPLIT, TARGET, USER
-from trsr.report.outcomes import lengths_of, split_p_yes, split_ranks
+from trsr.report.figures import lengths_of, split_p_yes, split_ranks
 
 CANDIDATES_FRAME = pl.DataFrame(
     {

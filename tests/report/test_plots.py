@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from trsr.report import plots
+from trsr.report import charts as plots
 from trsr.report.content import ReportContent
 from trsr.report.measures import boards
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from small_run import small_config
-from trsr.data.popularity import training_counts
+from trsr.data.candidates import training_counts
 from trsr.data.prepare import prepare
 from trsr.stages.train import drawn_both_ways
 

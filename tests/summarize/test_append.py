@@ -10,17 +10,15 @@ from hypothesis import strategies as st
 
 from trsr.config.summary import LocalWriter, Sampling
 from trsr.errors import DataError
-from trsr.models.fake import FakeGenerator
-from trsr.models.generation import TextGenerator
-from trsr.models.local import LocalGenerator
+from trsr.llm.generator import FakeGenerator, TextGenerator
+from trsr.llm.local import LocalGenerator
+from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
 from trsr.records import ITEM, Block, Item, Summary, Usage, UserSummary
 from trsr.summarize.append import Growth, append
-from trsr.summarize.blocks import cut, cut_by_tokens
 from trsr.summarize.keyphrase.writer import KeyphraseWriter
-from trsr.summarize.language_model import LanguageModelWriter
-from trsr.summarize.paradigms import Paradigm, hierarchical, recurrent
+from trsr.summarize.llm_writer import LanguageModelWriter
+from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, hierarchical, recurrent
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 

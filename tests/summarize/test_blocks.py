@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trsr.errors import ConfigError
-from trsr.prompts.tokens import ApproximateTokens
+from trsr.prompts.item_text import ApproximateTokens
 from trsr.records import Item
-from trsr.summarize.blocks import cut, cut_by_tokens
+from trsr.summarize.paradigms import cut, cut_by_tokens
 
 
 def history(*titles: str) -> list[Item]:

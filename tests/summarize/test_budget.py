@@ -8,8 +8,7 @@ import pytest
 from trsr.config.summary import Limits, Price
 from trsr.errors import ConfigError
 from trsr.records import Usage
-from trsr.summarize.bill import Bill, table
-from trsr.summarize.budget import Budget, cost
+from trsr.summarize.cost import Bill, Budget, cost, table
 
 PRICE = Price(prompt=1.0, completion=10.0, currency="EUR")
 MOST = Usage(1, 0, 100_000, 10_000)  # 0.2 EUR at most

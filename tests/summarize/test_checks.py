@@ -5,10 +5,9 @@ from typing import get_args
 import pytest
 
 from trsr.config.summary import Check
-from trsr.models.generation import Completion
+from trsr.llm.generator import Completion
 from trsr.prompts.templates import Templates
-from trsr.summarize.checks import Asked, judge
-from trsr.summarize.paragraph import to_paragraph
+from trsr.summarize.checks import Asked, judge, to_paragraph
 
 ITEMS = [
     "title: Cordless drill 18V with two batteries and a charger in a sturdy case; brand: Bolt",

@@ -13,17 +13,16 @@ import pytest
 
 from trsr.config.summary import Check, Limits, LocalWriter, Price, Sampling
 from trsr.errors import BudgetError, StoreError, WriterError
-from trsr.models.endpoint import EndpointGenerator
-from trsr.models.fake import FakeGenerator
-from trsr.models.generation import Failure, TextGenerator
-from trsr.models.local import LocalGenerator
+from trsr.llm.endpoint import EndpointGenerator
+from trsr.llm.generator import Failure, FakeGenerator, TextGenerator
+from trsr.llm.local import LocalGenerator
+from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
 from trsr.records import Block, Item, Summary, Usage
-from trsr.summarize.budget import Budget
-from trsr.summarize.language_model import LanguageModelWriter
+from trsr.summarize.cost import Budget
+from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.store import Store
-from trsr.summarize.store.upkeep import measure
+from trsr.summarize.store.admin import measure
 from trsr.summarize.writer import Combine, Describe, Request, Unwritten, Update
 
 ALL: tuple[Check, ...] = get_args(Check)

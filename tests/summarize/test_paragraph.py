@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trsr.prompts.untrusted import neutralise
-from trsr.summarize.paragraph import has_thoughts, to_paragraph
+from trsr.summarize.checks import has_thoughts, to_paragraph
 
 MARKS = [
     ("<think>", "</think>"),

@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 
 from trsr.config.summary import LocalWriter, Sampling
-from trsr.models.chat_tokens import ApproximateChatTokens, ChatTokens, TokenizerChatTokens
-from trsr.models.fake import FakeGenerator
-from trsr.models.local import LocalGenerator, identify
+from trsr.llm.chat import ApproximateChatTokens, ChatTokens, TokenizerChatTokens
+from trsr.llm.generator import FakeGenerator
+from trsr.llm.local import LocalGenerator, identify
+from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
 from trsr.records import Block, Item, Usage
-from trsr.summarize.blocks import cut
-from trsr.summarize.language_model import LanguageModelWriter
-from trsr.summarize.paradigms import Paradigm, hierarchical, recurrent
-from trsr.summarize.plan import Experience, Planner, learn
-from trsr.summarize.questions import Wording
+from trsr.summarize.attempts import Wording
+from trsr.summarize.forecast import Experience, Planner, learn
+from trsr.summarize.llm_writer import LanguageModelWriter
+from trsr.summarize.paradigms import Paradigm, cut, hierarchical, recurrent
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 

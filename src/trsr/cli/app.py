@@ -12,7 +12,13 @@ from typing import Final
 
 import typer
 
-from trsr.cli import append, doctor, exchange, experiments, plan, rank, stages, store
+from trsr.cli import data as append
+from trsr.cli import data as doctor
+from trsr.cli import data as exchange
+from trsr.cli import data as rank
+from trsr.cli import experiments, store
+from trsr.cli import run as plan
+from trsr.cli import run as stages
 from trsr.errors import DataError, TrsrError
 
 _INTERRUPTED: Final = 130

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trsr.cli.options import ConfigPath, OutFolder, Settings, read_config
+from trsr.cli.run import ConfigPath, OutFolder, Settings, read_config
 from trsr.errors import ConfigError
 
 Only = Annotated[

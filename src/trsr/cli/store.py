@@ -34,8 +34,8 @@ StoreUrl = Annotated[
 @app.command()
 def stats(config: ConfigOption = None, store: StoreUrl = None) -> None:
     """Tell answers, tokens, models, users and size, and what the answers did cost."""
-    from trsr.summarize.budget import cost  # noqa: PLC0415  SQLAlchemy and torch stay out of `trsr --help`
-    from trsr.summarize.store.upkeep import measure  # noqa: PLC0415
+    from trsr.summarize.cost import cost  # noqa: PLC0415  SQLAlchemy and torch stay out of `trsr --help`
+    from trsr.summarize.store.admin import measure  # noqa: PLC0415
 
     settings = load(config)
     with _open(settings, store) as opened:
@@ -68,7 +68,7 @@ def export(
     if path.suffix not in (".jsonl", ".parquet"):
         message = f"{path}: must end in .jsonl or .parquet, got {path.suffix!r}"
         raise ConfigError(message)
-    from trsr.summarize.store.upkeep import read_all  # noqa: PLC0415
+    from trsr.summarize.store.admin import read_all  # noqa: PLC0415
 
     count = 0
     # A file without a name: a kill leaves nothing of it.
@@ -103,7 +103,7 @@ def prune(
     delete: Annotated[bool, typer.Option("--yes", help="Delete; without it, only tell how many.")] = False,
 ) -> None:
     """Delete answers by age, model or template; all conditions that are given must hold."""
-    from trsr.summarize.store import upkeep  # noqa: PLC0415
+    from trsr.summarize.store import admin as upkeep  # noqa: PLC0415
 
     settings = load(config)
     current = None
@@ -139,7 +139,7 @@ def forget(
     """Delete every answer that holds a user's text, and all that shows the user in the given run folders."""
     from trsr.artifacts import RunFolder  # noqa: PLC0415
     from trsr.stages.forget import forget_user  # noqa: PLC0415
-    from trsr.summarize.store import upkeep  # noqa: PLC0415
+    from trsr.summarize.store import admin as upkeep  # noqa: PLC0415
 
     for folder in run or []:
         if not (folder / "config.yaml").exists():
@@ -171,7 +171,7 @@ def _open(config: Config, url: str | None) -> Store:
 
 def _templates_in_use(config: Config) -> list[str]:
     from trsr.prompts.templates import Templates  # noqa: PLC0415
-    from trsr.summarize.questions import VERBS, template_versions  # noqa: PLC0415
+    from trsr.summarize.attempts import VERBS, template_versions  # noqa: PLC0415
 
     templates = Templates(config.prompt.domain, config.prompt.templates)
     verbs = [template_versions(templates, verb) for verb in VERBS]

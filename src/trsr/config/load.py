@@ -10,10 +10,8 @@ from typing import Any, Final, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from trsr.config.ablation import Ablation
-from trsr.config.cluster import Cluster
 from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow, ItemText, SplitRule
-from trsr.config.experiments import Comparison, Fusion
+from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion
 from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
 from trsr.config.section import Section
 from trsr.config.summary import Limits, Prompting, Summarization

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trsr.config.experiments import BaselineName
+from trsr.config.evaluation import BaselineName
 from trsr.config.section import Section
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from trsr.data.files.lists import python_value
+from trsr.data.lists import python_value
 from trsr.data.notes import FILE, LINE, Notes
 
 _UNPAIRED: Final = frozenset((

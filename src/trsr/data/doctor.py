@@ -9,10 +9,9 @@ import polars as pl
 from trsr.config import Config
 from trsr.config.data import HistoryWindow
 from trsr.data.dataset import Dataset
-from trsr.data.detect import detect
 from trsr.data.notes import printable
 from trsr.data.prepare import choose
-from trsr.data.read import read
+from trsr.data.readers.registry import detect, read
 from trsr.data.repair import NO_INTERACTIONS, NOTHING_KNOWN
 from trsr.errors import DataError
 from trsr.records import ITEMS, TIMES, Finding

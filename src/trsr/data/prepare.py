@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import polars as pl
 
 from trsr.artifacts import RunFolder, read_parquet, write_json, write_parquet
 from trsr.config import Config
+from trsr.config.data import HistoryWindow, SplitRule
+from trsr.data.candidates import draw_candidates, uniforms, user_keys
 from trsr.data.dataset import Dataset
-from trsr.data.negatives import draw_candidates
-from trsr.data.read import read
-from trsr.data.split import split_users
-from trsr.data.window import apply_window, too_short
+from trsr.data.readers.registry import read
 from trsr.errors import ArtifactError, DataError
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, TIMES, USER, Finding, Split
 
@@ -167,3 +167,147 @@ def _repeated_targets(histories: pl.DataFrame) -> tuple[Finding, ...]:
     )
     listed = tuple(f"user {user}: item {item}" for user, item in examples)
     return (Finding("repeated-target", message, repeated.height, "noted", listed),)
+
+
+_EXAMPLES = 5
+
+
+def too_short(histories: pl.DataFrame, window: HistoryWindow) -> pl.DataFrame:
+    """Return the histories that the window leaves out but that still tell what follows what.
+
+    Parameters
+    ----------
+    histories
+        `USER`, `ITEMS` and `TIMES`, oldest first.
+    window
+        Fewest interactions of those who take part.
+
+    Returns
+    -------
+    polars.DataFrame
+        The same columns; each history has 2 interactions or more.
+
+    Examples
+    --------
+    >>> rows = {"user_id": ["u", "v", "w"], "item_ids": [["a", "b", "c"], ["a", "b"], ["a"]]}
+    >>> too_short(pl.DataFrame(rows), HistoryWindow(min=3, max=9))["user_id"].to_list()
+    ['v']
+    """
+    return histories.filter(pl.col(ITEMS).list.len().is_between(2, window.min - 1))
+
+
+def apply_window(histories: pl.DataFrame, window: HistoryWindow) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    """Leave out histories that are too short and cut those that are too long to their newest part.
+
+    Parameters
+    ----------
+    histories
+        `USER`, `ITEMS` and `TIMES`, oldest first; the last item will be the target and counts.
+    window
+        Fewest and most interactions.
+
+    Returns
+    -------
+    tuple[polars.DataFrame, tuple[Finding, ...]]
+        The same columns, and how many users each rule concerned.
+
+    Examples
+    --------
+    >>> rows = {"user_id": ["u", "v"], "item_ids": [["a", "b", "c"], ["a"]], "times": [[1, 2, 3], [1]]}
+    >>> kept, findings = apply_window(pl.DataFrame(rows), HistoryWindow(min=2, max=2))
+    >>> kept["item_ids"].to_list()
+    [['b', 'c']]
+    >>> [(finding.rule, finding.count) for finding in findings]
+    [('short-history', 1), ('long-history', 1)]
+    """
+    length = pl.col(ITEMS).list.len()
+    short = histories.filter(length < window.min)
+    long = histories.filter(length > window.max)
+    kept = histories.filter(length >= window.min).with_columns(
+        pl.col(ITEMS).list.tail(window.max), pl.col(TIMES).list.tail(window.max)
+    )
+    findings = (
+        Finding(
+            "short-history",
+            f"{short.height:,} of {histories.height:,} users left out: fewer than {window.min} interactions "
+            "(history.min)",
+            short.height,
+            "dropped",
+            _examples(short),
+        ),
+        Finding(
+            "long-history",
+            f"{long.height:,} of {histories.height:,} users cut to their newest {window.max} interactions "
+            "(history.max)",
+            long.height,
+            "repaired",
+            _examples(long),
+        ),
+    )
+    return kept, tuple(finding for finding in findings if finding.count)
+
+
+def _examples(histories: pl.DataFrame) -> tuple[str, ...]:
+    rows = histories.head(_EXAMPLES).select(USER, pl.col(ITEMS).list.len())
+    return tuple(f"user {user}: {count} interactions" for user, count in rows.iter_rows())
+
+
+def split_users(histories: pl.DataFrame, rule: SplitRule, seed: int) -> pl.DataFrame:
+    """Add the column `SPLIT`.
+
+    By hash, a user's part depends on the user's id and the seed alone: it stays the
+    same when rows move or other users come and go, and shares hold on average. By
+    time, users are ordered by their last interaction and shares hold exactly.
+
+    Parameters
+    ----------
+    histories
+        `USER`, and `TIMES` when the rule goes by time.
+    rule
+        How, and which shares.
+    seed
+        The run's seed.
+
+    Raises
+    ------
+    DataError
+        When a part would be empty, or times are needed and missing.
+    """
+    by_hash = rule.by == "hash"
+    split = _by_hash(histories, rule, seed) if by_hash else _by_time(histories, rule, seed)
+    names = np.array([Split.TRAIN.value, Split.VALID.value, Split.TEST.value], dtype=object)
+    divided = histories.with_columns(pl.Series(SPLIT, names[split], dtype=pl.String))
+    empty = [name for place, name in enumerate(names) if not (split == place).any()]
+    if empty:
+        message = (
+            f"split: no user for {' and '.join(empty)} among {histories.height:,} users; give more users, "
+            "widen history.min and history.max, raise split.valid and split.test, or take another seed"
+        )
+        raise DataError(message)
+    return divided
+
+
+def _by_hash(
+    histories: pl.DataFrame, rule: SplitRule, seed: int
+) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    place = uniforms(user_keys(histories[USER], seed, "split"), 1)[:, 0]
+    return np.where(place < rule.test, 2, np.where(place < rule.test + rule.valid, 1, 0))
+
+
+def _by_time(
+    histories: pl.DataFrame, rule: SplitRule, seed: int
+) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    targets = histories[TIMES].list.last()
+    if targets.null_count():
+        message = (
+            f"split.by time needs a time for every target, {targets.null_count():,} of "
+            f"{histories.height:,} users have none; set split.by to hash, or name data's time column"
+        )
+        raise DataError(message)
+    # Users of one and the same time are ordered by their keys, so that ids carry no order.
+    order = np.lexsort((user_keys(histories[USER], seed, "split"), targets.to_numpy()))
+    n_test, n_valid = round(rule.test * len(order)), round(rule.valid * len(order))
+    split = np.zeros(len(order), dtype=np.intp)
+    split[order[len(order) - n_test - n_valid :]] = 1
+    split[order[len(order) - n_test :]] = 2
+    return split

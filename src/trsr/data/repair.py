@@ -8,11 +8,11 @@ from typing import Final
 import polars as pl
 
 from trsr.config.data import NULL_WORDS
+from trsr.data.candidates import user_keys
 from trsr.data.cleaning import clean_texts
 from trsr.data.dataset import Dataset, checked
-from trsr.data.files.ids import mended_ids
+from trsr.data.ids import mended_ids
 from trsr.data.notes import FILE, LINE, Notes
-from trsr.data.user_random import user_keys
 from trsr.errors import DataError
 from trsr.records import ITEM, ITEMS, TIME, TIMES, USER
 

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.errors import DataError
-from trsr.evaluation.intervals import Estimate, bootstrap_means
+from trsr.evaluation.statistics import Estimate, bootstrap_means
 from trsr.records import ITEM, SCORE, TARGET, USER
 
 BINS: Final = 10

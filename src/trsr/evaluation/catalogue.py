@@ -13,10 +13,21 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from trsr.errors import DataError
-from trsr.evaluation.metrics import AUC, Protocol, expected_auc, expected_metrics, named, refuse_nan
+from trsr.evaluation.metrics import (
+    AUC,
+    Protocol,
+    expected_auc,
+    expected_metrics,
+    metrics_frame,
+    named,
+    rank_gains,
+    refuse_nan,
+)
+from trsr.records import ITEM, SCORE, SPLIT, TARGET, USER
 
 USERS_A_BLOCK: Final = 256
 """Users whose scores of the whole catalogue are held at a time."""
@@ -205,3 +216,165 @@ def _in_history(histories: Sequence[ArrayLike], n_items: int) -> NDArray[np.bool
         rows = np.repeat(np.arange(len(lists)), [len(history) for history in lists])
         marked[rows, np.concatenate(lists)] = True
     return marked
+
+
+_ROWS_A_BLOCK: Final = 65_536
+
+
+def sampled_expectation(ranks: CatalogueRanks, negatives: int, ks: Sequence[int]) -> dict[str, _Floats]:
+    """Compute the exact expectation of the sampled metrics under uniform negatives, per user.
+
+    Parameters
+    ----------
+    ranks
+        Where the targets stand in the whole catalogue.
+    negatives
+        Negatives a user, drawn uniformly without replacement from all items but history and target.
+    ks
+        Cut-offs.
+
+    Returns
+    -------
+    dict[str, numpy.ndarray]
+        ``Recall@3 (expected)`` and so on, each ``(n_users,)``. AUC does not depend on the number
+        of negatives: its expectation is that of the whole catalogue.
+
+    Raises
+    ------
+    DataError
+        When a user has fewer items than `negatives` to draw from.
+
+    Examples
+    --------
+    A target with one of two other items above it, and one negative: half of the draws beat it.
+
+    >>> ranks = CatalogueRanks(np.array([1]), np.array([0]), np.array([2]))
+    >>> float(sampled_expectation(ranks, 1, [1])["Recall@1 (expected)"][0])
+    0.5
+    """
+    if len(ranks.others) and ranks.others.min() < negatives:
+        message = (
+            f"{negatives} negatives can't be drawn from {int(ranks.others.min())} items, all that the "
+            f"catalogue leaves for user number {int(ranks.others.argmin())}"
+        )
+        raise DataError(message)
+    gains = rank_gains(ks)
+    means = {name: np.empty(len(ranks.above)) for name in gains}
+    for pool in np.unique(ranks.others):
+        users = np.flatnonzero(ranks.others == pool)
+        first, last = ranks.above[users], ranks.above[users] + ranks.tied[users]
+        lowest = int(first.min())
+        above = np.arange(lowest, int(last.max()) + 1)
+        expected = _expected_gains(above, int(pool), negatives, np.stack([*gains.values()], axis=1))
+        for column, name in enumerate(gains):
+            total = np.concatenate([[0.0], np.cumsum(expected[:, column])])
+            means[name][users] = (total[last + 1 - lowest] - total[first - lowest]) / (last - first + 1)
+    auc = {AUC: expected_auc(ranks.above, ranks.tied, ranks.others)}
+    return named(means | auc, Protocol.EXPECTED)
+
+
+def _expected_gains(above: _Ints, pool: int, negatives: int, gains: _Floats) -> _Floats:
+    """Take the mean gain over all draws, ``(n, n_metrics)``, a block of the numbers `above` at a time."""
+    blocks = range(0, len(above), _ROWS_A_BLOCK)
+    parts = (
+        _hypergeometric(above[start : start + _ROWS_A_BLOCK], pool, negatives, len(gains)) @ gains
+        for start in blocks
+    )
+    return np.concatenate([*parts])
+
+
+def _hypergeometric(above: _Ints, pool: int, draws: int, ranks: int) -> _Floats:
+    """Chances that 0, 1, ... ``ranks - 1`` of the drawn are above, ``(n, ranks)``."""
+    factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, pool + 1)))])
+
+    def log_choose(n: _Ints, k: _Ints) -> _Floats:
+        possible = (k >= 0) & (k <= n)
+        safe = np.where(possible, k, 0)
+        value = factorial[n] - factorial[safe] - factorial[n - safe]
+        return np.where(possible, value, -np.inf)
+
+    r = above[:, None]
+    x = np.broadcast_to(np.arange(ranks), (len(above), ranks))
+    whole = log_choose(np.array([pool]), np.array([draws]))
+    chances: _Floats = np.exp(log_choose(r, x) + log_choose(pool - r, draws - x) - whole)
+    return chances
+
+
+CEILING: Final = "Recall (retriever)"
+"""Column: 1 where the target was retrieved. Its mean bounds every Recall of the second step."""
+
+_OWN: Final = "own"
+_ABOVE: Final = "above"
+_TIED: Final = "tied"
+
+
+def two_stage_metrics(targets: pl.DataFrame, retrieved: pl.DataFrame, ks: Sequence[int]) -> pl.DataFrame:
+    """Measure the order in which the second step puts what the first one proposed.
+
+    A target that was not retrieved counts 0 in every metric.
+
+    Parameters
+    ----------
+    targets
+        `USER`, `SPLIT` and `TARGET` of the users to be measured.
+    retrieved
+        `USER`, `ITEM` and `SCORE`: what was proposed, with the scores of the system that orders it.
+        Other users are ignored.
+    ks
+        Cut-offs.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `metrics_frame`: `CEILING`, ``Recall@3 (two-stage)`` and so on. `TIED` counts proposed
+        items with the target's score, 0 where the target is missing.
+
+    Raises
+    ------
+    DataError
+        When a pair repeats, a score is no number, or a user has nothing retrieved.
+
+    Examples
+    --------
+    >>> targets = pl.DataFrame({"user_id": ["u", "v"], "split": ["test"] * 2, "target": ["a", "z"]})
+    >>> rows = {"user_id": ["u", "u", "v"], "item_id": ["a", "b", "a"], "score": [0.1, 0.9, 0.5]}
+    >>> got = two_stage_metrics(targets, pl.DataFrame(rows), [1, 2])
+    >>> got["Recall@2 (two-stage)"].to_list(), got[CEILING].to_list()
+    ([1.0, 0.0], [1.0, 0.0])
+    """
+    mine = retrieved.select(USER, ITEM, pl.col(SCORE).cast(pl.Float64)).join(targets, on=USER, how="semi")
+    _refuse(mine, mine.select(USER, ITEM).is_duplicated(), "retrieved items must differ, but repeat")
+    bad = mine[SCORE].is_null() | mine[SCORE].is_nan()
+    _refuse(mine, bad, "scores of retrieved items must be numbers, but hold NaN or null for")
+    empty = targets.join(mine, on=USER, how="anti")
+    if empty.height:
+        message = (
+            f"every user needs retrieved items, {empty.height:,} have none, such as {empty[USER][0]!r}; "
+            "retrieve for the same users that are measured"
+        )
+        raise DataError(message)
+    own = targets.select(USER, SPLIT, pl.col(TARGET).alias(ITEM)).join(mine, on=[USER, ITEM], how="left")
+    placed = (
+        own.select(USER, SPLIT, pl.col(SCORE).alias(_OWN))
+        .join(mine, on=USER)
+        .group_by(USER, SPLIT, _OWN)
+        .agg(
+            (pl.col(SCORE) > pl.col(_OWN)).sum().cast(pl.Int64).alias(_ABOVE),
+            (pl.col(SCORE) == pl.col(_OWN)).sum().cast(pl.Int64).sub(1).alias(_TIED),
+        )
+        .sort(USER)
+    )
+    found = placed[_OWN].is_not_null().to_numpy()
+    tied = np.where(found, placed[_TIED].to_numpy(), 0)
+    metrics = expected_metrics(placed[_ABOVE].to_numpy(), tied, ks)
+    counted = {name: np.where(found, values, 0.0) for name, values in metrics.items()}
+    ceiling = {CEILING: found.astype(np.float64)}
+    return metrics_frame(placed[USER], placed[SPLIT], tied, ceiling | named(counted, Protocol.TWO_STAGE))
+
+
+def _refuse(pairs: pl.DataFrame, where: pl.Series, rule: str) -> None:
+    broken = pairs.filter(where)
+    if broken.height:
+        user, item = broken.select(USER, ITEM).row(0)
+        message = f"{rule} user {user!r}, item {item!r} ({broken.height:,} such pairs)"
+        raise DataError(message)

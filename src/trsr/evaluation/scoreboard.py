@@ -10,9 +10,10 @@ import polars as pl
 
 from trsr.config.data import CandidateRule
 from trsr.config.ranking import Evaluation
-from trsr.evaluation.intervals import Estimate, bootstrap_means
-from trsr.evaluation.user_metrics import TIED, metric_names, user_metrics
-from trsr.records import SPLIT, USER
+from trsr.errors import DataError
+from trsr.evaluation.metrics import TIED, metric_names, user_metrics
+from trsr.evaluation.statistics import Estimate, bootstrap_means
+from trsr.records import SPLIT, USER, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +110,48 @@ def to_json(systems: Mapping[str, Mapping[str, Result]], rule: CandidateRule) ->
             for name, by_split in systems.items()
         },
     }
+
+
+def choose(systems: Mapping[str, Mapping[str, Result]], metric: str) -> str:
+    """Return the system whose mean is highest on the validation split.
+
+    Results of other splits may be there and are not read. Of equal means the first
+    in the order of `systems` is taken.
+
+    Parameters
+    ----------
+    systems
+        Name to results by split, as `evaluate` gives them.
+    metric
+        The metric to choose by, such as ``NDCG@10``.
+
+    Raises
+    ------
+    DataError
+        When there is no system, or one lacks the validation split or the metric.
+
+    Examples
+    --------
+    >>> from trsr.evaluation.intervals import Estimate
+    >>> def of(mean): return Result(9, 0.0, {"NDCG@10": Estimate(mean, mean, mean)})
+    >>> first = {"valid": of(0.4), "test": of(0.9)}
+    >>> choose({"a": first, "b": {"valid": of(0.5), "test": of(0.1)}}, "NDCG@10")
+    'b'
+    """
+    if not systems:
+        message = "there is no system to choose from"
+        raise DataError(message)
+    means = {}
+    for name, by_split in systems.items():
+        result = by_split.get(Split.VALID.value)
+        if result is None:
+            message = (
+                f"system {name!r} was not measured on the validation split, so it can't be chosen or not"
+            )
+            raise DataError(message)
+        if metric not in result.metrics:
+            held = ", ".join(result.metrics) or "none"
+            message = f"system {name!r} has no {metric} on the validation split, but {held}"
+            raise DataError(message)
+        means[name] = result.metrics[metric].mean
+    return max(means, key=means.__getitem__)

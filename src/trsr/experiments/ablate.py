@@ -16,25 +16,22 @@ import polars as pl
 
 from trsr.artifacts import RunFolder, write_json, write_text
 from trsr.config import Config
-from trsr.config.ablation import DimensionName
 from trsr.config.data import DemoData
+from trsr.config.evaluation import DimensionName
 from trsr.errors import ConfigError
-from trsr.evaluation.intervals import Estimate
 from trsr.evaluation.scoreboard import summarise
-from trsr.evaluation.seeds import average_seeds, seed_spread
-from trsr.evaluation.significance import paired_tests
-from trsr.experiments.contest import Contest, open_contest
+from trsr.evaluation.statistics import Estimate, average_seeds, paired_tests, seed_spread
+from trsr.experiments.content import provenance
 from trsr.experiments.dimensions import Dimension, Value, dimension, is_own, variant
-from trsr.experiments.entry import Entry, sampled_frames
 from trsr.experiments.progress import Job, Progress, Work
-from trsr.experiments.provenance import provenance
-from trsr.experiments.rounding import rounded
-from trsr.experiments.shelf import Shelf
+from trsr.experiments.protocol import Contest, open_contest
+from trsr.experiments.scores import Entry, Shelf, sampled_frames
+from trsr.experiments.tables import rounded
 from trsr.experiments.variants import Variant, answer_variant
 from trsr.records import Split
-from trsr.report.ablation import content as told
-from trsr.report.ablation.page import render
-from trsr.report.comparison.standings import Kind
+from trsr.report import ablation as told
+from trsr.report.ablation import render
+from trsr.report.comparison.results import Kind
 
 _FOLDER: Final = "ablation"
 _UNPLANTED: Final = "nothing-planted"

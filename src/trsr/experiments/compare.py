@@ -14,21 +14,18 @@ from dataclasses import replace
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.errors import TrsrError
-from trsr.experiments.bench import Bench
-from trsr.experiments.choices import Judge
 from trsr.experiments.content import gather
-from trsr.experiments.contest import Contest, open_contest
-from trsr.experiments.entry import Entry
+from trsr.experiments.external import imported_names, outside_systems
 from trsr.experiments.fused import FusedSystem
-from trsr.experiments.lineup import Lineup, line_up
-from trsr.experiments.outside import imported_names, outside_systems
+from trsr.experiments.progress import render_text
+from trsr.experiments.protocol import Contest, open_contest
 from trsr.experiments.publish import Published, publish
-from trsr.experiments.retrieval import retrieval_depth
-from trsr.experiments.shelf import Shelf
-from trsr.experiments.terminal import render_text
+from trsr.experiments.scores import Entry, Shelf
+from trsr.experiments.selection import Judge, Lineup, line_up
+from trsr.experiments.systems import Bench, retrieval_depth
 from trsr.fusion.fusion import too_few
 from trsr.records import Split
-from trsr.report.comparison.provenance import Choice
+from trsr.report.comparison.results import Choice
 
 
 def compare(

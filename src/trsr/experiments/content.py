@@ -1,30 +1,173 @@
-"""Everything that a comparison's page, table and JSON say, gathered from the answers."""
+"""Where the numbers of an experiment come from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trsr.artifacts import hash_value
-from trsr.config import Config
+from trsr.artifacts import RunFolder, hash_value, read_parquet
+from trsr.config import Config, dump
+from trsr.data.catalogue import Catalogue
 from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
-from trsr.evaluation.seeds import average_seeds
-from trsr.experiments.choices import Judge
-from trsr.experiments.contest import Contest
-from trsr.experiments.duels import duels, written_summaries
-from trsr.experiments.entry import Entry, sampled_frames, scores_frame, targets_frame
+from trsr.evaluation.metrics import place_target
+from trsr.evaluation.statistics import FLIPS, average_seeds
+from trsr.experiments.external import OUTSIDE
 from trsr.experiments.fused import weights_of
-from trsr.experiments.outside import OUTSIDE
-from trsr.experiments.provenance import provenance
+from trsr.experiments.protocol import Contest
+from trsr.experiments.scores import Entry, Floats, sampled_frames, scores_frame, targets_frame
+from trsr.experiments.selection import Judge
 from trsr.experiments.tables import Tables
-from trsr.records import Split
-from trsr.report.comparison.content import ComparisonContent
-from trsr.report.comparison.insights import Agreement, Bin, Calibration, FusedWeight, Fusion
-from trsr.report.comparison.provenance import Choice
-from trsr.report.comparison.standings import Kind, System
+from trsr.pipeline import describe_environment
+from trsr.records import SUMMARY, USER, Item, Split
+from trsr.report.comparison.insights import (
+    Agreement,
+    Bin,
+    Calibration,
+    Duel,
+    Duels,
+    FusedWeight,
+    Fusion,
+    Placed,
+)
+from trsr.report.comparison.results import Choice, ComparisonContent, Kind, Provenance, System
+
+
+def provenance(
+    config: Config,
+    contest: Contest,
+    seeds: Sequence[int],
+    command: str,
+    seconds: float | None,
+    family: str = "",
+    choices: Sequence[Choice] = (),
+) -> Provenance:
+    """Gather what somebody else needs to repeat an experiment.
+
+    Parameters
+    ----------
+    config
+        The run's settings.
+    contest
+        What was asked.
+    seeds
+        Training seeds.
+    command
+        The command line.
+    seconds
+        Wall time of this command.
+    family
+        Which tests Holm's method takes together, and what else is to be said of them.
+    choices
+        What was decided on validation.
+    """
+    return Provenance(
+        command=command,
+        config=dump(config),
+        seeds=tuple(seeds),
+        split_seed=config.seed,
+        versions=versions(),
+        hashes=dict(contest.hashes),
+        users={split.value: len(panel.users) for split, panel in contest.panels.items()},
+        choices=tuple(choices),
+        seconds=seconds,
+        test=(
+            f"paired sign-flip permutation test over users, each averaged over seeds first, {FLIPS:,} "
+            f"random patterns, p by Holm's method; 95% intervals from {config.evaluation.bootstrap:,} "
+            f"resamples of users; {family}"
+        ),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Give the versions that every run's configuration starts with, by name.
+
+    Examples
+    --------
+    >>> sorted(versions())[:3]
+    ['numpy', 'peft', 'polars']
+    """
+    line = describe_environment().splitlines()[1].removeprefix("# ")
+    named = (part.rpartition(" ") for part in line.split(", "))
+    return {name.lower(): version for name, _, version in named}
+
+
+_CARDS: Final = 3
+_SHOWN: Final = 5
+_LINE_LIMIT: Final = 120
+
+
+def duels(config: Config, contest: Contest, model: Entry, baseline: Entry) -> Duels:
+    """Show the test users whose target the two rank most differently, at the first training seed.
+
+    Parameters
+    ----------
+    config
+        The run's settings.
+    contest
+        What was asked.
+    model, baseline
+        The language model and the baseline that validation chose.
+    """
+    sampler, seed = contest.samplers[0], model.seeds[0]
+    panel = contest.panels[Split.TEST]
+    scores = [entry.at(seed).scores[Split.TEST][sampler] for entry in (model, baseline)]
+    ranks = np.stack([_ranks(table, panel.columns[sampler]) for table in scores])
+    ahead = ranks[1] - ranks[0]
+    # Equal differences: whoever is ranked best by the winner comes first, then the user's id.
+    wins = [user for user in np.lexsort((ranks[0], -ahead)) if ahead[user] > 0][:_CARDS]
+    losses = [user for user in np.lexsort((ranks[1], ahead)) if ahead[user] < 0][:_CARDS]
+    summaries = written_summaries(config, model.name, seed)
+    catalogue = Catalogue(contest.prepared.items)
+    lines = [_line(catalogue.item(item)) for item in catalogue.ids]
+
+    def card(user: np.int64) -> Duel:
+        candidates, target = panel.candidates[sampler][user], panel.targets[user]
+        tops = [
+            tuple(
+                Placed(lines[candidates[place]], float(table[user, place]), bool(candidates[place] == target))
+                for place in np.argsort(-table[user], kind="stable")[:_SHOWN]
+            )
+            for table in scores
+        ]
+        return Duel(
+            user_id=panel.users[user],
+            history=tuple(lines[item] for item in panel.histories[user]),
+            summary=summaries.get(panel.users[user], ""),
+            target=lines[target],
+            model_rank=float(ranks[0, user]),
+            baseline_rank=float(ranks[1, user]),
+            model_top=tops[0],
+            baseline_top=tops[1],
+        )
+
+    rule = (
+        f"The {_CARDS} test users on either side whose target's rank differs most between the two, at "
+        f"training seed {seed}."
+    )
+    return Duels(rule, tuple(map(card, wins)), tuple(map(card, losses)), sampler)
+
+
+def _ranks(scores: Floats, columns: NDArray[np.int64]) -> Floats:
+    above, tied = place_target(scores, columns)
+    return 1 + above + tied / 2
+
+
+def written_summaries(config: Config, form: str, seed: int) -> dict[str, str]:
+    """Read what one form of the language model was told about each user; empty where nothing was written."""
+    folder = RunFolder(config.folder / "comparison" / form / f"run-{seed}")
+    if not folder.summaries.exists():
+        return {}
+    return dict(read_parquet(folder.summaries).select(USER, SUMMARY).iter_rows())
+
+
+def _line(item: Item) -> str:
+    text = next(iter(item.fields.values()), f"(item {item.id}, no text)")
+    return text if len(text) <= _LINE_LIMIT else f"{text[: _LINE_LIMIT - 1].rstrip()}…"
 
 
 def gather(

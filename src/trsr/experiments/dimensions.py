@@ -8,7 +8,7 @@ from typing import Any
 
 from trsr.artifacts import hash_value
 from trsr.config import Config
-from trsr.config.ablation import DimensionName
+from trsr.config.evaluation import DimensionName
 from trsr.config.summary import EndpointWriter, KeyphraseWriter, LocalWriter
 from trsr.experiments.variants import Variant
 

@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trsr.config import Config
-from trsr.config.experiments import BaselineName, Sampler
-from trsr.experiments.bench import Bench
-from trsr.experiments.contest import Contest, Places
-from trsr.experiments.entry import Entry
-from trsr.experiments.lineup import FUSED
-from trsr.experiments.scored import Floats, Scored
-from trsr.experiments.shelf import Card
-from trsr.fusion.evidence import LANGUAGE_MODEL, Evidence
+from trsr.config.evaluation import BaselineName, Sampler
+from trsr.experiments.protocol import Contest, Places
+from trsr.experiments.scores import Card, Entry, Floats, Scored
+from trsr.experiments.selection import FUSED
+from trsr.experiments.systems import Bench
+from trsr.fusion.features import LANGUAGE_MODEL, Evidence
 from trsr.fusion.fusion import Fusion, fit_fusion
 from trsr.records import Split
-from trsr.report.comparison.standings import Kind
+from trsr.report.comparison.results import Kind
 
 _WEIGHTS: Final = "weights"
 _POPULARITY: Final[Sampler] = "popularity"

@@ -11,11 +11,9 @@ import numpy as np
 import polars as pl
 
 from trsr.artifacts import replacing, write_json, write_parquet, write_text
-from trsr.experiments.rounding import rounded
-from trsr.experiments.tables import CATALOGUE
-from trsr.report.comparison.content import ComparisonContent
+from trsr.experiments.tables import CATALOGUE, rounded
 from trsr.report.comparison.page import render
-from trsr.report.comparison.standings import Standing
+from trsr.report.comparison.results import ComparisonContent, Standing
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,33 +1,52 @@
-"""From answers to the rows of tables: intervals over users, spread over seeds, paired tests, slices."""
+"""Records as JSON values that are the same for every repetition."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from trsr.config import Config
-from trsr.config.experiments import Sampler
-from trsr.data.popularity import training_counts
-from trsr.evaluation.intervals import Estimate
-from trsr.evaluation.metrics import plain_name
+from trsr.config.evaluation import Sampler
+from trsr.data.candidates import training_counts
+from trsr.evaluation.catalogue import CEILING
+from trsr.evaluation.metrics import metric_names, plain_name
 from trsr.evaluation.scoreboard import summarise
-from trsr.evaluation.seeds import average_seeds, seed_spread
-from trsr.evaluation.significance import PairedTest, paired_tests, with_reference
 from trsr.evaluation.slices import RULES, slice_results, slices
-from trsr.evaluation.two_stage import CEILING
-from trsr.evaluation.user_metrics import metric_names
-from trsr.experiments.contest import Contest
-from trsr.experiments.entry import (
-    Entry,
-    catalogue_frames,
-    expected_frames,
-    sampled_frames,
-    two_stage_frames,
+from trsr.evaluation.statistics import (
+    Estimate,
+    PairedTest,
+    average_seeds,
+    paired_tests,
+    seed_spread,
+    with_reference,
 )
+from trsr.experiments.protocol import Contest
+from trsr.experiments.scores import Entry, catalogue_frames, expected_frames, sampled_frames, two_stage_frames
 from trsr.records import ITEM, SPLIT, Split
-from trsr.report.comparison.standings import Contrast, Slice, Standing, Table, TwoStage
+from trsr.report.comparison.results import Contrast, Slice, Standing, Table, TwoStage
+
+_DIGITS = 6
+
+
+def rounded(value: Any) -> Any:
+    """Round all numbers: a training that went on after a kill ends like another one up to rounding.
+
+    Examples
+    --------
+    >>> rounded({"a": [0.12345678, float("nan")], "b": 3})
+    {'a': [0.123457, None], 'b': 3}
+    """
+    if isinstance(value, float):
+        return round(value, _DIGITS) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: rounded(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(inside) for inside in value]
+    return value
+
 
 CATALOGUE: Final = "catalogue"
 

@@ -21,16 +21,15 @@ import polars as pl
 from trsr import __version__
 from trsr.artifacts import RunFolder, hash_path, hash_value, read_parquet
 from trsr.config import Config
-from trsr.config.experiments import LanguageModelName
+from trsr.config.evaluation import LanguageModelName
 from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
-from trsr.experiments.contest import Contest, Places, require_same_candidates
 from trsr.experiments.progress import Job, Progress, Work
-from trsr.experiments.scored import Floats, Scored, from_frame, to_frame
-from trsr.experiments.shelf import Card, Shelf
+from trsr.experiments.protocol import Contest, Places, require_same_candidates
+from trsr.experiments.scores import Card, Floats, Scored, Shelf, from_frame, to_frame
 from trsr.pipeline import STAGES, run
-from trsr.ranking.examples import RankingUser
 from trsr.ranking.ranker import Ranker
+from trsr.ranking.scoring import RankingUser
 from trsr.records import SPLIT, SUMMARY, USER, Split
 from trsr.stages.stage import Stage
 

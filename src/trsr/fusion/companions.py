@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trsr.baselines.baseline import Baseline, Places, ReadsText
-from trsr.baselines.score import SEQUENTIAL, open_baseline, score_places
-from trsr.baselines.training_data import TrainingData
-from trsr.config.experiments import BaselineName
-from trsr.fusion.evidence import LANGUAGE_MODEL, Evidence
+from trsr.artifacts import RunFolder
+from trsr.baselines.base import Baseline, Places, ReadsText, TrainingData, training_data
+from trsr.baselines.registry import SEQUENTIAL, open_baseline, score_places
+from trsr.config import Config
+from trsr.config.evaluation import BaselineName
+from trsr.data.prepare import load
+from trsr.fusion.features import LANGUAGE_MODEL, Evidence
+from trsr.fusion.fusion import Fusion
 
 
 class Companions:
@@ -78,7 +82,7 @@ class Companions:
         learnt = cls.fit([name for name in names if name not in SEQUENTIAL], data, seed, embedding_model)
         for name in names:
             if name in SEQUENTIAL:
-                module = importlib.import_module("trsr.baselines.sequential")
+                module = importlib.import_module("trsr.baselines.neural")
                 learnt._systems[name] = module.load_sequential(folder / name)
         return learnt
 
@@ -128,3 +132,64 @@ class Companions:
             else:
                 scores[name] = score_places(system, users, known_histories, known_candidates)
         return Evidence(scores, counts, np.full(len(candidates), drawn_by_popularity))
+
+
+WEIGHTS: Final = "fusion.json"
+"""File in the fusion folder: the learnt weights and their calibration."""
+
+
+class KeptFusion:
+    """Learnt weights and the trained companions that they belong to.
+
+    Parameters
+    ----------
+    fusion
+        The weights.
+    companions
+        The systems.
+    drawn_by_popularity
+        Whether candidates are to be taken as the run's were drawn: in proportion to popularity, or evenly.
+    """
+
+    def __init__(self, fusion: Fusion, companions: Companions, drawn_by_popularity: bool) -> None:
+        self._drawn_by_popularity = drawn_by_popularity
+        self._fusion = fusion
+        self._companions = companions
+
+    @classmethod
+    def load(cls, config: Config, folder: RunFolder) -> KeptFusion:
+        """Read what the stage ``fuse`` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            When an artifact is missing or damaged.
+        """
+        fusion = Fusion.load(folder.fusion / WEIGHTS)
+        names = [name for name in get_args(BaselineName) if name in fusion.systems]
+        data = training_data(load(folder), config.items.fields)
+        seed, model = config.training_seed, config.comparison.embedding_model
+        companions = Companions.load(folder.fusion, names, data, seed, model)
+        return cls(fusion, companions, config.candidates.sampler == "popularity")
+
+    def score(
+        self, history: Places, candidates: Places, p_yes: NDArray[np.float64], new_items: pl.DataFrame
+    ) -> NDArray[np.float64]:
+        """Return p(next item) of one user's candidates; see `Companions.evidence`.
+
+        Parameters
+        ----------
+        history
+            ``(n_history,)``.
+        candidates
+            ``(n_candidates,)``.
+        p_yes
+            ``(n_candidates,)``.
+        new_items
+            Text fields of items that the catalogue doesn't have.
+        """
+        evidence = self._companions.evidence(
+            [""], [history], candidates[None], p_yes[None], self._drawn_by_popularity, new_items
+        )
+        scores: NDArray[np.float64] = self._fusion.score(evidence)[0]
+        return scores

@@ -24,8 +24,8 @@ from trsr.artifacts import hash_value, write_json
 from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import Prompting
 from trsr.errors import ArtifactError, ConfigError, ModelError
-from trsr.models.adapters import add_adapter, require_effect, save_base
-from trsr.models.loading import (
+from trsr.hf.adapters import add_adapter, require_effect, save_base
+from trsr.hf.loading import (
     choose_device,
     load_language_model,
     positions,
@@ -34,14 +34,12 @@ from trsr.models.loading import (
     require_sound,
     without_bars,
 )
-from trsr.models.tokenization import PlainEncoder, TokenizerTokens, leading_ids
+from trsr.hf.tokenization import PlainEncoder, TokenizerTokens, leading_ids
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
-from trsr.ranking.answers import Answers, find_answers
-from trsr.ranking.examples import EncodedUser, RankingUser, encode_users
-from trsr.ranking.scoring import score
-from trsr.ranking.shared_prefix.memory import PrefixMemory
-from trsr.ranking.shared_prefix.plan import Plan, choose
+from trsr.ranking.scoring import Answers, EncodedUser, RankingUser, encode_users, find_answers, score
+from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
+from trsr.ranking.shared_prefix.strategy import Plan, choose
 from trsr.records import Item
 
 COMPACT: Final = "compact"

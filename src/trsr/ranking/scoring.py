@@ -1,8 +1,9 @@
-"""p(yes) of every candidate."""
+"""The answer slot: which two tokens are the answers, checked and never guessed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,13 +11,142 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trsr.errors import ModelError
 from trsr.progress import Progress
-from trsr.ranking.answers import Answers
-from trsr.ranking.examples import EncodedUser
-from trsr.ranking.shared_prefix.answering import scored_logits
-from trsr.ranking.shared_prefix.memory import PrefixMemory
-from trsr.ranking.shared_prefix.packing import UserPrompts
-from trsr.ranking.shared_prefix.plan import Path, Plan, candidate_logits, row_budget
+from trsr.prompts.ranking_prompt import Cut, Encode, RankingPrompt
+from trsr.ranking.shared_prefix.forward import scored_logits
+from trsr.ranking.shared_prefix.layout import UserPrompts
+from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
+from trsr.ranking.shared_prefix.strategy import Path, Plan, candidate_logits, row_budget
+from trsr.records import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Token ids of the two answers as they follow the answer slot."""
+
+    yes: int
+    no: int
+
+
+def find_answers(encode: Encode, slot: str, words: tuple[str, str], unknown: int | None = None) -> Answers:
+    """Find the one token that each answer word is after the answer slot.
+
+    Parameters
+    ----------
+    encode
+        The ranking model's tokenizer.
+    slot
+        The prompt's last part, which the answer follows.
+    words
+        The words for yes and no.
+    unknown
+        The tokenizer's token for what it doesn't know, where it has one.
+
+    Raises
+    ------
+    ModelError
+        When a word is not exactly one known token there, saying what was got, or when
+        both words are the same token.
+    """
+    yes, no = (_single_token(encode, slot, word, unknown) for word in words)
+    if yes == no:
+        message = (
+            f"prompt.answers: {words[0]!r} and {words[1]!r} are the same token ({yes}) of this model; "
+            "set others"
+        )
+        raise ModelError(message)
+    return Answers(yes, no)
+
+
+def _single_token(encode: Encode, slot: str, word: str, unknown: int | None) -> int:
+    space = "" if slot[-1:].isspace() else " "
+    before, after = encode([slot, f"{slot}{space}{word}"])
+    new = after[len(before) :]
+    if after[: len(before)] != before:
+        got = f"the answer changes the tokens before it (they end in {before[-3:]}, then in {after[-3:]})"
+    elif len(new) != 1:
+        got = f"it is {len(new)} tokens {new}"
+    elif new[0] == unknown:
+        got = f"it is the unknown token ({unknown})"
+    else:
+        return new[0]
+    message = (
+        f"prompt.answers: {word!r} must be one token of this model after {slot[-24:]!r}, but {got}; "
+        "set prompt.answers to two words that are one token each, or take another model"
+    )
+    raise ModelError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class RankingUser:
+    """One ranking task.
+
+    Parameters
+    ----------
+    user_id
+        Whose task it is.
+    summary
+        The preference summary; empty when there is none.
+    history
+        Items before the target, oldest first.
+    candidates
+        Items to rank.
+    target
+        Place of the true next item among the candidates; None when it isn't known.
+    """
+
+    user_id: str
+    summary: str
+    history: tuple[Item, ...]
+    candidates: tuple[Item, ...]
+    target: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedUser:
+    """A ranking task as token ids.
+
+    Parameters
+    ----------
+    prefix
+        Ids that all candidates of the user share.
+    suffixes
+        Ids of each candidate with the answer slot.
+    target
+        Place of the true next item; None when it isn't known.
+    cut
+        What of the user didn't fit into the prompt.
+    """
+
+    prefix: tuple[int, ...]
+    suffixes: tuple[tuple[int, ...], ...]
+    target: int | None
+    cut: Cut
+
+    @property
+    def prompts(self) -> UserPrompts:
+        """All candidates' prompts."""
+        return UserPrompts(self.prefix, self.suffixes)
+
+    def row(self, candidate: int) -> list[int]:
+        """Join the prefix and one suffix: the prompt of one candidate alone."""
+        return [*self.prefix, *self.suffixes[candidate]]
+
+    def ask(self, candidates: Sequence[int]) -> UserPrompts:
+        """Return the prompts of some candidates, by their places."""
+        return UserPrompts(self.prefix, [self.suffixes[place] for place in candidates])
+
+
+def encode_users(users: Sequence[RankingUser], prompt: RankingPrompt) -> list[EncodedUser]:
+    """Turn ranking tasks into token ids: each prefix once, each item's suffix once."""
+    encoded = []
+    for user in users:
+        prefix = prompt.prefix(user.summary, user.history)
+        suffixes = tuple(prompt.suffix(item).ids for item in user.candidates)
+        encoded.append(EncodedUser(prefix.ids, suffixes, user.target, prefix.cut))
+    return encoded
+
 
 _USERS_A_CALL: Final = 32
 

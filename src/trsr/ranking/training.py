@@ -21,15 +21,12 @@ from trsr.artifacts import replacing
 from trsr.config.ranking import Training
 from trsr.errors import DataError
 from trsr.evaluation.metrics import expected_metrics, place_target
-from trsr.models.batches import shuffled_batches
-from trsr.models.loading import without_bars
-from trsr.models.planned_trainer import PlannedTrainer, clear_other_run, last_checkpoint, plan_arguments
-from trsr.ranking.examples import EncodedUser, RankingUser
+from trsr.hf.loading import without_bars
+from trsr.hf.trainer import PlannedTrainer, clear_other_run, last_checkpoint, plan_arguments, shuffled_batches
+from trsr.ranking.losses import listwise_loss, whole_text_loss
 from trsr.ranking.ranker import COMPACT, Ranker
-from trsr.ranking.scoring import score
-from trsr.ranking.shared_prefix.listwise import listwise_loss
-from trsr.ranking.shared_prefix.plan import candidate_logits
-from trsr.ranking.whole_text import whole_text_loss
+from trsr.ranking.scoring import EncodedUser, RankingUser, score
+from trsr.ranking.shared_prefix.strategy import candidate_logits
 
 _SELECTION_KS: Final = (3, 5, 10)
 _RECALL_SUM: Final = "eval_recall_sum"

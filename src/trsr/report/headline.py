@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from trsr.records import Split
 from trsr.report.content import ReportContent
 from trsr.report.measures import Board, Interval, Row, Verdict, cutoff, family, overall
-from trsr.report.task import task
-from trsr.report.wording import counted, inside, listed, percent, system_name
+from trsr.report.wording import counted, inside, listed, percent, system_name, task
 
 
 @dataclass(frozen=True, slots=True)

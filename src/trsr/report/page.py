@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-from trsr.report.comparison.figures import reliability_figures
-from trsr.report.comparison.roster import Roster
-from trsr.report.comparison.standings import Kind, System
-from trsr.report.comparison.views import weight_list
+from trsr.report.comparison.page import reliability_figures, weight_list
+from trsr.report.comparison.results import Kind, Roster, System
 from trsr.report.content import ReportContent, UserCard
 from trsr.report.document import document
 from trsr.report.figures import data_figures, metric_figures, training_figures

@@ -20,12 +20,12 @@ from trsr.config.data import FileData, TableData
 from trsr.config.load import load_run
 from trsr.config.summary import KeyphraseWriter, Limits
 from trsr.data.catalogue import Catalogue
-from trsr.data.files.ids import mended_ids
-from trsr.data.files.times import DAY_FIRST, MONTH_FIRST
-from trsr.data.formats.tables import column_names, read_events
+from trsr.data.ids import mended_ids
 from trsr.data.notes import Notes
 from trsr.data.prepare import Prepared, load
+from trsr.data.readers.tables import column_names, read_events
 from trsr.data.repair import SECOND, mend_events
+from trsr.data.times import DAY_FIRST, MONTH_FIRST
 from trsr.records import (
     BLOCK_SUMMARIES,
     FAILED,
@@ -44,7 +44,7 @@ from trsr.stages.prepare import tell
 from trsr.stages.stage import Say
 from trsr.summarize.append import Growth
 from trsr.summarize.summarizer import Summarizer, cut_history
-from trsr.summarize.table import to_frame
+from trsr.summarize.writer import to_frame
 
 _UNTIMED: Final = "untimed_tables"
 """Column of the appended table: hashes of the tables that gave a user events without a time."""

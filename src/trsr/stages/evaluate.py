@@ -11,9 +11,9 @@ from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.config import Config
 from trsr.data.prepare import load
 from trsr.evaluation.scoreboard import evaluate, to_json
+from trsr.ranking.tasks import measured
 from trsr.records import ITEM, P_YES, SCORE, SYSTEM, USER, Split
 from trsr.stages.stage import Say, Stage
-from trsr.stages.tasks import measured
 
 FUSED: Final = "TRSR fused"
 """Name of the fused ranker in tables."""

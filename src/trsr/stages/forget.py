@@ -19,7 +19,7 @@ from typing import Final
 import polars as pl
 
 from trsr.artifacts import RunFolder, hash_path, read_parquet, sweep, write_json, write_parquet
-from trsr.exchange.plain_ids import to_plain
+from trsr.interop.trec import to_plain
 from trsr.records import BLOCK_SUMMARIES, SUMMARY, USER
 
 _MADE_AGAIN: Final = (

@@ -11,20 +11,19 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder, read_parquet, write_parquet
-from trsr.baselines.training_data import TrainingData, candidate_places, places, training_data
+from trsr.baselines.base import TrainingData, candidate_places, places, training_data
 from trsr.config import Config
 from trsr.config.data import CandidateRule
-from trsr.data.negatives import draw_candidates
+from trsr.data.candidates import draw_candidates
 from trsr.data.prepare import Prepared, load
 from trsr.errors import ArtifactError
-from trsr.fusion.companions import Companions
-from trsr.fusion.evidence import Evidence
+from trsr.fusion.companions import WEIGHTS, Companions
+from trsr.fusion.features import Evidence
 from trsr.fusion.fusion import Fusion, cross_fit, fit_fusion, too_few
-from trsr.fusion.kept import WEIGHTS
 from trsr.ranking.ranker import Ranker
+from trsr.ranking.tasks import score_language_model
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SCORE, SPLIT, TARGET, USER, Split
 from trsr.stages.stage import Say, Stage
-from trsr.stages.tasks import score_language_model
 
 
 def _settings(config: Config) -> Any:

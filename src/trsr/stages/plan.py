@@ -13,8 +13,7 @@ from trsr.config import Config
 from trsr.data.catalogue import Catalogue
 from trsr.records import HISTORY, ITEM, USER, Item
 from trsr.stages.stage import Say
-from trsr.summarize.bill import Bill, table
-from trsr.summarize.budget import Budget
+from trsr.summarize.cost import Bill, Budget, table
 from trsr.summarize.forecast import Forecast, forecast, measure, side_by_side
 
 BILL = "bill.json"

@@ -9,7 +9,7 @@ from typing import Any
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.data.prepare import prepare, save
-from trsr.data.read import input_files
+from trsr.data.readers.registry import input_files
 from trsr.records import SPLIT, Finding
 from trsr.stages.stage import Say, Stage
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 import polars as pl
 
 from trsr.artifacts import RunFolder, write_json
+from trsr.compact.start import pretrain_compact, pretraining_settings
 from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared, load
-from trsr.ranking.fresh import pretrain_compact, pretraining_settings
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, Split
 from trsr.stages.stage import Say, Stage
 

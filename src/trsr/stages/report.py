@@ -17,8 +17,8 @@ from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared, load
 from trsr.evaluation.calibration import calibrate
 from trsr.evaluation.metrics import place_target
+from trsr.fusion.companions import WEIGHTS
 from trsr.fusion.fusion import Fusion
-from trsr.fusion.kept import WEIGHTS
 from trsr.ranking.ranker import read_card
 from trsr.records import (
     BLOCK_SUMMARIES,
@@ -38,18 +38,10 @@ from trsr.records import (
     Split,
     Usage,
 )
-from trsr.report.bill import bill_lines
 from trsr.report.comparison.insights import Calibration, FusedWeight
 from trsr.report.comparison.insights import Fusion as FusionContent
-from trsr.report.content import (
-    BillLine,
-    Failure,
-    RankedLine,
-    ReportContent,
-    RunCard,
-    TrainingLog,
-    UserCard,
-)
+from trsr.report.content import BillLine, Failure, RankedLine, ReportContent, RunCard, TrainingLog, UserCard
+from trsr.report.figures import bill_lines
 from trsr.report.page import render
 from trsr.stages.evaluate import FUSED, system_name
 from trsr.stages.plan import BILL

@@ -8,14 +8,14 @@ from typing import Any
 import polars as pl
 
 from trsr.artifacts import RunFolder, read_parquet, write_parquet
-from trsr.baselines.score import open_baseline, score_candidates
-from trsr.baselines.training_data import training_data
+from trsr.baselines.base import training_data
+from trsr.baselines.registry import open_baseline, score_candidates
 from trsr.config import Config
 from trsr.data.prepare import Prepared, load
 from trsr.ranking.ranker import Ranker
+from trsr.ranking.tasks import MEASURED, measured, score_language_model
 from trsr.records import CANDIDATES, ITEM, P_YES, SCORE, SPLIT, SUMMARY, SYSTEM, USER, Split
 from trsr.stages.stage import Say, Stage
-from trsr.stages.tasks import MEASURED, measured, score_language_model
 
 
 def _settings(config: Config) -> Any:
@@ -57,7 +57,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
 def _score_on_cluster(
     config: Config, folder: RunFolder, prepared: Prepared, summaries: pl.DataFrame, split: Split
 ) -> pl.DataFrame:
-    from trsr.cluster.scores import score_on_cluster  # noqa: PLC0415  an optional extra
+    from trsr.cluster.ray import score_on_cluster  # noqa: PLC0415  an optional extra
 
     users = (
         prepared.histories.filter(pl.col(SPLIT) == split.value)

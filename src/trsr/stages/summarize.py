@@ -14,7 +14,7 @@ from trsr.records import FAILED, ITEM, USER
 from trsr.stages.plan import billed, read_users
 from trsr.stages.stage import Say, Stage
 from trsr.summarize.summarizer import Summarizer
-from trsr.summarize.table import to_frame
+from trsr.summarize.writer import to_frame
 
 _PACE: Final = (
     "base_url", "tokenizer", "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute",
@@ -38,7 +38,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     users, catalogue = read_users(config, folder)
     with billed(config, folder, users, say) as budget:
         if config.cluster.kind == "ray":
-            from trsr.cluster.summaries import summarize_on_cluster  # noqa: PLC0415  an optional extra
+            from trsr.cluster.ray import summarize_on_cluster  # noqa: PLC0415  an optional extra
 
             table = summarize_on_cluster(config, items, read_parquet(folder.histories), budget)
             author = "the cluster's workers"

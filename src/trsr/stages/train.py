@@ -9,23 +9,22 @@ from typing import Any, Final
 import polars as pl
 
 from trsr.artifacts import RunFolder, read_parquet, write_json
+from trsr.compact.start import fresh_ranker
 from trsr.config import Config
-from trsr.config.experiments import Sampler
+from trsr.config.evaluation import Sampler
 from trsr.config.ranking import CompactModel, HuggingFaceModel
+from trsr.data.candidates import draw_candidates
 from trsr.data.catalogue import Catalogue
-from trsr.data.negatives import draw_candidates
 from trsr.data.prepare import Prepared, load
 from trsr.errors import ModelError
-from trsr.models import processes
-from trsr.models.identity import folder_identity
-from trsr.models.loading import model_identity
+from trsr.hf import trainer as processes
+from trsr.hf.loading import folder_identity, model_identity
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
-from trsr.ranking.fresh import fresh_ranker
+from trsr.ranking.tasks import ranking_tasks
 from trsr.ranking.training import fine_tune
 from trsr.records import CANDIDATES, SPLIT, USER, Split
 from trsr.stages.pretrain import LOG as PRETRAINING_LOG
 from trsr.stages.stage import Say, Stage
-from trsr.stages.tasks import ranking_tasks
 
 LOG: Final = "training_log.json"
 """File in the model folder: ``pretraining`` and ``fine_tuning``, the losses as they were logged."""

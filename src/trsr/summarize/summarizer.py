@@ -10,17 +10,16 @@ import polars as pl
 
 from trsr.config import Config
 from trsr.config.summary import EndpointWriter, KeyphraseWriter, LocalWriter
-from trsr.models.endpoint import EndpointGenerator
-from trsr.models.local import LocalGenerator
-from trsr.prompts.item_text import item_line
+from trsr.llm.endpoint import EndpointGenerator
+from trsr.llm.local import LocalGenerator
+from trsr.prompts.item_text import ApproximateTokens, item_line
 from trsr.prompts.templates import Templates
-from trsr.prompts.tokens import ApproximateTokens
 from trsr.records import Block, Item, Usage, UserSummary
 from trsr.summarize.append import Growth, append
-from trsr.summarize.blocks import cut, cut_by_tokens
-from trsr.summarize.budget import Budget
+from trsr.summarize.cost import Budget
 from trsr.summarize.keyphrase import writer as keyphrase
-from trsr.summarize.language_model import ALL_AT_ONCE, LanguageModelWriter
+from trsr.summarize.llm_writer import ALL_AT_ONCE, LanguageModelWriter
+from trsr.summarize.paradigms import cut, cut_by_tokens
 from trsr.summarize.runner import make_paradigm, summarize
 from trsr.summarize.store import Store
 from trsr.summarize.writer import Writer

@@ -22,7 +22,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from trsr.ranking.shared_prefix.packing import UserPrompts
+from trsr.ranking.shared_prefix.layout import UserPrompts
 
 VOCABULARY = 97
 ANSWERS = (5, 6)

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trsr.ranking.shared_prefix import masked as masked_module
-from trsr.ranking.shared_prefix.cascade import cascade
+from trsr.ranking.shared_prefix import attention as masked_module
+from trsr.ranking.shared_prefix.attention import cascade, causal, masked
 from trsr.ranking.shared_prefix.layout import Fold
-from trsr.ranking.shared_prefix.masked import causal, masked
 
 CPU = torch.device("cpu")
 SCALE = 0.3

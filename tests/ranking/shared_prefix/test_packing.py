@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trsr.errors import ModelError
-from trsr.ranking.shared_prefix.packing import UserPrompts, divide, factor, pack, share_rows
+from trsr.ranking.shared_prefix.layout import UserPrompts, divide, factor, pack, share_rows
 
 
 def test_users_lie_behind_each_other_without_padding() -> None:

@@ -6,7 +6,7 @@ from small_models import ANSWERS, GEMMA2, PACKED, SHAPES, make, one_by_one, user
 from transformers import BloomConfig, FalconConfig, LlamaConfig, MambaConfig, PreTrainedConfig
 
 from trsr.ranking.shared_prefix import attention
-from trsr.ranking.shared_prefix.plan import Path, Plan, candidate_logits, choose
+from trsr.ranking.shared_prefix.strategy import Path, Plan, candidate_logits, choose
 
 TINY = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
 

@@ -6,9 +6,8 @@ from small_models import PACKED, make
 from transformers import LlamaConfig
 
 from trsr.errors import ModelError
-from trsr.ranking.shared_prefix.packing import UserPrompts
-from trsr.ranking.shared_prefix.probe import Probe, check_windows
-from trsr.ranking.shared_prefix.reuse import plain_logits
+from trsr.ranking.shared_prefix.layout import UserPrompts
+from trsr.ranking.shared_prefix.strategy import Probe, check_windows, plain_logits
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from small_models import ANSWERS, PACKED, SHAPES, make, one_by_one
 
-from trsr.ranking.shared_prefix.reuse import plain_logits, reusing_logits
+from trsr.ranking.shared_prefix.strategy import plain_logits, reusing_logits
 
 
 def test_the_prefix_goes_through_the_model_once() -> None:

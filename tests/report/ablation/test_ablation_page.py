@@ -8,11 +8,9 @@ import pytest
 from made_ablation import made_ablation
 from page_structure import HOSTILE, Structure
 
-from trsr.evaluation.intervals import Estimate
-from trsr.report.ablation.content import AblationContent, Cell, Expectation, Grid, Panel, Variant
-from trsr.report.ablation.headline import headline
-from trsr.report.ablation.page import render
-from trsr.report.comparison.provenance import Provenance
+from trsr.evaluation.statistics import Estimate
+from trsr.report.ablation import AblationContent, Cell, Expectation, Grid, Panel, Variant, headline, render
+from trsr.report.comparison.results import Provenance
 
 VALUE = Estimate(0.5, 0.4, 0.6)
 

@@ -4,10 +4,9 @@ import csv
 import math
 from io import StringIO
 
-from trsr.evaluation.intervals import Estimate
+from trsr.evaluation.statistics import Estimate
 from trsr.report.comparison.board import board, to_csv
-from trsr.report.comparison.roster import Roster
-from trsr.report.comparison.standings import Standing, System
+from trsr.report.comparison.results import Roster, Standing, System
 
 ROSTER = Roster((System("b", training_examples=7, training_negatives="4, uniform"), System("a")))
 

@@ -4,13 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from trsr.evaluation.intervals import Estimate
+from trsr.evaluation.statistics import Estimate
 from trsr.report.comparison.board import board
-from trsr.report.comparison.content import ComparisonContent
 from trsr.report.comparison.headline import Answer, Headline, headline, verdict
-from trsr.report.comparison.provenance import Provenance
-from trsr.report.comparison.roster import Roster
-from trsr.report.comparison.standings import Contrast, Kind, Standing, System, Table
+from trsr.report.comparison.results import (
+    ComparisonContent,
+    Contrast,
+    Kind,
+    Provenance,
+    Roster,
+    Standing,
+    System,
+    Table,
+)
 
 MEASURE = "NDCG@10"
 SYSTEMS = (System("sasrec"), System("recurrent", kind=Kind.LANGUAGE_MODEL), System("fused", kind=Kind.FUSED))

@@ -10,13 +10,21 @@ from urllib.parse import unquote
 import pytest
 from page_structure import HOSTILE, Structure
 
-from trsr.evaluation.intervals import Estimate
-from trsr.report.comparison.content import ComparisonContent
+from trsr.evaluation.statistics import Estimate
 from trsr.report.comparison.insights import Bin, Calibration, Duels, FusedWeight, Fusion, Placed
 from trsr.report.comparison.page import render
-from trsr.report.comparison.provenance import Choice, Option, Provenance
-from trsr.report.comparison.roster import Roster
-from trsr.report.comparison.standings import Kind, Slice, Standing, System, Table
+from trsr.report.comparison.results import (
+    Choice,
+    ComparisonContent,
+    Kind,
+    Option,
+    Provenance,
+    Roster,
+    Slice,
+    Standing,
+    System,
+    Table,
+)
 from trsr.report.wording import signed
 
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 from trsr.report.comparison.insights import Agreement, FusedWeight, Fusion
-from trsr.report.comparison.roster import Roster
-from trsr.report.comparison.standings import Kind, System
-from trsr.report.comparison.views import heat_map, weight_list
+from trsr.report.comparison.page import heat_map, weight_list
+from trsr.report.comparison.results import Kind, Roster, System
 
 ROSTER = Roster((System("tfidf"), System("sasrec"), System("fused", kind=Kind.FUSED)))
 

@@ -1,7 +1,7 @@
 import pytest
 
 from trsr.records import Item
-from trsr.summarize.keyphrase.fields import FieldKind, recognise
+from trsr.summarize.keyphrase.vocabulary import FieldKind, recognise
 
 
 def catalogue(name: str, texts: list[str]) -> list[Item]:

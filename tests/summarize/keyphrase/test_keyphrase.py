@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 
 from trsr.errors import ConfigError, WriterError
 from trsr.records import Block, Item, Summary, Usage
-from trsr.summarize.blocks import cut
-from trsr.summarize.keyphrase.wording import NOTHING
-from trsr.summarize.keyphrase.writer import KeyphraseWriter
-from trsr.summarize.paradigms import hierarchical, recurrent
+from trsr.summarize.keyphrase.writer import NOTHING, KeyphraseWriter
+from trsr.summarize.paradigms import cut, hierarchical, recurrent
 from trsr.summarize.runner import summarize
 from trsr.summarize.writer import Combine, Describe, Update
 

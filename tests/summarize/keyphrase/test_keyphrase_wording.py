@@ -1,7 +1,6 @@
 import pytest
 
-from trsr.summarize.keyphrase.taste import Taste
-from trsr.summarize.keyphrase.wording import NOTHING, enumerate_words, write
+from trsr.summarize.keyphrase.writer import NOTHING, Taste, enumerate_words, write
 
 
 @pytest.mark.parametrize(

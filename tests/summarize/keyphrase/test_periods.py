@@ -1,7 +1,6 @@
 import pytest
 
-from trsr.summarize.keyphrase.interests import join, observe
-from trsr.summarize.keyphrase.periods import divide
+from trsr.summarize.keyphrase.interests import divide, join, observe
 
 LAMP, DRILL = ("", "lamp"), ("", "drill")
 

@@ -1,5 +1,5 @@
 from trsr.records import Item
-from trsr.summarize.keyphrase.phrasebook import Phrasebook
+from trsr.summarize.keyphrase.vocabulary import Phrasebook
 
 
 def titled(*titles: str) -> Phrasebook:

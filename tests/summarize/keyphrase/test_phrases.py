@@ -1,6 +1,5 @@
 from trsr.records import Item
-from trsr.summarize.keyphrase.fields import FieldKind
-from trsr.summarize.keyphrase.phrases import mentions, parts
+from trsr.summarize.keyphrase.vocabulary import FieldKind, mentions, parts
 
 KINDS = {
     "title": FieldKind.HEADING,

@@ -1,7 +1,7 @@
 from trsr.records import Item
 from trsr.summarize.keyphrase.interests import Interests, join, observe
-from trsr.summarize.keyphrase.phrasebook import Phrasebook
-from trsr.summarize.keyphrase.taste import Chooser
+from trsr.summarize.keyphrase.vocabulary import Phrasebook
+from trsr.summarize.keyphrase.writer import Chooser
 
 KINDS_OF_THINGS = ("lamp", "drill", "chair", "kettle", "rug")
 BRANDS = ("Dewport", "Oakley", "Svarl", "Evrio", "Brandt")

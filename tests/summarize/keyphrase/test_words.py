@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trsr.summarize.keyphrase.words import clean, fold, is_measure, runs
+from trsr.summarize.keyphrase.text import clean, fold, is_measure, runs
 
 
 def words(text: str) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from multiprocessing.synchronize import Event
 
 from forks import FORKS, Forked
 from trsr.config.summary import Sampling
-from trsr.models.generation import Chat, Completion
+from trsr.llm.generator import Chat, Completion
 from trsr.summarize.store import Question, Store
 
 ANSWER = Completion("Likes tea — 茶 👍🏽.", 12, 5, "stop")

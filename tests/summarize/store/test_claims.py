@@ -11,7 +11,7 @@ from store_process import ANSWER, ask, hold, start_payers
 
 from forks import Forked
 from trsr.summarize.store import Store
-from trsr.summarize.store.schema import OWNERS
+from trsr.summarize.store.database import OWNERS
 
 KEYS = [ask(number).key for number in range(5)]
 
@@ -43,7 +43,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def elsewhere(store_url: str) -> Iterator[Store]:
     """A store object of another machine, whose heart does not beat while a test lasts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trsr.summarize.store.claims._machine", lambda: "elsewhere")
+        patch.setattr("trsr.summarize.store.leases._machine", lambda: "elsewhere")
         holder = Store(store_url, lease_s=36_000.0)
         assert holder.claim(KEYS) == set(KEYS)
     yield holder

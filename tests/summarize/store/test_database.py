@@ -17,7 +17,7 @@ from store_process import ANSWER, ask, start_payers
 from postgres_server import PostgresServer
 from trsr.errors import StoreError
 from trsr.summarize.store import Store
-from trsr.summarize.store.upkeep import measure
+from trsr.summarize.store.admin import measure
 
 # Becomes somebody else once all is loaded: that user may not be able to read the project's files.
 READ_AND_CLAIM = """

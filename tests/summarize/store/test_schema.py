@@ -10,8 +10,8 @@ from forks import Forked
 from trsr.artifacts import hash_value
 from trsr.errors import StoreError
 from trsr.summarize.store import Question, Store
+from trsr.summarize.store.admin import measure
 from trsr.summarize.store.database import Database
-from trsr.summarize.store.upkeep import measure
 
 # The table as format 1 made it, on SQLite and on PostgreSQL.
 FORMAT_1 = """CREATE TABLE answers (

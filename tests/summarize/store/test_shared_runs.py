@@ -12,7 +12,7 @@ from counting_server import CountingServer, counting_server
 from forks import Forked
 from postgres_server import PostgresServer
 from trsr.summarize.store import Store
-from trsr.summarize.store.upkeep import measure
+from trsr.summarize.store.admin import measure
 
 USERS = 12
 NEEDED = USERS * summarize_users.BLOCKS

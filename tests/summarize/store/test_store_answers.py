@@ -10,9 +10,9 @@ from store_process import ANSWER, ask, question, write
 
 from forks import Forked
 from trsr.config.summary import Sampling
-from trsr.models.generation import Chat, Completion
+from trsr.llm.generator import Chat, Completion
 from trsr.summarize.store import Question, Store
-from trsr.summarize.store.upkeep import read_all
+from trsr.summarize.store.admin import read_all
 
 
 def test_an_answer_comes_back_whole_also_after_reopening(store_url: str) -> None:

@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 
 from trsr.config.summary import Sampling
-from trsr.models.generation import Chat, Completion
+from trsr.llm.generator import Chat, Completion
 from trsr.records import Usage
 from trsr.summarize.store import Question, Store
-from trsr.summarize.store.schema import ANSWER_USERS, ANSWERS
-from trsr.summarize.store.upkeep import Selection, StoredModel, count, forget, measure, prune, read_all
+from trsr.summarize.store.admin import Selection, StoredModel, count, forget, measure, prune, read_all
+from trsr.summarize.store.database import ANSWER_USERS, ANSWERS
 
 
 def fill(store: Store) -> None:

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from trsr.errors import ModelError
-from trsr.ranking.shared_prefix.cascade import cascade
 from trsr.ranking.shared_prefix.layout import Fold, Layout, Segment
-from trsr.ranking.shared_prefix.masked import causal, masked
 
 NAME: Final = "trsr_shared_prefix"
 """The attention implementation's name, as models' configurations know it."""
@@ -216,3 +215,215 @@ def _from_runs(query: Tensor, row: _Row, segment: Segment, queries: Fold) -> Ten
     if query.device.type == "cpu" and window is None and not row.dropout:
         return cascade(query, far, near, queries, segment.fold, row.scale)
     return masked(query, far, near, queries, segment.fold, row.scale, window, row.dropout)
+
+
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class _Cascade(torch.autograd.Function):
+    """Far keys are seen by every query in full, near keys only inside a query's own run."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        far_key: Tensor,
+        far_value: Tensor,
+        near_key: Tensor,
+        near_value: Tensor,
+        queries: Fold,
+        keys: Fold,
+        scale: float,
+    ) -> Tensor:
+        is_causal = queries is keys
+        mask = _fill_mask(keys, query) if not is_causal and not keys.is_even else None
+        near, near_sum = _forward(
+            queries.fold(query),
+            keys.fold(near_key),
+            keys.fold(near_value),
+            0.0,
+            is_causal,
+            attn_mask=mask,
+            scale=scale,
+        )
+        output, total = queries.unfold(near), queries.unfold(near_sum)
+        if far_key.shape[2]:
+            far, far_sum = _forward(query, far_key, far_value, 0.0, False, scale=scale)
+            weight = torch.sigmoid(far_sum - total).unsqueeze(-1)
+            output = torch.lerp(output, far, weight.to(output.dtype))
+            total = torch.logaddexp(far_sum, total)
+        ctx.save_for_backward(query, far_key, far_value, near_key, near_value, output, total, mask)
+        ctx.queries, ctx.keys, ctx.scale, ctx.is_causal = queries, keys, scale, is_causal
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, far_key, far_value, near_key, near_value, output, total, mask = ctx.saved_tensors
+        queries, keys, (grad,) = ctx.queries, ctx.keys, grads
+        folded_grad = queries.fold(grad)
+        if not queries.is_even:
+            # Fill repeats real tokens, so its gradient must not count a second time.
+            folded_grad = folded_grad * queries.is_token[:, None, :, None]
+        grad_query, grad_near_key, grad_near_value = _backward(
+            folded_grad,
+            queries.fold(query),
+            keys.fold(near_key),
+            keys.fold(near_value),
+            queries.fold(output),
+            queries.fold(total.unsqueeze(-1)).squeeze(-1),
+            0.0,
+            ctx.is_causal,
+            attn_mask=mask,
+            scale=ctx.scale,
+        )
+        grad_query = queries.unfold(grad_query)
+        grad_near_key, grad_near_value = keys.unfold(grad_near_key), keys.unfold(grad_near_value)
+        grad_far_key = grad_far_value = None
+        if far_key.shape[2]:
+            far_query, grad_far_key, grad_far_value = _backward(
+                grad, query, far_key, far_value, output, total, 0.0, False, scale=ctx.scale
+            )
+            grad_query = grad_query + far_query
+        return grad_query, grad_far_key, grad_far_value, grad_near_key, grad_near_value, None, None, None
+
+
+def _fill_mask(keys: Fold, query: Tensor) -> Tensor:
+    mask = torch.zeros(keys.is_token.shape, dtype=query.dtype, device=query.device)
+    return mask.masked_fill_(~keys.is_token, -torch.inf)[:, None, None, :]
+
+
+def cascade(
+    query: Tensor,
+    far: tuple[Tensor, Tensor],
+    near: tuple[Tensor, Tensor],
+    queries: Fold,
+    keys: Fold,
+    scale: float,
+) -> Tensor:
+    """Attend from runs of queries to shared far keys and to each run's own near keys.
+
+    Parameters
+    ----------
+    query
+        Shape ``(1, heads, n_queries, width)``.
+    far
+        Keys and values that every query sees, shape ``(1, key_heads, n_far, width)``;
+        `n_far` may be 0.
+    near
+        Keys and values of the runs, shape ``(1, key_heads, n_near, width)``.
+    queries
+        The runs of the queries. The same object as `keys`: causal inside a run.
+        Another: every query sees all keys of its run.
+    keys
+        The runs of the near keys.
+    scale
+        Factor of the products.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(1, heads, n_queries, width)``; differentiable.
+    """
+    joined: Tensor = _Cascade.apply(query, *far, *near, queries, keys, scale)  # type: ignore[no-untyped-call]
+    return joined
+
+
+_GROUP_KEYS: Final = 16_384
+"""Keys that are laid out at once: bounds the copies of the prefix."""
+
+
+def causal(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, dropout: float
+) -> Tensor:
+    """Attend causally, inside a window if one is given; shapes ``(1, heads, n_tokens, width)``."""
+    mask = None
+    if window is not None and query.shape[2] > window:
+        steps = torch.arange(query.shape[2], device=query.device)
+        mask = _visible(steps, steps, window)
+    return _attend(query, key, value, mask, scale, dropout, is_causal=mask is None)
+
+
+def masked(
+    query: Tensor,
+    far: tuple[Tensor, Tensor],
+    near: tuple[Tensor, Tensor],
+    queries: Fold,
+    keys: Fold,
+    scale: float,
+    window: int | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attend as `cascade` does, inside a window of positions if one is given.
+
+    Parameters
+    ----------
+    query, far, near, queries, keys, scale
+        As in `cascade`; where `queries` are not the same runs as `keys`, each run has
+        one query, which stands at its run's last position.
+    window
+        Positions that a query sees, its own included; None: all before it.
+    dropout
+        Share of attention weights to drop.
+    """
+    prefix = far[0].shape[2]
+    device = query.device
+    # Keys that even the first query of a run can't see are not worth copying.
+    reach = prefix if window is None else min(prefix, window - 1)
+    far_key, far_value = (part[:, :, prefix - reach :] for part in far)
+    near_key, near_value = (keys.fold(part) for part in near)
+    runs = queries.fold(query)
+    at = torch.arange(keys.longest, device=device)[None]
+    if queries is not keys:
+        at = torch.tensor(keys.lengths, device=device)[:, None] - 1
+    mask = _visible(prefix + at, torch.arange(prefix - reach, prefix + keys.longest, device=device), window)[
+        :, None
+    ]
+    size = max(1, _GROUP_KEYS // (reach + keys.longest))
+    outputs = []
+    for start in range(0, len(keys.lengths), size):
+        part = slice(start, start + size)
+        count = len(keys.lengths[part])
+        outputs.append(
+            _attend(
+                runs[part],
+                torch.cat([far_key.expand(count, -1, -1, -1), near_key[part]], dim=2),
+                torch.cat([far_value.expand(count, -1, -1, -1), near_value[part]], dim=2),
+                mask[part] if mask.shape[0] > 1 else mask,
+                scale,
+                dropout,
+            )
+        )
+    return queries.unfold(torch.cat(outputs))
+
+
+def _visible(query_at: Tensor, key_at: Tensor, window: int | None) -> Tensor:
+    distance = query_at[..., :, None] - key_at
+    visible = distance >= 0
+    return visible if window is None else visible & (distance < window)
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    dropout: float,
+    is_causal: bool = False,
+) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and query.device.type != "cpu":
+        # Masked attention of grouped heads would take the slow kernel there.
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+        groups = 1
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=groups > 1,
+    )

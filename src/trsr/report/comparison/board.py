@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Final
 
-from trsr.evaluation.intervals import Estimate
-from trsr.report.comparison.roster import Roster
-from trsr.report.comparison.standings import Standing, System
+from trsr.evaluation.statistics import Estimate
+from trsr.report.comparison.results import Roster, Standing, System
 from trsr.report.measures import in_order
 
 LEVEL: Final = 0.05

@@ -7,11 +7,16 @@ from enum import StrEnum
 
 from trsr.records import Split
 from trsr.report.comparison.board import LEVEL, Board, Line
-from trsr.report.comparison.content import ComparisonContent
-from trsr.report.comparison.roster import Roster, contrast, standing
-from trsr.report.comparison.standings import Contrast, Kind, Table
-from trsr.report.task import task
-from trsr.report.wording import capitalised, counted, listed, p_value, sampler_name, signed
+from trsr.report.comparison.results import (
+    ComparisonContent,
+    Contrast,
+    Kind,
+    Roster,
+    Table,
+    contrast,
+    standing,
+)
+from trsr.report.wording import capitalised, counted, listed, p_value, sampler_name, signed, task
 
 _NAMED = 3
 

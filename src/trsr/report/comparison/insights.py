@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trsr.evaluation import calibration
-from trsr.evaluation.intervals import Estimate
+from trsr.evaluation.statistics import Estimate
 
 
 @dataclass(frozen=True, slots=True)

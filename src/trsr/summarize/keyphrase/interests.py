@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trsr.errors import WriterError
-from trsr.summarize.keyphrase.phrases import Feature
+from trsr.summarize.keyphrase.vocabulary import Feature
 
 _KEPT: Final = 80
 _KEPT_RECENT: Final = 56
@@ -173,3 +173,69 @@ def _listed(weights: Weights) -> dict[str, Any]:
 def _weights(value: Mapping[str, Any]) -> Weights:
     listed = {(str(field), str(key)): float(weight) for field, key, weight in value["of"]}
     return Weights(float(value["items"]), listed)
+
+
+_DUST: Final = 0.01
+_BURST: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """One user's interests, taken apart in time.
+
+    Parameters
+    ----------
+    recent
+        The last block; when it is shorter than the one before it, filled up from that one in proportion.
+    past
+        All that came before, faded; no items when there was nothing before.
+    lasting
+        Weight of what lasts. A burst among the newest items counts as much as its
+        past promised and half as much again; without a past everything counts.
+    """
+
+    recent: Weights
+    past: Weights
+    lasting: Mapping[Feature, float]
+
+
+def divide(interests: Interests, decay: float) -> Periods:
+    """Take interests apart.
+
+    Parameters
+    ----------
+    interests
+        What all blocks show.
+    decay
+        Weight that an interest kept when one more block had passed.
+    """
+    newest, previous = interests.newest, interests.previous
+    filled = max(0.0, 1.0 - newest.items / previous.items) if previous.items > 0 else 0.0
+    recent = _sum(newest, previous, filled)
+    faded = _sum(newest, previous, filled * decay)
+    past = Weights(
+        max(interests.all.items - faded.items, 0.0),
+        {
+            feature: left
+            for feature, weight in interests.all.of.items()
+            if (left := weight - faded.of.get(feature, 0.0)) > _DUST
+        },
+    )
+    if past.items <= _DUST:
+        return Periods(recent, Weights(0.0, {}), interests.all.of)
+    return Periods(recent, past, _lasting(interests.all, past))
+
+
+def _sum(one: Weights, other: Weights, share: float) -> Weights:
+    """Add a share of the other weights."""
+    if share == 0:
+        return one
+    sums = dict(one.of)
+    for feature, weight in other.of.items():
+        sums[feature] = sums.get(feature, 0.0) + share * weight
+    return Weights(one.items + share * other.items, sums)
+
+
+def _lasting(whole: Weights, past: Weights) -> dict[Feature, float]:
+    promised = _BURST * whole.items / past.items
+    return {feature: min(whole.of[feature], promised * weight) for feature, weight in past.of.items()}

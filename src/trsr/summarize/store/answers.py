@@ -9,11 +9,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from trsr.models.generation import Completion
-from trsr.summarize.store.claims import KEYS_A_STATEMENT, Claims, insert_new
-from trsr.summarize.store.database import Database
-from trsr.summarize.store.question import Question
-from trsr.summarize.store.schema import ANSWER_USERS, ANSWERS, CLAIMS
+from trsr.llm.generator import Completion
+from trsr.summarize.store.database import ANSWER_USERS, ANSWERS, CLAIMS, Database, Question
+from trsr.summarize.store.leases import KEYS_A_STATEMENT, Claims, insert_new
 
 _POLLS_A_LEASE: Final = 60
 

@@ -1,0 +1,294 @@
+"""What baselines learn from, with items as their places in the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from trsr.data.prepare import Prepared
+from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, SPLIT, TARGET, USER, Split
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Training histories, and validation users to stop by.
+
+    Parameters
+    ----------
+    items
+        The catalogue, `ITEM` and text fields; a place is a row of it.
+    fields
+        Text fields that systems read; empty for all.
+    sequences
+        Histories with their targets at the end, oldest first, of training users and then of
+        background users; each has 2 items or more.
+    valid_users
+        Ids of the validation users.
+    valid_histories
+        What they took before their targets.
+    valid_candidates
+        Their frozen candidates, ``(n_valid, n_candidates)``.
+    valid_targets
+        Column of the target among the candidates, ``(n_valid,)``.
+    """
+
+    items: pl.DataFrame
+    fields: tuple[str, ...]
+    sequences: tuple[NDArray[np.int32], ...]
+    valid_users: tuple[str, ...]
+    valid_histories: tuple[NDArray[np.int32], ...]
+    valid_candidates: NDArray[np.int32]
+    valid_targets: NDArray[np.int64]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each item stands in `sequences`, ``(n_items,)``."""
+        taken = np.concatenate(self.sequences) if self.sequences else np.empty(0, np.int32)
+        return np.bincount(taken, minlength=self.items.height).astype(np.int64)
+
+
+def training_data(prepared: Prepared, fields: Sequence[str] = ()) -> TrainingData:
+    """Gather what may be learnt from: training users, background users, validation users to stop by.
+
+    Examples
+    --------
+    >>> from trsr.config import Config
+    >>> from trsr.config.data import DemoData
+    >>> from trsr.data.prepare import prepare
+    >>> data = training_data(prepare(Config(data=DemoData(users=100, items=100))))
+    >>> len(data.sequences) + len(data.valid_users) < 100
+    True
+    """
+    ids = prepared.items[ITEM]
+    trains = pl.col(SPLIT) == Split.TRAIN.value
+    told = prepared.histories.filter(trains).select(pl.concat_list(HISTORY, TARGET).alias(ITEMS))
+    sequences = pl.concat([told[ITEMS], prepared.background[ITEMS]])
+    valid = prepared.candidates.filter(pl.col(SPLIT) == Split.VALID.value).join(
+        prepared.histories.select(USER, HISTORY), on=USER, how="left", maintain_order="left"
+    )
+    candidates = candidate_places(valid[CANDIDATES], ids)
+    targets = places(valid.select(pl.concat_list(TARGET).alias(ITEMS))[ITEMS], ids)
+    return TrainingData(
+        items=prepared.items,
+        fields=tuple(fields),
+        sequences=tuple(places(sequences, ids)),
+        valid_users=tuple(valid[USER]),
+        valid_histories=tuple(places(valid[HISTORY], ids)),
+        valid_candidates=candidates,
+        valid_targets=np.array(
+            [
+                int(np.flatnonzero(row == target[0])[0])
+                for row, target in zip(candidates, targets, strict=True)
+            ],
+            dtype=np.int64,
+        ),
+    )
+
+
+def places(lists: pl.Series, ids: pl.Series) -> list[NDArray[np.int32]]:
+    """Turn lists of item ids into places in the catalogue.
+
+    Examples
+    --------
+    >>> [row.tolist() for row in places(pl.Series([["b", "a"], []]), pl.Series(["a", "b"]))]
+    [[1, 0], []]
+    """
+    order = pl.DataFrame({ITEM: ids}).with_row_index("place")
+    flat = pl.DataFrame({ITEM: lists.explode(empty_as_null=False).cast(pl.String)})
+    found = flat.join(order, on=ITEM, how="left", maintain_order="left")["place"]
+    ends = np.cumsum(lists.list.len().to_numpy())[:-1]
+    return np.split(found.cast(pl.Int32).to_numpy(), ends) if lists.len() else []
+
+
+def candidate_places(candidates: pl.Series, ids: pl.Series) -> NDArray[np.int32]:
+    """Turn lists of candidates, all of one length, into an array ``(n_users, n_candidates)``."""
+    rows = places(candidates, ids)
+    return np.stack(rows) if rows else np.empty((0, 0), np.int32)
+
+
+Places = NDArray[np.int32]
+"""Items as their places in the catalogue."""
+
+
+class Baseline(Protocol):
+    """Learns from training users and the catalogue, then scores items for any history.
+
+    Nothing about the users who are measured reaches `fit`, except, for those who stop
+    early, the validation users that `TrainingData` holds.
+    """
+
+    def fit(self, data: TrainingData) -> None:
+        """Learn; called once, before `score`.
+
+        Parameters
+        ----------
+        data
+            Training histories, the catalogue, and validation users to stop by.
+        """
+        ...
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
+    ) -> NDArray[np.float64]:
+        """Score candidates, or the whole catalogue; higher is better, no value is NaN.
+
+        Parameters
+        ----------
+        users
+            Ids; a system may draw chance from them and nothing else.
+        histories
+            What each user took before, oldest first, as places in the catalogue; may be empty.
+        candidates
+            Places of each user's candidates, ``(n_users, n_candidates)``; None for every item
+            of the catalogue. A pair's score is the same either way and whatever other users
+            are asked about (floats within 1e-5).
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsText(Baseline, Protocol):
+    """A baseline that compares texts alone, and so can score items that nobody has taken yet."""
+
+    def with_items(self, items: pl.DataFrame) -> ReadsText:
+        """Make a system that knows more items, with what was learnt from the catalogue.
+
+        Parameters
+        ----------
+        items
+            Text fields of the new items; their places follow those of the catalogue.
+        """
+        ...
+
+
+_PAIRS_A_CHUNK: Final = 16_384
+
+
+def history_rows(histories: Sequence[Places], n_items: int, decay: float = 1.0) -> sparse.csr_array:
+    """Make a row of every history: an item weighs `decay` to the power of its age.
+
+    Parameters
+    ----------
+    histories
+        Places in the catalogue, oldest first; may be empty.
+    n_items
+        Size of the catalogue.
+    decay
+        Weight of an item against that of the one taken after it.
+
+    Returns
+    -------
+    scipy.sparse.csr_array
+        ``(n_users, n_items)``; items that were taken again have the sum of their weights.
+
+    Examples
+    --------
+    >>> rows = history_rows([np.array([2, 0, 2], np.int32)], n_items=3, decay=0.5)
+    >>> rows.toarray().tolist()
+    [[0.5, 0.0, 1.25]]
+    """
+    lengths = np.array([len(history) for history in histories], dtype=np.int64)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.concatenate([*histories, np.empty(0, np.int32)])
+    ages = np.repeat(ends[1:], lengths) - 1 - np.arange(len(places))
+    rows = sparse.csr_array((decay**ages, places, ends), shape=(len(histories), n_items))
+    rows.sum_duplicates()
+    return rows
+
+
+def products(
+    profiles: sparse.csr_array, items: sparse.csr_array, candidates: Places | None
+) -> NDArray[np.float64]:
+    """Multiply users' rows with rows of items.
+
+    Parameters
+    ----------
+    profiles
+        ``(n_users, n_features)``.
+    items
+        ``(n_items, n_features)``.
+    candidates
+        Which items to take for each user, ``(n_users, n_candidates)``; None for all. Only their pairs
+        are worked out, in chunks, so that memory depends neither on users nor on the catalogue.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
+    """
+    if candidates is None:
+        table: NDArray[np.float64] = (profiles @ items.T).toarray()
+        return table
+    wanted = candidates.ravel()
+    users = np.repeat(np.arange(len(candidates)), candidates.shape[1])
+    scores = np.empty(len(wanted))
+    for start in range(0, len(wanted), _PAIRS_A_CHUNK):
+        chunk = slice(start, start + _PAIRS_A_CHUNK)
+        scores[chunk] = profiles[users[chunk]].multiply(items[wanted[chunk]]).sum(axis=1)
+    return scores.reshape(candidates.shape)
+
+
+def row_kinds(table: NDArray[Any]) -> NDArray[np.int64]:
+    """Give the rows of a table numbers, equal ones the same, ``(n_rows,)``.
+
+    Examples
+    --------
+    >>> row_kinds(np.array([[2.0, 1.0], [0.0, 3.0], [2.0, 1.0]])).tolist()
+    [1, 0, 1]
+    """
+    if not table.size:
+        return np.zeros(len(table), np.int64)
+    rows = np.ascontiguousarray(table)
+    whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
+    return np.unique(whole, return_inverse=True)[1].astype(np.int64)
+
+
+def share_ties(
+    scores: NDArray[np.float64], kinds: NDArray[np.int64], candidates: Places | None
+) -> NDArray[np.float64]:
+    """Give all of a user's candidates of one kind the score of the first of them.
+
+    A product of dense matrices rounds the same pair differently at different places, and what differs in
+    the last bit doesn't tie.
+
+    Parameters
+    ----------
+    scores
+        ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
+    kinds
+        Of all items, as `row_kinds` numbers them, ``(n_items,)``.
+    candidates
+        What was scored, ``(n_users, n_candidates)``; None for all items.
+
+    Examples
+    --------
+    >>> kinds = np.array([0, 1, 0])
+    >>> share_ties(np.array([[0.5, 0.2, 0.4]]), kinds, None).tolist()
+    [[0.5, 0.2, 0.5]]
+    >>> share_ties(np.array([[0.2, 0.4, 0.5]]), kinds, np.array([[1, 2, 0]])).tolist()
+    [[0.2, 0.4, 0.4]]
+    """
+    if candidates is None:
+        _, firsts, own = np.unique(kinds, return_index=True, return_inverse=True)
+        return scores[:, firsts[own]]
+    asked = kinds[candidates]
+    order = np.argsort(asked, axis=1, kind="stable")
+    in_order = np.take_along_axis(asked, order, axis=1)
+    begins = np.ones(asked.shape, dtype=bool)
+    begins[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
+    firsts = np.maximum.accumulate(np.where(begins, np.arange(asked.shape[1]), 0), axis=1)
+    shared = np.empty_like(scores)
+    first_columns = np.take_along_axis(order, firsts, axis=1)
+    np.put_along_axis(shared, order, np.take_along_axis(scores, first_columns, axis=1), axis=1)
+    return shared

@@ -1,0 +1,102 @@
+"""Scores by how often training users took the item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from trsr.baselines.base import Places, TrainingData, history_rows, products
+from trsr.data.candidates import uniforms, user_keys
+from trsr.records import ITEM
+
+
+class Popularity:
+    """The item's count over training sequences."""
+
+    def __init__(self) -> None:
+        self._counts = np.empty(0, np.float64)
+
+    def fit(self, data: TrainingData) -> None:
+        """Count; see `Baseline`."""
+        self._counts = data.counts.astype(np.float64)
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
+    ) -> NDArray[np.float64]:
+        """Look the items' counts up; see `Baseline`."""
+        if candidates is None:
+            return np.tile(self._counts, (len(users), 1))
+        return self._counts[candidates]
+
+
+class Random:
+    """A random number per pair; it depends on the ids of user and item, and on no other row.
+
+    Parameters
+    ----------
+    seed
+        Another seed, other numbers.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._items = np.empty(0, np.uint64)
+
+    def fit(self, data: TrainingData) -> None:
+        """Hash the items' ids; see `Baseline`."""
+        self._items = user_keys(data.items[ITEM], self._seed, "random baseline, items")
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
+    ) -> NDArray[np.float64]:
+        """Draw a number of [0, 1) per pair; see `Baseline`."""
+        rows = user_keys(users, self._seed, "random baseline, users")
+        columns = self._items[None, :] if candidates is None else self._items[candidates]
+        pairs = rows[:, None] ^ columns
+        return uniforms(pairs.ravel(), 1)[:, 0].reshape(pairs.shape)
+
+
+# On validation users of MicroLens and Amazon Industrial, decays from 0.7 to 0.9, a shrunk cosine and
+# conditional probabilities were within .01 NDCG of these values; a back-off from 0.01 on took .01 and more.
+_DECAY: Final = 0.8
+_BACK_OFF: Final = 1e-4
+
+
+class ItemNeighbours:
+    """Cosine of co-occurrence with each item of the history; newer items weigh more.
+
+    Two items occur together when one sequence holds both. The likeness to an item of the history counts
+    0.8 to the power of that item's age. Popularity, far below any likeness, orders the items that were
+    never seen together with the history. Source: Deshpande and Karypis, Item-based top-N recommendation
+    algorithms, TOIS 2004.
+    """
+
+    def __init__(self) -> None:
+        self._likeness = sparse.csr_array((0, 0))
+        self._back_off = np.empty(0)
+
+    def fit(self, data: TrainingData) -> None:
+        """Count what training sequences hold together; see `Baseline`."""
+        n_items = data.items.height
+        taken = history_rows(data.sequences, n_items)
+        taken.data[:] = 1.0
+        together = sparse.csr_array(taken.T @ taken)
+        norms = np.sqrt(together.diagonal())
+        together.setdiag(0)
+        together.eliminate_zeros()
+        together.data /= np.repeat(norms, np.diff(together.indptr)) * norms[together.indices]
+        self._likeness = together
+        counts = data.counts
+        self._back_off = _BACK_OFF * counts / counts.max(initial=1)
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
+    ) -> NDArray[np.float64]:
+        """Add up the candidates' likeness to the history's items; see `Baseline`."""
+        recent = history_rows(histories, len(self._back_off), _DECAY)
+        back_off = self._back_off[None, :] if candidates is None else self._back_off[candidates]
+        return products(recent, self._likeness, candidates) + back_off

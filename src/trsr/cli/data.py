@@ -1,0 +1,188 @@
+"""The command that examines data."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import trsr
+from trsr.cli.run import MaxCalls, MaxCost
+from trsr.config import load
+from trsr.config.summary import Limits
+from trsr.errors import ConfigError, DataError
+from trsr.interop.export import Tool
+from trsr.records import Usage
+
+
+def doctor(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Folder, file or YAML configuration to examine.")
+    ],
+    min_history: Annotated[
+        int | None,
+        typer.Option("--min", help="Shortest history that takes part (else the file's, or 11)."),
+    ] = None,
+    max_history: Annotated[
+        int | None,
+        typer.Option("--max", help="Longest; longer keep their newest (else the file's, or 26)."),
+    ] = None,
+) -> None:
+    """Say what is wrong with data, who survives each rule, and whether `prepare` takes it (else exit 2)."""
+    from trsr.data import doctor as examiner  # noqa: PLC0415  polars stays out of `trsr --help`
+
+    is_config = path.suffix.lower() in (".yaml", ".yml")
+    given = {"history.min": min_history, "history.max": max_history}
+    config = load(
+        path if is_config else None, {key: value for key, value in given.items() if value is not None}
+    )
+    if path.is_file() and not is_config:
+        typer.echo(f"examining the folder of {path.name}")
+    if not is_config:
+        config = config.model_copy(update={"data": examiner.detect(path)})
+    diagnosis = examiner.examine(config)
+    typer.echo(examiner.render(diagnosis))
+    if diagnosis.refusal:
+        raise typer.Exit(DataError.exit_code)
+
+
+def append(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a run with summaries.")],
+    events: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EVENTS",
+            help="Table of events in any format of own tables. Its columns are called as in the run's data "
+            "settings, or user_id, item_id and time; without times its rows are taken oldest first.",
+        ),
+    ],
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+) -> None:
+    """Add new events to users' histories; only blocks that changed are summarised.
+
+    The table is read by the run's own rules for ids, times and the order of rows. Events that are known
+    (user, item and second; without times: the whole table) are left out, so that the same table twice changes
+    nothing; so are events older than the newest known one of their user. Caps are those of this command: the
+    run's own don't hold here.
+    """
+    from trsr.stages.append import append_events  # noqa: PLC0415  polars stays out of `trsr --help`
+
+    limits = Limits(max_calls=max_calls, max_cost=max_cost)
+    written = append_events(run_dir, events, typer.echo, limits=limits)
+    if not written:
+        typer.echo("Nothing to append: histories and summaries stay as they are")
+        return
+    usage = sum((summary.usage for summary in written), Usage())
+    typer.echo(
+        f"{len(written):,} users: {usage.calls:,} calls made, {usage.calls_reused:,} answered from the store"
+    )
+    if failed := [summary for summary in written if summary.failed]:
+        typer.echo(
+            f"{len(failed):,} failed, the first is {failed[0].user_id!r}: {failed[0].failed}", err=True
+        )
+        raise typer.Exit(4)
+
+
+def rank(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
+    user: Annotated[str | None, typer.Option(help="A user of the run: uses their history.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            help="Item ids, oldest first, by comma; ids that hold commas in double quotes, as in CSV."
+        ),
+    ] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help='Item ids as in --history: a,"b, c" are two (else the user\'s frozen ones, or all).'
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Items to show.")] = 10,
+    ranker: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="RANKER",
+            help="fused or language_model (else fused, when the run has a fused ranker).",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
+) -> None:
+    """Rank candidates for one user, with the summary that was used."""
+    if (user is None) == (history is None):
+        message = 'give either --user or --history (an empty one, --history "", ranks for a newcomer)'
+        raise ConfigError(message)
+    taken, chosen = (None if text is None else ids_in_line(text) for text in (history, candidates))
+    with trsr.Recommender.load(run_dir, ranker) as recommender:  # type: ignore[arg-type]
+        ranking = (
+            recommender.rank_user(user.strip(), chosen, k)
+            if user is not None
+            else recommender.rank(history=taken or [], candidates=chosen, k=k)
+        )
+    if as_json:
+        items = [asdict(item) for item in ranking.items]
+        typer.echo(json.dumps({"summary": ranking.summary, "items": items}, ensure_ascii=False))
+        return
+    typer.echo(f"Summary: {ranking.summary or '(none)'}\n")
+    for place, item in enumerate(ranking.items, start=1):
+        typer.echo(f"{place:>3}. {item.score:.3f}  {item.item_id}  {recommender.describe(item.item_id)}")
+
+
+def ids_in_line(text: str) -> list[str]:
+    """Read ids by comma, as a line of CSV; further lines may follow.
+
+    Raises
+    ------
+    ConfigError
+        When a double quote is not closed.
+
+    Examples
+    --------
+    >>> ids_in_line('0007, "Nut, 5 mm",B2,')
+    ['0007', 'Nut, 5 mm', 'B2']
+    """
+    try:
+        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        message = (
+            f"ids must be a list by comma, double quotes closed and doubled inside ({error}), got {text!r}"
+        )
+        raise ConfigError(message) from error
+    return [part.strip() for row in rows for part in row if part.strip()]
+
+
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a prepared run.")]
+
+
+def export(
+    run_dir: RunDir,
+    to: Annotated[Tool, typer.Option("--to", help="Whose files to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")],
+) -> None:
+    """Write the frozen candidates, and all scores so far, for TREC tools, RecBole or RecTools."""
+    from trsr.artifacts import RunFolder  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.interop import export as exporter  # noqa: PLC0415
+
+    paths = exporter.export(RunFolder(run_dir), to, out)
+    for path in paths:
+        typer.echo(path)
+
+
+def import_scores(
+    run_dir: RunDir,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="TREC run, CSV, TSV or Parquet: user_id, item_id, score.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="What tables call the outside system.")],
+) -> None:
+    """Put another system's scores of the frozen candidates into the run, so that it is compared too."""
+    from trsr.artifacts import RunFolder  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.interop import importing as bring  # noqa: PLC0415
+
+    typer.echo(f"Imported: {bring.import_scores(RunFolder(run_dir), file, name)}")

@@ -1,0 +1,165 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+import trsr
+from trsr.config import Config, load, parse_overrides
+from trsr.errors import ConfigError
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Argument(metavar="[CONFIG]", help="YAML file with settings; without it, the generated demo shop."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting: --set summary.paradigm=none. Repeatable."
+    ),
+]
+OutFolder = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder (else runs/NAME).")]
+
+
+def read_config(path: Path | None, settings: list[str] | None, out: Path | None) -> Config:
+    """Read the configuration that a command was given; without a file, the demo shop."""
+    overrides: dict[str, Any] = parse_overrides(settings or [])
+    if path is None:
+        overrides.setdefault("preset", "demo")
+    if out is not None:
+        overrides["out"] = str(out)
+    return load(path, overrides)
+
+
+Measure = Annotated[
+    int,
+    typer.Option(
+        "--measure",
+        metavar="N",
+        min=0,
+        help="Make N real calls first, to know time and length; they are stored and not paid for again.",
+    ),
+]
+MaxCalls = Annotated[
+    int | None,
+    typer.Option("--max-calls", min=0, help="Stop when so many calls are paid for; answers are kept."),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option("--max-cost", min=0, help="Stop at so much money, by summary.price; answers are kept."),
+]
+
+
+def plan(
+    config: ConfigPath = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+    measure: Measure = 0,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
+) -> None:
+    """Tell calls, tokens, time and money of the summaries, for both paradigms, before the first call."""
+    show_plan(read_config(config, [*(settings or []), *caps(max_calls, max_cost)], out), measure, as_json)
+
+
+def caps(max_calls: int | None, max_cost: float | None) -> list[str]:
+    """Write the caps as settings."""
+    given = {"summary.limits.max_calls": max_calls, "summary.limits.max_cost": max_cost}
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def show_plan(config: Config, measure: int = 0, as_json: bool = False) -> None:
+    """Prepare the data, and print what the summaries will cost."""
+    from trsr.stages import plan as planning  # noqa: PLC0415  polars stays out of `trsr --help`
+
+    folder = trsr.run(config, until="prepare", say=lambda line: typer.echo(line, err=True))
+    forecasts = planning.plan(config, folder, measure)
+    if as_json:
+        rows: dict[str, Any] = {
+            each.bill.name: each.bill.as_json() | {"basis": each.basis} for each in forecasts
+        }
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    typer.echo(planning.render(forecasts))
+
+
+USERS_FAILED: Final = 4
+"""Exit code of a run that is whole but for users whose summary could not be written."""
+
+
+def run(
+    config: ConfigPath = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+) -> None:
+    """Run every stage: prepare, summarize, train, evaluate, report. Resumes where it was stopped."""
+    _run_until(None, config, [*(settings or []), *caps(max_calls, max_cost)], out)
+
+
+def prepare(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+    """Read the data, choose users and targets, draw and freeze the candidates."""
+    _run_until("prepare", config, settings, out)
+
+
+def summarize(
+    config: ConfigPath = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what it will cost, as `trsr plan` does.")
+    ] = False,
+    measure: Measure = 0,
+) -> None:
+    """Write each user's preference summary (and first whatever it needs)."""
+    given = [*(settings or []), *caps(max_calls, max_cost)]
+    if dry_run:
+        show_plan(read_config(config, given, out), measure)
+        return
+    if measure:
+        message = "--measure belongs to --dry-run; a run measures itself (bill.json)"
+        raise ConfigError(message)
+    _run_until("summarize", config, given, out)
+
+
+def pretrain(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+    """Pre-train the compact model (and what it needs before)."""
+    _run_until("pretrain", config, settings, out)
+
+
+def train(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+    """Fine-tune the ranking model on answers yes or no (and first whatever it needs)."""
+    _run_until("train", config, settings, out)
+
+
+def evaluate(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+    """Score the frozen candidates and compute the metrics (and first whatever it needs)."""
+    _run_until("evaluate", config, settings, out)
+
+
+def report(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+    """Write the self-contained page report.html (and first whatever it needs)."""
+    _run_until("report", config, settings, out)
+
+
+def _run_until(stage: str | None, path: Path | None, settings: list[str] | None, out: Path | None) -> None:
+    config = read_config(
+        path, settings, out
+    )  # first: a wrong setting is told before anything heavy is loaded
+    folder = trsr.run(config, until=stage, say=typer.echo)
+    typer.echo(f"Run folder: {folder.path}")
+    if stage in (None, "report"):
+        typer.echo(f"Report: {folder.report}")
+    from trsr.stages.summarize import count_failed  # noqa: PLC0415  polars stays out of `trsr --help`
+
+    if stage != "prepare" and (failed := count_failed(folder)):
+        typer.echo(f"{failed:,} users have no summary; run the same command again to redo them", err=True)
+        raise typer.Exit(USERS_FAILED)

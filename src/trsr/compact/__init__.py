@@ -1,0 +1,1 @@
+"""The small language model that is made here, from the catalogue and the histories."""

@@ -1,0 +1,213 @@
+"""Rehearsal: yes to the item that comes next after any place of a history, no to others.
+
+The compact model comes from its pre-training with states of histories and states of items
+that are near where they belong together. Here it learns to say so: in the ranking prompt
+itself, packed, the next item stands against many others, and the margins between yes and
+no are compared as they are in fine-tuning. No summaries are shown: a user's summary tells
+of items that come after the place that is asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import TrainingArguments
+
+from trsr.compact.next_item import WINDOW
+from trsr.hf.loading import without_bars
+from trsr.hf.trainer import PlannedTrainer, last_checkpoint, plan_arguments
+from trsr.prompts.words import joined, spaced
+from trsr.ranking.losses import listwise_loss
+from trsr.ranking.ranker import Ranker
+from trsr.ranking.shared_prefix.layout import UserPrompts
+from trsr.ranking.shared_prefix.strategy import candidate_logits
+from trsr.records import Item
+
+_OTHERS: Final = 20
+_BATCH: Final = 16
+_LEARNING_RATE: Final = 1e-3
+_LOGGED_LOSSES: Final = 200
+_STEPS_UNSAVED: Final = 200
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One place of one history, and the items that are asked about.
+
+    Parameters
+    ----------
+    shown
+        Places of the items before, oldest first.
+    asked
+        Places of the items asked about; the first is the one that came next.
+    number
+        Its place among the questions; decides which words are left out.
+    """
+
+    shown: tuple[int, ...]
+    asked: tuple[int, ...]
+    number: int = 0
+
+
+def draw_questions(
+    histories: Sequence[Sequence[int]], items: int, count: int, seed: int, popular: float = 0.25
+) -> list[Question]:
+    """Draw questions about histories: each place once before any comes again.
+
+    Parameters
+    ----------
+    histories
+        Places of items, oldest first.
+    items
+        Items of the catalogue; others are drawn from all of them but the history's own.
+    count
+        Number of questions.
+    seed
+        Decides places and items.
+    popular
+        Share of the others drawn by popularity, so that popularity alone doesn't answer; the rest is uniform.
+
+    Examples
+    --------
+    >>> questions = draw_questions([[0, 1, 2]], 6, 2, seed=0)
+    >>> sorted((question.shown, question.asked[0]) for question in questions)
+    [((0,), 1), ((0, 1), 2)]
+    >>> {item for question in questions for item in question.asked[1:]} <= {3, 4, 5}
+    True
+    """
+    generator = np.random.default_rng(seed)
+    places = [(row, place) for row, history in enumerate(histories) for place in range(1, len(history))]
+    if not places or not count:
+        return []
+    counts = np.ones(items)
+    for history in histories:
+        np.add.at(counts, np.array(history, dtype=np.int64), 1.0)
+    edges = np.cumsum(counts)
+    rounds = -(-count // len(places))
+    order = np.concatenate([generator.permutation(len(places)) for _ in range(rounds)])[:count]
+    questions = []
+    for number, (row, place) in enumerate(places[chosen] for chosen in order):
+        history = histories[row]
+        others = _draw(edges, set(history), popular, generator)
+        shown = tuple(history[max(0, place - WINDOW) : place])
+        questions.append(Question(shown, (history[place], *others), number))
+    return questions
+
+
+def rehearse(
+    ranker: Ranker,
+    catalogue: Sequence[Item],
+    questions: Sequence[Question],
+    folder: Path,
+    seed: int,
+    dropped: float = 0.0,
+) -> list[dict[str, float]]:
+    """Train a ranker on questions, in place; one that was killed goes on from `folder`.
+
+    Parameters
+    ----------
+    ranker
+        With a plain model, all of whose weights are trained.
+    catalogue
+        The items that the questions name by place.
+    questions
+        From `draw_questions`; each is asked once.
+    folder
+        Checkpoints go here; of this training alone.
+    seed
+        The Trainer's.
+    dropped
+        Share of an item's words left out each time it is read, so that no single word decides.
+
+    Returns
+    -------
+    list
+        ``{"step", "loss"}`` at each logged step.
+    """
+    plan = [questions[start : start + _BATCH] for start in range(0, len(questions), _BATCH)]
+    if not plan:
+        return []
+    arguments = plan_arguments(
+        folder,
+        learning_rate=_LEARNING_RATE,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        weight_decay=0.1,
+        adam_beta2=0.98,
+        logging_steps=max(1, len(plan) // _LOGGED_LOSSES),
+        save_steps=_STEPS_UNSAVED,
+        save_total_limit=1,
+        seed=seed,
+    )
+    trainer = _RehearsalTrainer(ranker, catalogue, plan, arguments, dropped)
+    with without_bars():
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    ranker.model.eval()
+    log = trainer.state.log_history
+    return [{"step": entry["step"], "loss": entry["loss"]} for entry in log if "loss" in entry]
+
+
+class _RehearsalTrainer(PlannedTrainer):
+    """The next item against the others, by the margins between yes and no."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        catalogue: Sequence[Item],
+        plan: Sequence[Sequence[Question]],
+        arguments: TrainingArguments,
+        dropped: float,
+    ) -> None:
+        self._dropped = dropped
+        self._ranker = ranker
+        self._catalogue = catalogue
+        super().__init__(ranker.model, plan, self._collate, arguments, "rehearsal")
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, *_: Any, **__: Any
+    ) -> Tensor:
+        """Compare the margins of each question's items."""
+        users, answers = inputs["users"], self._ranker.answers
+        logits = candidate_logits(model, users, (answers.yes, answers.no), self._ranker.plan)
+        return listwise_loss(logits, [len(user.suffixes) for user in users], [0] * len(users))
+
+    def _collate(self, batch: Sequence[Question]) -> dict[str, Any]:
+        return {"users": [self._prompts(question) for question in batch]}
+
+    def _prompts(self, question: Question) -> UserPrompts:
+        prompt, generator = self._ranker.prompt, np.random.default_rng(question.number)
+        shown, asked = (
+            [_thin(self._catalogue[place], self._dropped, generator) for place in places]
+            for places in (question.shown, question.asked)
+        )
+        return UserPrompts(prompt.prefix("", shown).ids, [prompt.suffix(item).ids for item in asked])
+
+
+def _thin(item: Item, dropped: float, generator: np.random.Generator) -> Item:
+    """Leave out some of an item's words, never all words of a field."""
+    if not dropped:
+        return item
+    fields = {}
+    for name, text in item.fields.items():
+        words = spaced(text).split()
+        chances = generator.random(len(words))
+        kept = [word for word, chance in zip(words, chances, strict=True) if chance >= dropped]
+        fields[name] = joined(kept or words)
+    return Item(item.id, fields)
+
+
+def _draw(edges: _Floats, taken: set[int], share: float, generator: np.random.Generator) -> list[int]:
+    """Draw items that were not taken, each once; fewer where the catalogue is small."""
+    size = 2 * _OTHERS
+    popular = np.searchsorted(edges, generator.random(size) * edges[-1], side="right")
+    uniform = generator.integers(len(edges), size=size)
+    drawn = np.where(generator.random(size) < share, popular, uniform)
+    return [item for item in dict.fromkeys(drawn.tolist()) if item not in taken][:_OTHERS]

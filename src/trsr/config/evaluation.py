@@ -1,0 +1,128 @@
+"""What stands beside the language model: systems it is fused with, compared with, and changed into."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trsr.config.section import Section, require_each_once
+from trsr.config.summary import KeyphraseWriter, Writer
+
+BaselineName = Literal[
+    "random",
+    "popularity",
+    "itemknn",
+    "tfidf",
+    "bm25",
+    "embeddings",
+    "ncf",
+    "din",
+    "caser",
+    "gru4rec",
+    "sasrec",
+    "bert4rec",
+    "sasrec_text",
+]
+"""Systems without a language model, by their names in tables and settings."""
+
+Sampler = Literal["uniform", "popularity"]
+"""How negatives are drawn."""
+
+LanguageModelName = Literal["tallrec", "hierarchical", "recurrent"]
+"""Forms of the language model: the whole history in the prompt, or a summary by either paradigm."""
+
+
+class Fusion(Section):
+    """The fused ranker: the language model's p(yes) and the scores of other systems, joined."""
+
+    companions: tuple[BaselineName, ...] = ("sasrec_text", "itemknn", "tfidf", "popularity")
+    """Systems whose scores are joined with p(yes), by what 13 validation users at least say; empty: no
+    fused ranker."""
+
+
+class Comparison(Section):
+    """What `trsr compare` puts into one table."""
+
+    baselines: tuple[BaselineName, ...] = (
+        "random", "popularity", "itemknn", "tfidf", "bm25", "ncf", "din", "caser", "gru4rec", "sasrec",
+        "bert4rec", "sasrec_text",
+    )  # fmt: skip
+    """Systems without a language model."""
+    embedding_model: str | None = None
+    """Folder or hub id of the sentence-transformers model of the baseline `embeddings`."""
+    language_models: tuple[LanguageModelName, ...] = ("tallrec", "hierarchical", "recurrent")
+    """Forms of the language model; each is fine-tuned once a seed."""
+    fused: bool = True
+    """Join `fusion.companions` with the form that does best on validation."""
+    samplers: tuple[Sampler, ...] = Field(("uniform", "popularity"), min_length=1)
+    """Ways of drawing negatives; each has its own columns."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    """Training seeds; split and candidates stay those of the run's seed."""
+    retrieve: int = Field(100, ge=2)
+    """Items that the best retriever hands to the language model in the two-stage ranking of the catalogue."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Comparison:
+        require_each_once(self, "baselines", "language_models", "samplers", "seeds")
+        return self
+
+
+DimensionName = Literal[
+    "summary", "recent_items", "block_size", "writer", "tokens", "negatives", "loss", "method"
+]
+"""Dimensions of an ablation, by their names in settings and in `--only`."""
+
+
+class Ablation(Section):
+    """What `trsr ablate` varies; everything else stays as the file says."""
+
+    dimensions: tuple[DimensionName, ...] = (
+        "summary", "recent_items", "block_size", "writer", "tokens", "negatives", "loss", "method",
+    )  # fmt: skip
+    """Which settings are varied."""
+    recent_items: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 3, 5, 7, 10)
+    """Values of `prompt.recent_items`."""
+    block_size: tuple[Annotated[int, Field(ge=1)], ...] = (3, 5, 10)
+    """Values of `summary.block_size`."""
+    writers: tuple[Writer, ...] = (
+        KeyphraseWriter(),
+        KeyphraseWriter(phrases=2),
+        KeyphraseWriter(phrases=12),
+        KeyphraseWriter(decay=1.0),
+    )
+    """Values of `summary.writer`: by default the built-in one with fewer and more phrases, and one that
+    never forgets."""
+    negatives: tuple[Annotated[int, Field(ge=1)], ...] = (1, 4, 20)
+    """Values of `training.negatives`; more than there are candidates are left out."""
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] = (2, 8, 32)
+    """Ranks of LoRA that stand beside full training."""
+    grid: bool = True
+    """Cross summary with recent items: both, each alone, none. On the generated shop the expected order is
+    checked, and the grid is measured once more with nothing planted."""
+    split: Literal["valid", "test"] = "test"
+    """Whose figures are shown. To choose a setting by an ablation, take `valid`."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    """Training seeds; split and candidates stay those of the run's seed."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Ablation:
+        require_each_once(self, "dimensions", "recent_items", "block_size", "negatives", "ranks", "seeds")
+        return self
+
+
+class Cluster(Section):
+    """Where summaries are written and candidates scored."""
+
+    kind: Literal["none", "ray"] = "none"
+    """`none`: in this process. `ray`: on a Ray cluster that runs already (needs `trsr[ray]`)."""
+    address: str = "auto"
+    """Address of the cluster's head, such as `10.0.0.1:6379`; `auto`: the cluster this machine is part of."""
+    workers: int = Field(2, ge=1)
+    """Actors, each of which keeps its model loaded."""
+    cpus: float = Field(1.0, ge=0)
+    """Processor cores that an actor takes."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs that an actor takes; parts are allowed."""
+    users: int = Field(64, ge=1)
+    """Users a task; what a lost machine had under way is at most this many users an actor."""

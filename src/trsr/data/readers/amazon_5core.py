@@ -1,0 +1,219 @@
+"""Amazon Reviews 2018 as rolling 5-core rows: each a history, cut at its last 10, and the next item."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from trsr.config.data import Amazon5CoreData
+from trsr.data.cleaning import empty_as_null, is_empty
+from trsr.data.dataset import Dataset
+from trsr.data.delimited import read_delimited
+from trsr.data.json_lines import first_wins
+from trsr.data.lists import ids_in_text, text_of_list
+from trsr.data.notes import FILE, LINE, Notes, noting
+from trsr.data.repair import assemble, explode_lists
+from trsr.data.text_files import TEXT, read_lines, require_columns
+from trsr.errors import DataError
+from trsr.records import HISTORY, ITEM, ITEMS, USER
+
+_FIELDS: Final = ("title", "brand", "categories", "description")
+_HISTORY_COLUMN: Final = "history_item_id"
+
+
+def amazon_5core_files(source: Amazon5CoreData) -> tuple[Path, ...]:
+    """List `items.json` and those row files that are there, oldest first.
+
+    Raises
+    ------
+    DataError
+        When none of the row files is there.
+    """
+    rows = [source.path / name for name in source.files if (source.path / name).is_file()]
+    if not rows:
+        message = f"{source.path}: none of the row files {', '.join(source.files)}; check `path` and `files`"
+        raise DataError(message)
+    return source.path / "items.json", *rows
+
+
+@noting
+def read_amazon_5core(source: Amazon5CoreData, notes: Notes) -> Dataset:
+    """Read rolling rows and stitch each user's rows into one history; see `trsr.data.formats.stitch`.
+
+    Raises
+    ------
+    DataError
+        When a file or column is missing, `items.json` is no JSON object, or nothing is left.
+    """
+    items_file, *row_files = amazon_5core_files(source)
+    absent = [name for name in source.files if not (source.path / name).is_file()]
+    notes.count("absent-file", f"row files that are not there: {', '.join(absent)}", "noted", len(absent))
+    items = _items(items_file, source, notes)
+    rows = pl.concat([_rows(path, source, notes) for path in row_files])
+    histories = stitched(rows, notes)
+    events = explode_lists(histories.select(FILE, LINE, USER, ITEMS), notes)
+    return assemble(items, events, notes, null_words=source.null_words)
+
+
+def _rows(path: Path, source: Amazon5CoreData, notes: Notes) -> pl.DataFrame:
+    table = read_delimited(path, ",", notes, encoding=source.encoding)
+    require_columns(path, table, (USER, _HISTORY_COLUMN, ITEM))
+    table = table.with_columns(ids_in_text(pl.col(_HISTORY_COLUMN)).alias(HISTORY))
+    missing = is_empty(pl.col(USER), source.null_words) | is_empty(pl.col(ITEM), source.null_words)
+    bad = missing | pl.col(HISTORY).is_null()
+    shown = pl.concat_str(USER, _HISTORY_COLUMN, ITEM, separator=",")
+    notes.add(
+        "bad-row",
+        "rows without user, item or a list as history are left out",
+        "dropped",
+        table.filter(bad),
+        shown,
+    )
+    return table.filter(~bad).select(
+        FILE, LINE, pl.col(USER).str.strip_chars(), pl.col(ITEM).str.strip_chars(), HISTORY
+    )
+
+
+def _items(path: Path, source: Amazon5CoreData, notes: Notes) -> pl.DataFrame:
+    lines = read_lines(path, notes, encoding=source.encoding)
+    parsed, repeated = _parsed(lines, path)
+    examples = tuple(f"{path.name}:1: {name[:80]!r}" for name in repeated[:5])
+    message = "keys that an object repeats are read once, the first"
+    notes.count("duplicate-item", message, "dropped", len(repeated), examples)
+    places = _places(lines, [_storable(name) for name in parsed], path)
+    objects = [_storable(json.dumps(value, ensure_ascii=False)) for value in parsed.values()]
+    rows = places.with_columns(pl.Series(TEXT, objects, dtype=pl.String))
+    readable = pl.col(TEXT).str.json_path_match("$").str.starts_with("{").fill_null(False)
+    message = "items whose entry is no object of plain fields keep their id only"
+    notes.add("bad-row", message, "repaired", rows.filter(~readable), TEXT)
+    rows = rows.with_columns(pl.col(TEXT).str.json_path_match(f"$.{name}").alias(name) for name in _FIELDS)
+    rows = empty_as_null(rows, _FIELDS, source.null_words, notes)
+    return rows.select(FILE, LINE, ITEM, *(text_of_list(pl.col(name)) for name in _FIELDS))
+
+
+def _parsed(lines: pl.DataFrame, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Parse the item file; of keys that an object repeats the first counts, and their names are given too."""
+    repeated: list[str] = []
+
+    try:
+        parsed = json.loads(
+            lines[TEXT].str.join("\n").item() or "",
+            object_pairs_hook=lambda pairs: first_wins(pairs, repeated),
+        )
+    except (ValueError, RecursionError) as error:
+        message = f"{path}: is not valid JSON ({error}); it must be one object, item id to its fields"
+        raise DataError(message) from error
+    if not isinstance(parsed, dict) or not parsed:
+        message = f"{path}: must be one JSON object, item id to its fields, and not empty"
+        raise DataError(message)
+    return parsed, repeated
+
+
+def _storable(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON can write but no UTF-8 text can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _places(lines: pl.DataFrame, ids: list[str], path: Path) -> pl.DataFrame:
+    """Find the line of every item in a file with one key a line; 1 where it can't be told."""
+    keys = lines.select(LINE, pl.col(TEXT).str.extract(r'^\s*"((?:[^"\\]|\\.)*)"\s*:\s*\{', 1).alias(ITEM))
+    firsts = keys.filter(pl.col(ITEM).is_not_null()).unique(ITEM, keep="first", maintain_order=True)
+    named = pl.DataFrame({ITEM: ids}, schema={ITEM: pl.String}).join(
+        firsts, on=ITEM, how="left", maintain_order="left"
+    )
+    return named.select(pl.lit(path.name).alias(FILE), pl.col(LINE).fill_null(1), ITEM)
+
+
+_SEQUENCE: Final = "_sequence"
+_NEW: Final = "_new"
+_CHAIN: Final = "_chain"
+_BEFORE: Final = "_before"
+
+
+def stitched(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Stitch rows to one sequence a user.
+
+    Parameters
+    ----------
+    rows
+        `FILE`, `LINE`, ``user_id``, ``history`` (List of String) and ``item_id``;
+        a user's rows from oldest to newest.
+    notes
+        Takes repeated rows, and users whose rows don't all join: of these the
+        longest chain of rows is kept (of equal ones the newest).
+
+    Returns
+    -------
+    polars.DataFrame
+        One row a user, in order of first rows: `FILE` and `LINE` of the first row
+        of its chain, ``user_id`` and ``item_ids``.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({
+    ...     FILE: "a.csv", LINE: [2, 3], USER: "u", HISTORY: [["1", "2"], ["1", "2", "3"]], ITEM: ["3", "4"],
+    ... })
+    >>> stitched(rows, Notes())[ITEMS].to_list()
+    [['1', '2', '3', '4']]
+    """
+    rows = _first_of_repeats(rows, notes)
+    joined = _with_new_items(rows)
+    parts = (
+        joined.with_columns(pl.col(_NEW).is_null().cum_sum().over(USER).alias(_CHAIN))
+        .with_columns(pl.coalesce(_NEW, _SEQUENCE).alias(ITEMS))
+        .group_by(USER, _CHAIN, maintain_order=True)
+        .agg(pl.col(FILE).first(), pl.col(LINE).first(), pl.col(ITEMS).explode(), pl.len().alias("_rows"))
+    )
+    longest = (
+        parts.with_row_index("_order")
+        .with_columns(pl.col("_order").min().over(USER))
+        .sort("_order", pl.col(ITEMS).list.len(), _CHAIN, descending=[False, True, True])
+        .unique(USER, keep="first", maintain_order=True)
+    )
+    left = parts.join(longest.select(USER, _CHAIN), on=[USER, _CHAIN], how="anti", maintain_order="left")
+    users = left.unique(USER, maintain_order=True)
+    message = "users whose rows don't all join keep their longest chain of rows"
+    notes.add("rows-do-not-join", message, "repaired", users, USER)
+    notes.count(
+        "row-left-out",
+        "rows outside their user's longest chain are left out",
+        "dropped",
+        int(left["_rows"].sum()),
+    )
+    return longest.select(FILE, LINE, USER, ITEMS)
+
+
+def _first_of_repeats(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    again = ~pl.struct(USER, pl.col(HISTORY).list.join("\0", ignore_nulls=True), ITEM).is_first_distinct()
+    repeats = rows.filter(again)
+    notes.add("duplicate-row", "rows that repeat an earlier row are left out", "dropped", repeats, USER)
+    return rows.filter(~again)
+
+
+def _with_new_items(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add each row's whole sequence, and what it adds to the row before; null where it doesn't join."""
+    rows = rows.with_columns(pl.concat_list(HISTORY, ITEM).alias(_SEQUENCE))
+    rows = rows.with_columns(pl.col(_SEQUENCE).shift(1).over(USER).alias(_BEFORE))
+    longest = int(rows[HISTORY].list.len().max() or 0)  # type: ignore[arg-type]
+    return rows.with_columns(_new_items(longest)).drop(_BEFORE)
+
+
+def _new_items(longest: int) -> pl.Expr:
+    """Take the smallest gap (rows absent between two) for which start and end agree.
+
+    A history shorter than the longest one was not cut: it must hold all of the
+    sequence before it. One that was cut may have lost the start of it.
+    """
+    history, before = pl.col(HISTORY), pl.col(_BEFORE)
+    size = history.list.len().cast(pl.Int64)
+    found = pl.lit(None, dtype=pl.List(pl.String))
+    for gap in range(longest - 1, -1, -1):
+        overlap = size - gap
+        whole = (overlap == before.list.len()) | ((size == longest) & (overlap < before.list.len()))
+        agrees = history.list.head(overlap) == before.list.tail(overlap)
+        joins = (overlap >= 1) & whole & agrees
+        found = pl.when(joins).then(pl.concat_list(history.list.tail(gap), ITEM)).otherwise(found)
+    return found.alias(_NEW)

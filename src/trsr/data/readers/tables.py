@@ -1,0 +1,278 @@
+"""Own tables: items, and either events or one list a user, as CSV, TSV, JSON lines or Parquet.
+
+Each may be one file, or a folder of parts as Spark writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+import polars as pl
+
+from trsr.config.data import TableData
+from trsr.data.cleaning import empty_as_null
+from trsr.data.dataset import Dataset
+from trsr.data.delimited import UNNAMED, header_of, read_delimited
+from trsr.data.ids import id_texts
+from trsr.data.json_lines import first_keys, read_json_lines
+from trsr.data.lists import ids_in_text
+from trsr.data.notes import FILE, LINE, Notes, noting
+from trsr.data.repair import assemble, explode_lists
+from trsr.data.text_files import refuse_reserved, require_columns
+from trsr.data.times import read_times
+from trsr.errors import DataError
+from trsr.records import ITEM, ITEMS, TIME, USER
+
+_SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
+_JSON_LINES: Final = (".jsonl", ".ndjson", ".json")
+_INDEX_NAMES: Final = ("index", "level_0")
+_NO_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
+SUFFIXES: Final = (*_SEPARATORS, *_JSON_LINES, ".parquet")
+"""File name endings that are read as tables; all but Parquet may be followed by ``.gz``."""
+
+
+def table_files(source: TableData) -> tuple[Path, ...]:
+    """List the item table, then the table of events or histories."""
+    return tuple(path for path in (source.items, source.events, source.histories) if path is not None)
+
+
+@noting
+def read_tables(source: TableData, notes: Notes, seed: int = 0) -> Dataset:
+    """Read own tables with the column names of the settings.
+
+    Raises
+    ------
+    DataError
+        When a file or column is missing, a file's ending is unknown, or nothing is left.
+    """
+    items = _items(source, notes)
+    if source.events is not None:
+        events = read_events(source, source.events, notes)
+    else:
+        events = _from_histories(source, source.histories or Path(), notes)
+    return assemble(items, events, notes, null_words=source.null_words, seed=seed)
+
+
+def read_table(path: Path, notes: Notes, encoding: str | None = None) -> pl.DataFrame:
+    """Read one table by its ending; columns are String but in Parquet, after `FILE` and `LINE`.
+
+    Raises
+    ------
+    DataError
+        When the file can't be read, its ending is none of `SUFFIXES`, or parts don't fit together.
+    """
+    parts = [(part, _read_part(part, path, notes, encoding)) for part in table_parts(path)]
+    (first, table), *others = parts
+    for part, other in others:
+        if table_ending(part, path) in _SEPARATORS and set(other.columns) != set(table.columns):
+            there, here = (", ".join(each.drop(FILE, LINE).columns) for each in (table, other))
+            message = (
+                f"{part}: the columns are {here}, those of {first.name} are {there}; all parts need the same "
+                'ones, each in a header (Spark: `.option("header", True)`)'
+            )
+            raise DataError(message)
+    try:
+        return pl.concat([part for _, part in parts], how="diagonal_relaxed") if others else table
+    except pl.exceptions.PolarsError as error:
+        message = f"{path}: the parts' columns have no type in common ({error}); write them again"
+        raise DataError(message) from error
+
+
+def table_parts(path: Path) -> tuple[Path, ...]:
+    """List the files of a table: itself, or what a folder holds but for empty and hidden files and marks.
+
+    Raises
+    ------
+    DataError
+        When the folder holds none.
+    """
+    if not path.is_dir():
+        return (path,)
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if not any(name.startswith((".", "_")) for name in file.relative_to(path).parts) and file.is_file()
+    )
+    parts = tuple(file for file in files if file.stat().st_size)
+    if not parts:
+        message = f"{path}: the folder holds no parts of a table; check the path in the `data` section"
+        raise DataError(message)
+    return parts
+
+
+def column_names(path: Path, encoding: str | None = None) -> list[str]:
+    """List the columns of a table without reading all of it.
+
+    Raises
+    ------
+    DataError
+        As `read_table`.
+    """
+    first = table_parts(path)[0]
+    ending = table_ending(first, path)
+    if ending in _SEPARATORS:
+        names = header_of(first, _SEPARATORS[ending], encoding)
+    elif ending in _JSON_LINES:
+        names = first_keys(first, encoding)
+    else:
+        names = [name for name in _read_parquet(first, rows=0).columns if name not in (FILE, LINE)]
+    return [*names, *(name for name in _partition(first, path) if name not in names)]
+
+
+def table_ending(path: Path, table: Path | None = None) -> str:
+    """Give the ending that names a table's format, without ``.gz``; a part without one has its folder's.
+
+    Raises
+    ------
+    DataError
+        When it is none of `SUFFIXES`.
+    """
+    for named in (path, table or path):
+        name = named.name.lower().removesuffix(".gz")
+        ending = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+        if ending is not None:
+            return ending
+        if path.suffix and not path.name.startswith("part-"):
+            break
+    message = f"{path}: the file's ending must be one of {', '.join(SUFFIXES)}; rename or convert it"
+    raise DataError(message)
+
+
+def _read_part(part: Path, table: Path, notes: Notes, encoding: str | None) -> pl.DataFrame:
+    ending = table_ending(part, table)
+    if ending in _SEPARATORS:
+        rows = read_delimited(part, _SEPARATORS[ending], notes, encoding=encoding)
+    elif ending in _JSON_LINES:
+        rows = read_json_lines(part, notes, encoding=encoding)
+    else:
+        rows = _read_parquet(part)
+    values = _partition(part, table)
+    return rows.with_columns(
+        pl.lit(value, dtype=pl.String).alias(name)
+        for name, value in values.items()
+        if name not in rows.columns
+    )
+
+
+def _partition(part: Path, table: Path) -> dict[str, str | None]:
+    """Read the columns that stand in the names of folders, as Hive writes them: ``date=2019-10-01``."""
+    pairs = (piece.split("=", 1) for piece in part.parent.parts[len(table.parts) :] if "=" in piece)
+    return {name: None if value == _NO_PARTITION else unquote(value) for name, value in pairs}
+
+
+def _read_parquet(path: Path, rows: int | None = None) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(path, n_rows=rows)
+    except FileNotFoundError as error:
+        message = f"{path}: no such file; check the path in the `data` section"
+        raise DataError(message) from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        message = f"{path}: not a readable Parquet file ({error}); write it again"
+        raise DataError(message) from error
+    place = (pl.lit(path.name).alias(FILE), pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE))
+    refuse_reserved(path, table.columns)
+    return table.select(*place, pl.all())
+
+
+def _items(source: TableData, notes: Notes) -> pl.DataFrame:
+    table = read_table(source.items, notes, source.encoding)
+    fields = source.text_fields or {name: name for name in _text_columns(table, source.item_id, notes)}
+    require_columns(source.items, table, (source.item_id, *fields.values()))
+    if not fields or ITEM in fields:
+        message = (
+            f"{source.items}: items need at least one text field, and none may be called {ITEM!r}, got "
+            f"{list(fields)}; name them in `data.text_fields` as `name: column`"
+        )
+        raise DataError(message)
+    table = empty_as_null(table, list({source.item_id, *fields.values()}), source.null_words, notes)
+    texts = [_as_text(table[column]).alias(name) for name, column in fields.items()]
+    return table.select(FILE, LINE, id_texts(table[source.item_id]).alias(ITEM)).with_columns(texts)
+
+
+def _text_columns(table: pl.DataFrame, item_id: str, notes: Notes) -> list[str]:
+    """List the columns that may be text: not the id, nor those that only number the rows."""
+    others = [name for name in table.columns if name not in (FILE, LINE, item_id)]
+    index = [name for name in others if _is_index(table[name])]
+    for name in index:
+        message = (
+            "columns without a name or with row numbers are no text (else name them in `data.text_fields`)"
+        )
+        notes.add("index-column", message, "noted", table.head(1), pl.format("'{}': {}", pl.lit(name), name))
+    return [name for name in others if name not in index]
+
+
+def _is_index(column: pl.Series) -> bool:
+    if not column.name.strip() or re.match(rf"{UNNAMED}\d+$|__index_level_\d+__$", column.name):
+        return True
+    if column.name.lower() not in _INDEX_NAMES or column.dtype.is_nested():
+        return False
+    counted = pl.Series(range(len(column)))
+    return bool(column.cast(pl.Int64, strict=False).eq_missing(counted).all())
+
+
+def read_events(
+    source: TableData, path: Path, notes: Notes, *, day_first: bool | None = None
+) -> pl.DataFrame:
+    """Read a table of events by the column names of the settings, as `mend_events` takes them.
+
+    Raises
+    ------
+    DataError
+        When the file or a column is missing, or no time can be read.
+    """
+    table = read_table(path, notes, source.encoding)
+    wanted = [source.user_column, source.item_column]
+    wanted += [source.time_column] if source.time_column else []
+    require_columns(path, table, wanted)
+    table = empty_as_null(table, wanted, source.null_words, notes)
+    events = table.select(
+        FILE,
+        LINE,
+        id_texts(table[source.user_column]).alias(USER),
+        id_texts(table[source.item_column]).alias(ITEM),
+    )
+    if source.time_column is None:
+        return events
+    times = read_times(table, source.time_column, notes, form=source.time_format, day_first=day_first)
+    return events.with_columns(times.alias(TIME))
+
+
+def _from_histories(source: TableData, path: Path, notes: Notes) -> pl.DataFrame:
+    table = read_table(path, notes, source.encoding)
+    require_columns(path, table, (source.user_column, source.history_column))
+    table = empty_as_null(table, [source.user_column], source.null_words, notes)
+    lists = table[source.history_column]
+    rows = table.select(FILE, LINE, id_texts(table[source.user_column]).alias(USER))
+    if isinstance(lists.dtype, pl.List | pl.Array):
+        rows = rows.with_columns(id_texts(lists).fill_null([]).alias(ITEMS))
+    else:
+        text = _as_text(lists).fill_null("").alias("_text")
+        rows = rows.with_columns(text).with_columns(ids_in_text(pl.col("_text")).alias(ITEMS))
+        unread = rows.filter(pl.col(ITEMS).is_null())
+        notes.add("bad-row", "rows whose history is no list of ids are left out", "dropped", unread, "_text")
+        rows = rows.filter(pl.col(ITEMS).is_not_null()).drop("_text")
+    again = rows.filter(~pl.col(USER).str.strip_chars().is_first_distinct())
+    notes.add("further-row", "further rows of a user are put behind the first", "repaired", again, USER)
+    return explode_lists(rows, notes)
+
+
+def _as_text(column: pl.Series) -> pl.Series:
+    """Write any column as text: lists by spaces, nested values as JSON, 5.0 in whole-number floats as 5."""
+    frame = column.to_frame("_value")
+    value = pl.col("_value")
+    inner = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else None
+    if inner is not None and not inner.is_nested():
+        flat = value.cast(pl.List(inner))
+        text = flat.list.eval(pl.element().cast(pl.String)).list.join(" ", ignore_nulls=True)
+    elif column.dtype.is_nested():
+        text = pl.struct(value).struct.json_encode().str.strip_prefix('{"_value":').str.strip_suffix("}")
+    elif column.dtype == pl.Binary:
+        text = value.bin.encode("hex")
+    elif column.dtype.is_float() and bool((column.drop_nulls() % 1 == 0).all()):
+        text = value.cast(pl.Int64, strict=False).cast(pl.String)
+    else:
+        text = value.cast(pl.String)
+    return frame.select(text).to_series()

@@ -1,0 +1,395 @@
+"""How sure a mean over users is: percentile bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from trsr.errors import DataError
+from trsr.evaluation.metrics import TIED, metric_names
+from trsr.records import SPLIT, USER
+
+_CELLS_A_BLOCK = 4_000_000
+_OUTSIDE = (0.025, 0.975)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over users with the ends of its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_means(values: NDArray[np.float64], resamples: int, seed: int) -> list[Estimate]:
+    """Compute means over users with 95% percentile intervals; all columns share the resamples.
+
+    Parameters
+    ----------
+    values
+        One row a user, one column a metric, ``(n_users, n_metrics)``.
+    resamples
+        How many times users are drawn anew, with replacement.
+    seed
+        Seed of the draws.
+
+    Returns
+    -------
+    list[Estimate]
+        One per column.
+
+    Raises
+    ------
+    DataError
+        When there is no user.
+
+    Examples
+    --------
+    >>> bootstrap_means(np.ones((50, 1)), resamples=100, seed=0)
+    [Estimate(mean=1.0, low=1.0, high=1.0)]
+    """
+    n_users, n_metrics = values.shape
+    if n_users == 0:
+        message = "an interval needs at least one user, got none; is the split empty?"
+        raise DataError(message)
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, n_metrics))
+    block = max(1, _CELLS_A_BLOCK // n_users)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        # How often each user is drawn is all that a mean needs to know about a resample.
+        times = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=size)
+        means[start : start + size] = times @ values / n_users
+    low, high = np.quantile(means, _OUTSIDE, axis=0)
+    return [Estimate(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True)]
+
+
+FLIPS: Final = 10_000
+"""Random sign patterns of a test; the least p is 1 / (FLIPS + 1)."""
+
+_EQUAL: Final = 1e-12
+"""Differences of at most this are rounding, not wins."""
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Two systems on the same users and candidates, by one metric.
+
+    Parameters
+    ----------
+    first, second
+        Names; the difference is `first` minus `second`.
+    metric
+        Such as ``NDCG@10``.
+    users
+        Users of the pair.
+    difference
+        Mean over users with its 95% interval (users resampled, both systems together).
+    wins, losses, ties
+        Users for whom `first` is better, worse, equal.
+    p
+        Two-sided p of the sign-flip test.
+    p_holm
+        The same after Holm's correction over all tests of one call.
+    """
+
+    first: str
+    second: str
+    metric: str
+    users: int
+    difference: Estimate
+    wins: int
+    losses: int
+    ties: int
+    p: float
+    p_holm: float
+
+
+def paired_tests(
+    systems: Mapping[str, pl.DataFrame],
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str],
+    *,
+    resamples: int = 1000,
+    flips: int = FLIPS,
+    seed: int = 0,
+) -> tuple[PairedTest, ...]:
+    """Test pairs of systems, with Holm's correction over all pairs and metrics of this call.
+
+    Parameters
+    ----------
+    systems
+        Name to metrics user by user, as `user_metrics` gives them (several seeds: `average_seeds`),
+        all of the same users of one split.
+    pairs
+        Which to compare, see `with_reference` and `all_pairs`. All that is asked in one call is
+        one family of tests, so give what is going to be read together, and nothing else.
+    metrics
+        Names of the metrics; one primary metric, if the answer is to be one sentence.
+    resamples
+        Resamples of users for the intervals.
+    flips
+        Random sign patterns.
+    seed
+        Seed of resamples and flips.
+
+    Returns
+    -------
+    tuple[PairedTest, ...]
+        Metric by metric, in the order of `pairs`.
+
+    Raises
+    ------
+    DataError
+        When a system or metric is missing, or the systems are measured on different users.
+
+    Examples
+    --------
+    >>> users = [f"u{n}" for n in range(20)]
+    >>> better = pl.DataFrame({"user_id": users, "AUC": [0.9] * 20})
+    >>> worse = pl.DataFrame({"user_id": users, "AUC": [0.5] * 20})
+    >>> [test] = paired_tests({"a": better, "b": worse}, [("a", "b")], ["AUC"])
+    >>> round(test.difference.mean, 3), test.wins, test.p < 0.001
+    (0.4, 20, True)
+    """
+    values = {name: _values(name, systems, metrics) for name in {name for pair in pairs for name in pair}}
+    drafts = []
+    for first, second in pairs:
+        difference = values[first] - values[second]
+        estimates = bootstrap_means(difference, resamples, seed)
+        for place, p in enumerate(sign_flip_p(difference, flips, seed)):
+            column = difference[:, place]
+            won, lost = int((column > _EQUAL).sum()), int((column < -_EQUAL).sum())
+            drafts.append((place, first, second, len(column), estimates[place], won, lost, float(p)))
+    drafts.sort(key=lambda draft: draft[0])
+    adjusted = holm([draft[-1] for draft in drafts])
+    return tuple(
+        PairedTest(
+            first=first,
+            second=second,
+            metric=metrics[place],
+            users=users,
+            difference=estimate,
+            wins=won,
+            losses=lost,
+            ties=users - won - lost,
+            p=p,
+            p_holm=float(p_holm),
+        )
+        for (place, first, second, users, estimate, won, lost, p), p_holm in zip(
+            drafts, adjusted, strict=True
+        )
+    )
+
+
+def with_reference(names: Sequence[str], reference: str) -> list[tuple[str, str]]:
+    """Pair the reference with every other system.
+
+    Examples
+    --------
+    >>> with_reference(["a", "b", "c"], "b")
+    [('b', 'a'), ('b', 'c')]
+    """
+    return [(reference, name) for name in names if name != reference]
+
+
+def all_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair every system with every other once.
+
+    Examples
+    --------
+    >>> all_pairs(["a", "b", "c"])
+    [('a', 'b'), ('a', 'c'), ('b', 'c')]
+    """
+    return list(combinations(names, 2))
+
+
+def sign_flip_p(differences: ArrayLike, flips: int = FLIPS, seed: int = 0) -> _Floats:
+    """Compute two-sided p of the paired sign-flip permutation test.
+
+    Parameters
+    ----------
+    differences
+        One row a user, one column a metric, ``(n_users, n_metrics)``; all columns share the flips.
+    flips
+        Random sign patterns.
+    seed
+        Seed of the signs.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(b + 1) / (flips + 1)`` per column, where ``b`` patterns are as extreme as the data,
+        ``(n_metrics,)``.
+
+    Raises
+    ------
+    DataError
+        When there is no user.
+
+    Examples
+    --------
+    No user differs, so every pattern is as extreme:
+
+    >>> sign_flip_p(np.zeros((5, 1)), flips=99).tolist()
+    [1.0]
+    """
+    table = np.asarray(differences, dtype=np.float64)
+    if not len(table):
+        message = "a paired test needs at least one user, got none; is the split empty?"
+        raise DataError(message)
+    seen = np.abs(table.sum(axis=0)) - _EQUAL * len(table)
+    rng = np.random.default_rng(seed)
+    extreme = np.zeros(table.shape[1], dtype=np.int64)
+    block = max(1, _CELLS_A_BLOCK // len(table))
+    for start in range(0, flips, block):
+        size = min(block, flips - start)
+        signs = 2.0 * rng.integers(0, 2, size=(size, len(table)), dtype=np.int8) - 1
+        extreme += (np.abs(signs @ table) >= seen).sum(axis=0)
+    return (extreme + 1) / (flips + 1)
+
+
+def holm(p: ArrayLike) -> _Floats:
+    """Adjust p by Holm's step-down method: the i-th smallest of m is taken m - i + 1 times, and never falls.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    times = np.arange(len(values), 0, -1)
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * times), 1)
+    return adjusted
+
+
+def _values(name: str, systems: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> _Floats:
+    if name not in systems:
+        message = f"there is no system {name!r} to compare, but {', '.join(systems)}"
+        raise DataError(message)
+    frame = systems[name].sort(USER)
+    missing = [metric for metric in metrics if metric not in frame.columns]
+    if missing:
+        message = (
+            f"system {name!r} has no metric {missing[0]!r}; figures of another protocol can't be compared"
+        )
+        raise DataError(message)
+    reference = next(iter(systems.values()))[USER].sort()
+    if not frame[USER].equals(reference):
+        message = (
+            f"systems must be measured on the same users, but {name!r} is on {frame.height:,} and "
+            f"{next(iter(systems))!r} on {len(reference):,}; use the same frozen candidates"
+        )
+        raise DataError(message)
+    return frame.select(metrics).to_numpy().astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedSpread:
+    """How a mean over users varies with the seed of the training.
+
+    Parameters
+    ----------
+    means
+        The mean over users at each seed, in the order given.
+    low, high
+        The least and the greatest of them.
+    sd
+        Their standard deviation (n - 1 in the denominator); NaN with one seed.
+    """
+
+    means: tuple[float, ...]
+    low: float
+    high: float
+    sd: float
+
+
+def average_seeds(runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Average a system's metrics over seeds within each user, so that a user counts once.
+
+    Parameters
+    ----------
+    runs
+        One frame a seed, each as `user_metrics` gives it, of the same users.
+
+    Returns
+    -------
+    polars.DataFrame
+        Of the same form; `TIED` is the share of seeds in which the target is tied.
+
+    Raises
+    ------
+    DataError
+        When there is no run, or the runs are of different users or metrics.
+
+    Examples
+    --------
+    >>> one = pl.DataFrame({"user_id": ["u"], "split": ["test"], "tied": [0], "AUC": [0.5]})
+    >>> average_seeds([one, one.with_columns(AUC=1.0)])["AUC"].to_list()
+    [0.75]
+    """
+    first = _aligned(runs)
+    names = metric_names(first)
+    tied = pl.col(TIED).clip(0, 1).cast(pl.Float64)
+    return (
+        pl.concat([run.select(USER, SPLIT, tied, *names) for run in runs])
+        .group_by(USER, SPLIT)
+        .mean()
+        .sort(USER)
+    )
+
+
+def seed_spread(runs: Sequence[pl.DataFrame]) -> dict[str, SeedSpread]:
+    """Tell how each metric's mean over users varies with the seed.
+
+    Parameters
+    ----------
+    runs
+        As for `average_seeds`.
+
+    Returns
+    -------
+    dict[str, SeedSpread]
+        By the name of the metric.
+
+    Examples
+    --------
+    >>> one = pl.DataFrame({"user_id": ["u"], "split": ["test"], "tied": [0], "AUC": [0.5]})
+    >>> seed_spread([one, one.with_columns(AUC=1.0)])["AUC"].means
+    (0.5, 1.0)
+    """
+    spread = {}
+    for name in metric_names(_aligned(runs)):
+        means = np.array([np.mean(run[name].to_numpy()) for run in runs])
+        sd = float(means.std(ddof=1)) if len(means) > 1 else float("nan")
+        spread[name] = SeedSpread(tuple(means.tolist()), float(means.min()), float(means.max()), sd)
+    return spread
+
+
+def _aligned(runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    if not runs:
+        message = "an average over seeds needs at least one run, got none"
+        raise DataError(message)
+    users = runs[0][USER].sort()
+    for place, run in enumerate(runs):
+        if run.columns != runs[0].columns:
+            message = f"seed number {place} has the columns {run.columns}, the first one {runs[0].columns}"
+            raise DataError(message)
+        if not run[USER].sort().equals(users):
+            message = (
+                f"seed number {place} is measured on {run.height:,} users, the first on {len(users):,}, and "
+                "they are not the same; measure every seed on the same frozen candidates"
+            )
+            raise DataError(message)
+    return runs[0]

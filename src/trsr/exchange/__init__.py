@@ -1,1 +1,0 @@
-"""Files by which other tools score, or are scored on, exactly the same candidates."""

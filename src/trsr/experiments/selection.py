@@ -1,0 +1,183 @@
+"""What a comparison decides: the retriever, the form of the language model, the best baseline.
+
+All of it on the validation users. The functions measure these users only, so that no figure of
+a test user can reach a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, get_args
+
+import polars as pl
+
+from trsr.config import Config
+from trsr.config.evaluation import BaselineName, LanguageModelName
+from trsr.errors import ConfigError
+from trsr.evaluation.scoreboard import choose, summarise
+from trsr.evaluation.statistics import average_seeds
+from trsr.experiments.protocol import Contest
+from trsr.experiments.scores import Entry, catalogue_frames, sampled_frames
+from trsr.records import Split
+from trsr.report.comparison.results import Choice, Kind, Option
+
+_NO_INTERVALS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Chooses among systems by one measure on the validation users.
+
+    Parameters
+    ----------
+    config
+        The run's settings.
+    contest
+        What was asked.
+    """
+
+    config: Config
+    contest: Contest
+
+    @property
+    def measure(self) -> str:
+        """The primary measure: NDCG at the greatest cut-off, among the run's own candidates."""
+        return f"NDCG@{max(self.config.evaluation.ks)}"
+
+    def retriever(self, entries: Sequence[Entry], depth: int) -> Choice | None:
+        """Choose who retrieves, by the recall of the retrieved items; None when nobody can."""
+        able = [entry for entry in entries if entry.runs[0].catalogue]
+        measure = f"Recall@{depth} (catalogue)"
+        return self._choose(
+            f"retriever of {depth} items",
+            measure,
+            able,
+            lambda entry: catalogue_frames(entry, self.contest, Split.VALID, [depth]),
+        )
+
+    def language_model(self, entries: Sequence[Entry]) -> Choice | None:
+        """Choose the form of the language model; None without one."""
+        forms = [entry for entry in entries if entry.kind is Kind.LANGUAGE_MODEL]
+        return self._by_measure("form of the language model", forms)
+
+    def baseline(self, entries: Sequence[Entry]) -> Choice | None:
+        """Choose the best system without a language model; None without one."""
+        return self._by_measure("best baseline", [entry for entry in entries if entry.kind is Kind.BASELINE])
+
+    def single(self, entries: Sequence[Entry]) -> Choice | None:
+        """Choose the best system that is not fused; None without one."""
+        return self._by_measure(
+            "best single system", [entry for entry in entries if entry.kind is not Kind.FUSED]
+        )
+
+    def _by_measure(self, what: str, entries: Sequence[Entry]) -> Choice | None:
+        sampler = self.contest.samplers[0]
+        entries = [entry for entry in entries if sampler in entry.runs[0].scores.get(Split.VALID, {})]
+        ks = self.config.evaluation.ks
+        choice = self._choose(
+            what,
+            self.measure,
+            entries,
+            lambda entry: sampled_frames(entry, self.contest, Split.VALID, sampler, ks),
+        )
+        if choice is None:
+            return None
+        return Choice(what, f"{self.measure}, {sampler} negatives", choice.options, choice.chosen)
+
+    def _choose(
+        self,
+        what: str,
+        measure: str,
+        entries: Sequence[Entry],
+        frames: Callable[[Entry], list[pl.DataFrame]],
+    ) -> Choice | None:
+        if not entries:
+            return None
+        results = {
+            entry.name: {
+                Split.VALID.value: summarise(average_seeds(frames(entry)), _NO_INTERVALS, self.config.seed)
+            }
+            for entry in entries
+        }
+        options = tuple(
+            Option(name, by_split[Split.VALID.value].metrics[measure].mean)
+            for name, by_split in results.items()
+        )
+        return Choice(what, measure, options, choose(results, measure))
+
+
+FUSED: Final = "fused"
+"""Name of the fused ranker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """The systems of a comparison.
+
+    Parameters
+    ----------
+    baselines
+        Systems without a language model.
+    language_models
+        Forms of the language model.
+    fused
+        Whether the fused ranker takes part.
+    imported
+        Names of the outside systems that take part; None for all that were imported.
+    """
+
+    baselines: tuple[BaselineName, ...]
+    language_models: tuple[LanguageModelName, ...]
+    fused: bool
+    imported: tuple[str, ...] | None = None
+
+
+def line_up(config: Config, only: Sequence[str] | None = None, imported: Sequence[str] = ()) -> Lineup:
+    """Say who takes part.
+
+    Companions of the fused ranker take part with it, also where `comparison.baselines` leaves them out.
+
+    Parameters
+    ----------
+    config
+        The run's settings.
+    only
+        Names of the systems wanted; None for all of the settings. Every known system can be named, also
+        one that the settings leave out.
+    imported
+        Names of the outside systems at hand.
+
+    Raises
+    ------
+    ConfigError
+        When a name is unknown, or the fused ranker has no language model to join.
+
+    Examples
+    --------
+    >>> line_up(Config(), ["tfidf", "sasrec"])
+    Lineup(baselines=('tfidf', 'sasrec'), language_models=(), fused=False, imported=())
+    """
+    comparison = config.comparison
+    if only is None:
+        baselines, forms, taken = comparison.baselines, comparison.language_models, None
+        fused = comparison.fused and bool(forms) and bool(config.fusion.companions)
+    else:
+        known = (*get_args(BaselineName), *get_args(LanguageModelName), FUSED, *imported)
+        unknown = [name for name in only if name not in known]
+        if unknown or not only:
+            asked = ", ".join(map(repr, unknown)) or "nothing"
+            message = f"--only must name systems among {', '.join(known)}, got {asked}"
+            raise ConfigError(message)
+        baselines = tuple(name for name in get_args(BaselineName) if name in only)
+        forms = tuple(name for name in get_args(LanguageModelName) if name in only)
+        fused = FUSED in only
+        taken = tuple(name for name in imported if name in only)
+    if fused and not (forms and config.fusion.companions):
+        message = (
+            "the fused ranker joins a language model with fusion.companions: name one of "
+            f"{', '.join(get_args(LanguageModelName))} beside it, and leave fusion.companions filled"
+        )
+        raise ConfigError(message)
+    companions = config.fusion.companions if fused else ()
+    return Lineup(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken)

@@ -1,0 +1,1 @@
+"""transformers, loaded and trained: the only room that knows its inside."""

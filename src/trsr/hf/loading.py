@@ -1,0 +1,470 @@
+"""What tells one model from another of the same name: its path or id, and what lies there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import torch
+from peft import PeftConfig, PeftModel
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from trsr.config.ranking import HuggingFaceModel
+from trsr.config.summary import EndpointWriter
+from trsr.errors import ModelError
+from trsr.hf.adapters import load_adapter, merge_adapter
+from trsr.hf.tokenization import reachable_ids
+
+_WHOLE_BYTES: Final = 64 << 20
+_SAMPLES: Final = 64
+_SAMPLE_BYTES: Final = 64 << 10
+_HASH_DIGITS: Final = 16
+
+
+def folder_identity(folder: Path) -> str:
+    """Name a model folder by its last part and a hash of its files, so that it may be moved but not changed.
+
+    Files up to 64 MiB are read whole; of larger ones (weights) the size and 64
+    chunks spread evenly, which a fine-tuning changes, so that naming a model of many
+    gigabytes takes less than a second.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "tiny"
+    >>> folder.mkdir()
+    >>> _ = (folder / "config.json").write_text("{}")
+    >>> folder_identity(folder)
+    'tiny@folder-...'
+    """
+    digest = hashlib.sha256()
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    for file in sorted(files):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}\n".encode())
+        with file.open("rb") as stream:
+            if size <= _WHOLE_BYTES:
+                digest.update(stream.read())
+                continue
+            for sample in range(_SAMPLES):
+                stream.seek((size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
+                digest.update(stream.read(_SAMPLE_BYTES))
+    return f"{folder.resolve().name}@folder-{digest.hexdigest()[:_HASH_DIGITS]}"
+
+
+def served_identity(writer: EndpointWriter) -> str:
+    """Name a model behind a server: its name there, its revision, and what is unlike in how it is asked.
+
+    Settings of the request that change an answer are part of it; the name of the
+    limit changes none. What a provider refuses by itself is no part: it refuses it to
+    everyone who asks for that model, so the same question is the same request.
+
+    Examples
+    --------
+    >>> from trsr.config.summary import RequestBody
+    >>> writer = EndpointWriter(kind="endpoint", base_url="http://localhost/v1", model="qwen")
+    >>> served_identity(writer)
+    'qwen'
+    >>> served_identity(writer.model_copy(update={"revision": "v2", "request": RequestBody(omit=("seed",))}))
+    'qwen@v2 {"omit": ["seed"]}'
+    """
+    request = writer.request.model_dump(mode="json", exclude_defaults=True, exclude={"max_tokens_name"})
+    if "omit" in request:
+        request["omit"].sort()
+    asked = f" {json.dumps(request, sort_keys=True, ensure_ascii=False)}" if request else ""
+    return (f"{writer.model}@{writer.revision}" if writer.revision else writer.model) + asked
+
+
+_FULL: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SHOWN_KEYS: Final = 4
+_PROBE: Final = ([1, 2, 3, 4], [1, 2, 3, 0])
+"""Two prompts that differ in their last token."""
+_ROUNDING: Final = {torch.float32: 1e-4}
+_COARSE_ROUNDING: Final = 0.02
+"""Largest change of earlier logits by a later token that counts as rounding, as a share of their spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode, on its device.
+    tokenizer
+        The tokenizer that the model was trained with.
+    identity
+        Id and revision; two models of one id are told apart by it. A merged adapter is named with its base.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    identity: str
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """Return the device that is named; `auto` is CUDA when there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def number_format(name: str, place: torch.device) -> torch.dtype:
+    """Return the number format that is named; `auto` is bfloat16 on a GPU that has it, else float32."""
+    auto = torch.bfloat16 if place.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return _FULL.get(name, auto)
+
+
+def load_language_model(
+    settings: HuggingFaceModel, device: str = "auto", setting: str = "model.path"
+) -> LanguageModel:
+    """Load a model and its tokenizer.
+
+    A LoRA adapter's folder is the model that it makes of its base: the adapter is merged into the base
+    that its ``adapter_config.json`` names, whatever else lies in the folder.
+
+    Parameters
+    ----------
+    settings
+        Folder or hub id, revision and number format.
+    device
+        `auto`, `cpu`, `cuda`, ...
+    setting
+        The setting that names the model, for messages.
+
+    Raises
+    ------
+    ModelError
+        When either can't be loaded, weights are missing, left over or not finite, or the tokenizer has
+        more tokens than the model; with the next step.
+    """
+    place = choose_device(device)
+    try:
+        with without_bars():
+            model = _load_whole(settings, place)
+            tokenizer = _load_tokenizer(settings)
+        require_sound(model, tokenizer)
+        return LanguageModel(model, tokenizer, model_identity(settings.path, settings.revision))
+    # A broken file raises whatever its reader raises.
+    except Exception as error:
+        message = f"{setting}: {settings.path!r} can't be loaded: {explain(settings.path, error)}"
+        raise ModelError(message) from error
+
+
+def read_weights(path: Path | str, place: torch.device, **options: Any) -> PreTrainedModel:
+    """Load a causal language model of which every weight is in its files, and nothing else is.
+
+    Parameters
+    ----------
+    path
+        Folder or hub id.
+    place
+        Device.
+    options
+        As transformers' ``from_pretrained`` takes them.
+
+    Raises
+    ------
+    ModelError
+        When weights are missing, have another shape or belong to another model, with their names.
+    """
+    if Path(path).is_dir():
+        _require_safetensors(Path(path), "model")
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its table of keys is told below
+    try:
+        # Other shapes are let through here to be told with all the rest.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **options
+        )
+    finally:
+        logging.set_verbosity(shown)
+    model, keys = loaded
+    shapes = [f"{name} {tuple(got)} for {tuple(own)}" for name, got, own in keys["mismatched_keys"]]
+    told = {"missing": keys["missing_keys"], "of another shape": shapes, "left over": keys["unexpected_keys"]}
+    wrong = [f"{label}: {_some(names)}" for label, names in told.items() if names]
+    if wrong:
+        message = (
+            f"its weights are not those of {type(model).__name__}, which its config.json names "
+            f"({'; '.join(wrong)}). Missing ones would be random: give the folder of a whole causal language "
+            "model, and not of an embedding model, a classifier or an interrupted copy; transformers' "
+            "save_pretrained writes one"
+        )
+        raise ModelError(message)
+    return place_model(model, place)
+
+
+def require_sound(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a loaded model is a causal one of finite weights, with a row for every token.
+
+    Raises
+    ------
+    ModelError
+        When it isn't.
+    """
+    # A sum of 32 bits is finite exactly when all that is summed is; one pass, no mask.
+    weights = [(key, part) for key, part in model.named_parameters() if part.is_floating_point()]
+    broken = [
+        key
+        for key, part in weights
+        if part.dtype.itemsize > 1 and not part.sum(dtype=torch.float32).isfinite()
+    ]
+    if broken:
+        message = (
+            f"weights are NaN or infinite: {_some(broken)}; take a model whose training went well (a lower "
+            "learning rate, bfloat16 in place of float16)"
+        )
+        raise ModelError(message)
+    rows, highest = embedding_rows(model), max(reachable_ids(tokenizer))
+    if highest >= rows:
+        message = (
+            f"its tokenizer makes token ids up to {highest} ({highest + 1} tokens), but the model has "
+            f"embeddings for {rows} tokens; take the tokenizer that the model was trained with, or enlarge "
+            f"the model (resize_token_embeddings({highest + 1})), train the new rows and save both together"
+        )
+        raise ModelError(message)
+    _require_causal(model, rows)
+
+
+def embedding_rows(model: PreTrainedModel | PeftModel) -> int:
+    """Count the tokens that the model can both read and give a logit."""
+    parts: Any = (model.get_input_embeddings(), model.get_output_embeddings())
+    return min(int(part.weight.shape[0]) for part in parts if part is not None)
+
+
+def positions(model: PreTrainedModel | PeftModel) -> int | None:
+    """Return how many tokens the model is made for; None where nothing limits them.
+
+    What stretches rotary positions counts. A sliding window doesn't limit a prompt.
+    """
+    config = model.config.get_text_config()
+    most = getattr(config, "max_position_embeddings", None)
+    rotary = getattr(config, "rope_parameters", None) or {}
+    if most is None:
+        return None
+    # Some models give each kind of layer its own.
+    kinds = [kind for kind in (rotary, *rotary.values()) if isinstance(kind, dict)]
+    stretched = [
+        (kind.get("original_max_position_embeddings") or most) * kind["factor"]
+        for kind in kinds
+        if kind.get("factor")
+    ]
+    return int(max(most, *stretched)) if stretched else int(most)
+
+
+def model_identity(path: str, revision: str | None = None) -> str:
+    """Name the weights, without loading them: the same path or hub id twice is not the same model.
+
+    Raises
+    ------
+    OSError
+        When a hub model's commit can't be found out.
+    """
+    base = _adapter_base(path, revision)
+    if Path(path).is_dir():
+        own = folder_identity(Path(path))
+    else:
+        # A branch moves; the commit that it stands at doesn't. It names the folder of what was fetched.
+        found = _adapter_file(path, revision) or cached_file(path, "config.json", revision=revision)
+        own = f"{path}@{Path(str(found)).parent.name}"
+    return own if base is None else f"{own} merged into {model_identity(*base)}"
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing a progress bar for every file that it reads or writes."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def place_model(model: nn.Module, place: torch.device) -> PreTrainedModel:
+    """Move a model to its device and set it to evaluation."""
+    return cast(PreTrainedModel, model.to(place).eval())
+
+
+def read_adapter(base: PreTrainedModel, path: Path | str, revision: str | None = None) -> PeftModel:
+    """Put an adapter that was saved onto its base, from safetensors alone."""
+    if Path(path).is_dir():
+        _require_safetensors(Path(path), "adapter_model")
+    found = cached_file(str(path), "adapter_model.safetensors", revision=revision)
+    return load_adapter(base, Path(str(found)).parent)
+
+
+def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:
+    """Load a sentence encoder of which every weight is in its files.
+
+    Parameters
+    ----------
+    library
+        ``SentenceTransformer``, which tells nobody what its files lack.
+    path
+        Folder or hub id.
+
+    Raises
+    ------
+    ModelError
+        When it can't be loaded, or weights are missing.
+    """
+    try:
+        with without_bars(), torch.random.fork_rng(devices=[]):
+            made = []
+            for seed in (0, 1):
+                torch.manual_seed(seed)
+                made.append(library(path, model_kwargs={"use_safetensors": True}).eval())
+    # A broken file raises whatever its reader raises.
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        message = (
+            f"comparison.embedding_model: {path}: not a sentence-transformers model of safetensors "
+            f"({reason}); give its folder or hub id"
+        )
+        raise ModelError(message) from error
+    # What the files lack is drawn anew each time. No sentence encoder reads what BERT's pooler gives.
+    one, other = (model.state_dict() for model in made)
+    drawn = [name for name in one if not torch.equal(one[name], other[name]) and ".pooler." not in name]
+    if drawn:
+        message = (
+            f"comparison.embedding_model: {path}: weights are missing or NaN: {_some(drawn)}; give the "
+            "folder of a whole sentence encoder"
+        )
+        raise ModelError(message)
+    return made[0]
+
+
+def explain(path: str, error: BaseException) -> str:
+    """Say why a model can't be loaded, and what to do."""
+    if isinstance(error, ModelError):
+        return str(error)
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if Path(path).is_dir():
+        return f"{reason} (the folder must hold config.json, safetensors and tokenizer.json of a causal LM)"
+    if "trust_remote_code" in str(error):
+        return "it brings its own code, which is not run here; take a model that transformers knows"
+    return (
+        f"there is no such folder, and as a hub id it can't be fetched: {reason} Check the name, or download "
+        "the model where there is a network and give its folder"
+    )
+
+
+def _load_whole(settings: HuggingFaceModel, place: torch.device) -> PreTrainedModel:
+    base = _adapter_base(settings.path, settings.revision)
+    if base is None:
+        options = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+        return read_weights(settings.path, place, dtype=number_format(settings.dtype, place), **options)
+    below = settings.model_copy(update={"path": base[0], "revision": base[1]})
+    try:
+        model = _load_whole(below, place)
+    except Exception as error:
+        message = (
+            f"it is an adapter, whose adapter_config.json says base_model_name_or_path {base[0]!r}, and "
+            f"that can't be loaded: {explain(base[0], error)}. Write the base's folder or hub id there; "
+            "where this folder's own weights hold the adapter already, remove adapter_config.json"
+        )
+        raise ModelError(message) from error
+    return place_model(merge_adapter(read_adapter(model, settings.path, settings.revision)), place)
+
+
+def _load_tokenizer(settings: HuggingFaceModel) -> PreTrainedTokenizerBase:
+    """Load the tokenizer beside the weights; that of the base where an adapter has none."""
+    path, revision = settings.path, settings.revision
+    while (base := _adapter_base(path, revision)) and not _has_tokenizer(path, revision):
+        path, revision = base
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        path, revision=revision, trust_remote_code=settings.trust_remote_code
+    )
+    return tokenizer
+
+
+def _has_tokenizer(path: str, revision: str | None) -> bool:
+    try:
+        return cached_file(path, "tokenizer_config.json", revision=revision) is not None
+    except OSError:
+        return False
+
+
+def _adapter_file(path: str, revision: str | None) -> str | None:
+    found: str | None = find_adapter_config_file(path, revision=revision)
+    return found
+
+
+def _adapter_base(path: str, revision: str | None) -> tuple[str, str | None] | None:
+    """Return path and revision of the model that an adapter belongs on; None when `path` is no adapter."""
+    found = _adapter_file(path, revision)
+    if found is None:
+        return None
+    folder = Path(found).parent
+    config = PeftConfig.from_pretrained(str(folder))
+    named = config.base_model_name_or_path
+    if not named or Path(named).resolve() == folder.resolve():
+        message = (
+            f"{found}: base_model_name_or_path must be the folder or hub id of the adapter's base model, "
+            f"got {named!r}"
+        )
+        raise ModelError(message)
+    beside = folder / named
+    return (str(beside) if beside.is_dir() and not Path(named).is_dir() else named), config.revision
+
+
+def _require_safetensors(folder: Path, stem: str) -> None:
+    """Refuse pickles, which run what they hold, and say what is wrong with a file that holds no weights."""
+    files = sorted(folder.glob("*.safetensors"))
+    pickles = sorted(path.name for end in ("bin", "pt", "pth") for path in folder.glob(f"*.{end}"))
+    if not files and pickles:
+        message = (
+            f"its weights are pickles ({_some(pickles)}), which can run code and are not read; load "
+            f"them once where you trust them and write {stem}.safetensors by save_pretrained"
+        )
+        raise ModelError(message)
+    for file in files:
+        with file.open("rb") as stream:
+            start = stream.read(64)
+        if start.startswith(b"version https://git-lfs"):
+            message = f"{file.name} is only a pointer to the weights; fetch them with `git lfs pull`"
+            raise ModelError(message)
+        if len(start) <= 8 or 8 + int.from_bytes(start[:8], "little") > file.stat().st_size:
+            message = f"{file.name} is empty or cut off ({file.stat().st_size} bytes); copy it again"
+            raise ModelError(message)
+
+
+@torch.inference_mode()
+def _require_causal(model: PreTrainedModel | PeftModel, rows: int) -> None:
+    """Check that no token changes what was said before it, as in BERT, which loads all the same."""
+    if rows <= max(map(max, _PROBE)):
+        return
+    one, other = (
+        model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
+        for ids in _PROBE
+    )
+    if not one.isfinite().all():
+        message = (
+            f"it gives logits that are NaN or infinite in {str(model.dtype).removeprefix('torch.')}; set "
+            "another dtype, or take another model"
+        )
+        raise ModelError(message)
+    if (one[:-1] - other[:-1]).abs().max() > _ROUNDING.get(model.dtype, _COARSE_ROUNDING) * one.std():
+        message = (
+            f"{type(model).__name__} with these settings is not causal: a token changes the logits before "
+            "it; take a decoder, such as Qwen, Llama or GPT, and not an encoder such as BERT"
+        )
+        raise ModelError(message)
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    more = len(listed) - _SHOWN_KEYS
+    return ", ".join(listed[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,308 @@
+"""Several processes that train together, as ``torchrun`` and ``accelerate launch`` start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from trsr.artifacts import write_text
+from trsr.progress import Progress
+
+_SIZE: Final = "WORLD_SIZE"
+_RANK: Final = "RANK"
+_LAUNCHERS: Final = ("RANK", "WORLD_", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
+_LONGEST_WAIT: Final = timedelta(days=30)
+"""One process may write summaries for days while the others wait."""
+
+
+def count() -> int:
+    """Return how many processes train together; 1 for an ordinary program."""
+    return int(os.environ.get(_SIZE, "1"))
+
+
+def is_main() -> bool:
+    """Say whether this is the one process that writes, or the only one."""
+    return int(os.environ.get(_RANK, "0")) == 0
+
+
+def wait() -> None:
+    """Wait until every process is here."""
+    import torch  # noqa: PLC0415  an ordinary program needs none of this
+    from accelerate import PartialState  # noqa: PLC0415
+
+    PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT).wait_for_everyone()
+
+
+def alone(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a program that trains by itself.
+
+    Examples
+    --------
+    >>> alone({"PATH": "/bin", "RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"})
+    {'PATH': '/bin'}
+    """
+    return {name: value for name, value in environment.items() if not name.startswith(_LAUNCHERS)}
+
+
+_POOL_BATCHES: Final = 32
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], size: int, generator: np.random.Generator, multiple: int = 1
+) -> list[NDArray[np.int64]]:
+    """Divide rows at random into batches of about equal length inside each batch.
+
+    Rows are shuffled, then sorted by length inside pools of some batches, so that
+    a batch wastes little padding and epochs still differ.
+
+    Parameters
+    ----------
+    lengths
+        Tokens of each row, shape ``(n_rows,)``.
+    size
+        Rows a batch at most.
+    generator
+        Source of the order.
+    multiple
+        The number of batches is a multiple of this, so that updates of several
+        batches never cross an epoch; batches are then a little smaller.
+
+    Returns
+    -------
+    list
+        Row indices of each batch; every row once, or again where there are fewer rows than batches.
+    """
+    order = generator.permutation(len(lengths))
+    pools = max(1, round(len(order) / (size * _POOL_BATCHES)))
+    sorted_pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in np.array_split(order, pools)]
+    order = np.concatenate(sorted_pools)
+    batches = -(-len(order) // size)
+    batches = -(-batches // multiple) * multiple
+    # Fewer rows than batches: rows come round again, since a larger batch might not fit into memory.
+    parts = np.array_split(np.resize(order, max(len(order), batches)), batches)
+    return [parts[place] for place in generator.permutation(len(parts))]
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Divide rows into batches of at most `budget` tokens, padding included, longest rows first.
+
+    A row that is longer than the budget is a batch by itself.
+
+    Examples
+    --------
+    >>> token_batches([3, 9, 4, 2], budget=10)
+    [[1], [2, 0], [3]]
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for row in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if not batches or (len(batches[-1]) + 1) * longest > budget:
+            batches.append([])
+            longest = lengths[row]
+        batches[-1].append(row)
+    return batches
+
+
+def pad_right(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    """Stack rows into a tensor of shape ``(n_rows, longest)``, filled with `padding` on the right."""
+    stacked = torch.full((len(rows), max(len(row) for row in rows)), padding, dtype=torch.long)
+    for place, row in enumerate(rows):
+        stacked[place, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return stacked
+
+
+Batch = TypeVar("Batch")
+
+_LONGEST_UNSAVED_S: Final = 600.0
+
+
+class Plan(Dataset[Batch]):
+    """A list of batches as a dataset."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, place: int) -> Batch:
+        return self._batches[place]
+
+
+class PlannedTrainer(Trainer):
+    """A Trainer that takes the batches of a plan one after the other, once.
+
+    Parameters
+    ----------
+    model
+        Trained in place.
+    plan
+        Every batch of the whole training, in order.
+    collate
+        Batch to the tensors that `compute_loss` takes.
+    arguments
+        From `plan_arguments`.
+    title
+        What the progress says.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Sequence[Batch],
+        collate: Callable[[Batch], dict[str, torch.Tensor]],
+        arguments: TrainingArguments,
+        title: str,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=Plan(plan),
+            eval_dataset=Plan(()),
+            data_collator=lambda rows: collate(rows[0]),
+            callbacks=[_Reporter(title), _TimedCheckpoints()],
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        # Losses here are means over a batch; the Trainer divides them among accumulated batches.
+        self.loss_is_scaled_for_ga = False
+
+
+def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
+    """Return Trainer arguments for one pass over a plan: sequential, one planned batch a forward pass.
+
+    Parameters
+    ----------
+    folder
+        Where checkpoints go.
+    **settings
+        Further fields of `transformers.TrainingArguments`.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,
+        per_device_train_batch_size=1,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        # A batch may be several forward passes under one backward pass, and not as many on every process: a
+        # forward pass must neither talk to the other processes nor guess which parameters come later.
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        disable_tqdm=True,
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+        logging_nan_inf_filter=False,
+        **settings,
+    )
+    # Several GPUs in one process would be handed several planned batches at once; torchrun uses them well.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint that was written to its end; others are deleted."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
+        try:
+            # The Trainer writes this file last.
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return str(path)
+    return None
+
+
+def clear_other_run(folder: Path, fingerprint: str) -> None:
+    """Delete checkpoints that belong to other settings or other data, and mark the folder as this run's."""
+    mark = folder / "fingerprint"
+    if mark.exists() and mark.read_text(encoding="utf-8") == fingerprint:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    write_text(fingerprint, mark)
+
+
+class _Reporter(TrainerCallback):
+    """Says how many updates are done, with the latest loss; the main process alone."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._progress = Progress(title, 0, "steps", shown=False)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin to count where training begins or goes on."""
+        self._progress = Progress(
+            self._title, state.max_steps, "steps", done=state.global_step, shown=state.is_world_process_zero
+        )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count one update."""
+        self._progress.advance()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show the loss."""
+        logs = kwargs.get("logs") or {}
+        if "loss" in logs:
+            self._progress.note(loss=f"{logs['loss']:.4f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say that it is over."""
+        self._progress.close()
+
+
+class _TimedCheckpoints(TrainerCallback):
+    """Asks for a checkpoint at least every ten minutes, however long a step takes."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._saved = now()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count the time from the start of training."""
+        self._saved = self._now()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask when the last one is old."""
+        # Processes that train together would have to ask at the same step: theirs come by steps alone.
+        if count() == 1 and self._now() - self._saved >= _LONGEST_UNSAVED_S:
+            control.should_save = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count anew from here."""
+        self._saved = self._now()

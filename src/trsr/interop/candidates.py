@@ -1,0 +1,109 @@
+"""What a run has frozen for everybody: histories, the candidates of every sampler, the scores so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from trsr.artifacts import RunFolder, read_parquet
+from trsr.data.candidates import SAMPLER
+from trsr.data.prepare import Prepared, load
+from trsr.records import CANDIDATES, ITEM, P_YES, SCORE, SPLIT, SYSTEM, TARGET, USER, Split
+
+OWN: Final = "trsr"
+"""What exported files call the run's own language model."""
+FUSED: Final = "fused"
+"""What exported files call the run's fused ranker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A run as other tools see it.
+
+    Parameters
+    ----------
+    prepared
+        Items, histories, background.
+    candidates
+        Name of the sampler to `USER`, `SPLIT`, `TARGET` and `CANDIDATES` of the measured users, by rising
+        user id; the run's own sampler first.
+    """
+
+    prepared: Prepared
+    candidates: Mapping[str, pl.DataFrame]
+
+    def pairs(self, sampler: str) -> pl.DataFrame:
+        """Give the pairs of one sampler: `USER`, `SPLIT`, `ITEM` and whether it is the `TARGET`.
+
+        Their order is that of the frozen candidates, which was shuffled user by user, so that
+        whoever breaks ties by it breaks them by chance.
+        """
+        return (
+            self.candidates[sampler]
+            .select(USER, SPLIT, TARGET, pl.col(CANDIDATES).alias(ITEM))
+            .explode(ITEM)
+            .select(USER, SPLIT, ITEM, (pl.col(ITEM) == pl.col(TARGET)).alias(TARGET))
+        )
+
+    def all_pairs(self) -> pl.DataFrame:
+        """Give `USER`, `SPLIT` and `ITEM` of all samplers' pairs, each once."""
+        every = [self.pairs(sampler).select(USER, SPLIT, ITEM) for sampler in self.candidates]
+        return pl.concat(every).unique(maintain_order=True)
+
+
+def open_frozen(folder: RunFolder) -> Frozen:
+    """Read a run's data, and the candidates of further samplers where a comparison has drawn them.
+
+    Raises
+    ------
+    ArtifactError
+        When the run is not prepared, or a file is damaged.
+    """
+    prepared = load(folder)
+    further = sorted((folder.path / "comparison").glob("candidates_*.parquet"))
+    candidates = {}
+    for frame in (prepared.candidates, *map(read_parquet, further)):
+        measured = frame.filter(pl.col(SPLIT) != Split.TRAIN.value).sort(USER)
+        if measured.height:
+            candidates[str(measured[SAMPLER][0])] = measured.select(USER, SPLIT, TARGET, CANDIDATES)
+    return Frozen(prepared, candidates)
+
+
+def system_scores(folder: RunFolder) -> dict[str, pl.DataFrame]:
+    """Read the scores that lie in the run folder: its own, the baselines', and all that were imported.
+
+    Returns
+    -------
+    dict[str, polars.DataFrame]
+        Name to `USER`, `ITEM` and `SCORE`; empty for a run that has scored nothing yet.
+    """
+    found: dict[str, pl.DataFrame] = {}
+    if folder.scores.exists():
+        found[OWN] = read_parquet(folder.scores).select(USER, ITEM, pl.col(P_YES).alias(SCORE))
+    if folder.fused.exists():
+        found[FUSED] = read_parquet(folder.fused).select(USER, ITEM, SCORE)
+    if folder.baselines.exists():
+        for (name,), rows in read_parquet(folder.baselines).group_by(SYSTEM, maintain_order=True):
+            found[str(name)] = rows.select(USER, ITEM, SCORE)
+    return found | imported_scores(folder)
+
+
+def imported_scores(folder: RunFolder) -> dict[str, pl.DataFrame]:
+    """Read what `trsr import` has put into the run folder.
+
+    Returns
+    -------
+    dict[str, polars.DataFrame]
+        Name to `USER`, `ITEM` and `SCORE`, by name.
+    """
+    files = sorted(imported_path(folder, "").parent.glob("*.parquet"))
+    return {file.stem: read_parquet(file).select(USER, ITEM, SCORE) for file in files}
+
+
+def imported_path(folder: RunFolder, name: str) -> Path:
+    """Say where the scores of an outside system lie."""
+    return folder.path / "imported" / f"{name}.parquet"

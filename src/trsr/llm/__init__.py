@@ -1,0 +1,1 @@
+"""Language models that write: behind a server, on this machine, and the queue of calls between."""

@@ -1,0 +1,243 @@
+"""Answers by an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Final, Protocol
+
+import openai
+
+from trsr.config.summary import EndpointWriter, Sampling
+from trsr.errors import BudgetError
+from trsr.hf.loading import served_identity
+from trsr.llm.dispatch import Send, stream
+from trsr.llm.generator import Chat, Completion, Failure
+from trsr.llm.pacing import Fault, Pace, Trouble
+from trsr.llm.replies import NO_KEY, Replies
+from trsr.prompts.item_text import ApproximateTokens
+from trsr.records import Usage
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Payer(Protocol):
+    """Who is told of tries that may have been charged although no answer came of them."""
+
+    def lose(self, most: Usage) -> bool:
+        """Count such a try at its most; say whether another one may be paid for."""
+        ...
+
+    def stop(self) -> BudgetError:
+        """Make the error that ends the run where none may."""
+        ...
+
+
+class EndpointGenerator:
+    """Sends chats to a server as fast as it allows, several at once, and yields answers as they come.
+
+    What passes (busy, away, a lost or broken reply) is tried again with exponential
+    back-off and jitter, or after as long as the server asks for (``Retry-After``). A
+    server that fails again and again is left alone and probed with one call at a
+    time. A call that can't be answered while others can yields its `Failure`. The key
+    is read from the environment when the generator is made and stands in no message.
+
+    Parameters
+    ----------
+    config
+        Server, model, limits and patience.
+    payer
+        Told of tries that timed out, broke off or came back unreadable; None when nobody counts.
+
+    Attributes
+    ----------
+    identity
+        The model's name at the server, the revision where one is given, and what
+        `request` changes in an answer. The server's address is no part of it: a moved
+        server is the same model.
+    pace
+        What was sent so far, and what the server is known to bear.
+    """
+
+    def __init__(self, config: EndpointWriter, payer: Payer | None = None) -> None:
+        self._config = config
+        self._payer = payer
+        self._key = os.environ.get(config.api_key_env) or NO_KEY
+        self._replies = Replies(config, self._key)
+        self._estimate = ApproximateTokens()
+        self._counts = PromptCounts()
+        self._told_of_usage = False
+        # Back-off must differ between processes that failed together; it decides no result.
+        self.pace = Pace(config, random.Random())
+        self.identity = served_identity(config)
+
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling
+    ) -> Iterator[tuple[int, Completion | Failure]]:
+        """Yield ``(place, outcome)`` in the order in which the server finishes; `chats` may grow meanwhile.
+
+        Raises
+        ------
+        WriterError
+            Naming server, model, status and the next step: when no call can be
+            answered, such as with a wrong key, or when the server stays away longer
+            than `patience_s`. Answers under way are waited for and yielded first.
+        BudgetError
+            When tries that may have been charged have left nothing to pay another one with.
+        """
+
+        @asynccontextmanager
+        async def line() -> AsyncIterator[Send]:
+            async with self._connect() as client:
+
+                async def send(place: int) -> Completion | Trouble:
+                    return await self._ask(client, chats[place], sampling)
+
+                yield send
+
+        def weigh(chat: Chat) -> float:
+            return self._counts.ratio * self._count(chat) + sampling.max_new_tokens
+
+        yield from stream(chats, line, self.pace, self._config.concurrency, weigh)
+
+    def _connect(self) -> openai.AsyncOpenAI:
+        config = self._config
+        return openai.AsyncOpenAI(
+            base_url=config.base_url,
+            api_key=self._key,
+            timeout=openai.Timeout(config.timeout_s, connect=config.connect_timeout_s),
+            max_retries=0,  # every try is counted and paced here
+        )
+
+    async def _ask(self, client: openai.AsyncOpenAI, chat: Chat, sampling: Sampling) -> Completion | Trouble:
+        try:
+            outcome = await self._replies.ask(client, chat, sampling)
+        except asyncio.CancelledError:  # the server goes on with what it was sent
+            self._lose(chat, sampling)
+            raise
+        if isinstance(outcome, Completion):
+            outcome = self._check(chat, outcome)
+        if isinstance(outcome, Trouble) and outcome.may_be_charged:
+            stop = self._lose(chat, sampling)
+            if stop is not None and outcome.fault in (Fault.TRY, Fault.SERVER):  # another try would follow
+                raise stop
+        return outcome
+
+    def _lose(self, chat: Chat, sampling: Sampling) -> BudgetError | None:
+        """Tell the payer of a try that may be charged; return the end of the run when none can follow."""
+        if self._payer is None:
+            return None
+        most = Usage(1, 0, self._count(chat), sampling.max_new_tokens)
+        return None if self._payer.lose(most) else self._payer.stop()
+
+    def _check(self, chat: Chat, answer: Completion) -> Completion | Trouble:
+        """Hold the server's count of the prompt against ours: it shows a cut, or isn't to be believed."""
+        said = self._counts.find_cut(self._count(chat), answer.prompt_tokens)
+        if said and self._config.check_prompt_tokens:
+            return Trouble(
+                Fault.SETTINGS,
+                f"{self._replies.where}: {said}, so it cuts prompts in silence; raise the server's context "
+                "length, or lower items.max_tokens or summary.block_size, and give summary.writer.revision a "
+                "new value if answers were stored before; if its count is wrong (some count only what their "
+                "cache lacks), set summary.writer.check_prompt_tokens to false",
+                may_be_charged=True,
+            )
+        if said or self._counts.is_partial(self._count(chat), answer.prompt_tokens):
+            answer = replace(answer, prompt_tokens=None)
+        if None in (answer.prompt_tokens, answer.completion_tokens) and not self._told_of_usage:
+            self._told_of_usage = True
+            _LOG.warning(
+                "%s reports no whole usage: what is missing counts as reserved, the prompt as estimated and "
+                "the longest answer; whether it cuts prompts can't be seen",
+                self.identity,
+            )
+        return answer
+
+    def _count(self, chat: Chat) -> int:
+        return self._estimate.count(chat.system) + self._estimate.count(chat.user)
+
+
+_SHORT: Final = 64
+"""Prompts of fewer tokens say little: the chat template's own tokens weigh too much."""
+_LEAST_SHARE: Final = 0.6
+_CALIBRATED: Final = 5
+_REMEMBERED: Final = 50
+_STUCK_AT: Final = 3
+_STUCK_SPREAD: Final = 1.15
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Estimates of the prompts for which the server reported one same count."""
+
+    shortest: int
+    longest: int
+    times: int
+
+
+class PromptCounts:
+    """Compares the server's counts of prompt tokens with estimates, and tells when prompts were cut.
+
+    The server's tokenizer isn't known, so two rules, both stated in ratios. A count
+    below 60% of what is expected is a cut; expected is the estimate times the median
+    ratio of the answers so far, or the estimate itself before the fifth. And a
+    server that reports the same count for three prompts whose estimates differ by
+    15% or more, none of them reported higher, has cut them to its context.
+
+    Examples
+    --------
+    >>> counts = PromptCounts()
+    >>> counts.find_cut(estimate=1000, reported=930), counts.ratio
+    ('', 0.93)
+    >>> counts.find_cut(estimate=4000, reported=2048)
+    'the server counts 2,048 tokens in a prompt of about 3,720'
+    """
+
+    def __init__(self) -> None:
+        self._ratios: deque[float] = deque(maxlen=_REMEMBERED)
+        self._seen: dict[int, _Seen] = {}
+        self._highest = 0
+
+    @property
+    def ratio(self) -> float:
+        """The server's tokens for one estimated token; 1.0 until it is known."""
+        return median(self._ratios) if self._ratios else 1.0
+
+    def find_cut(self, estimate: int, reported: int | None) -> str:
+        """Note one answer; say what shows that its prompt was cut, or return an empty text.
+
+        Parameters
+        ----------
+        estimate
+            Our count of the prompt.
+        reported
+            The server's; None when it reports none, which shows nothing.
+        """
+        if reported is None or estimate < _SHORT or self.is_partial(estimate, reported):
+            return ""
+        ratio = self.ratio if len(self._ratios) >= _CALIBRATED else min(1.0, self.ratio)
+        if reported < _LEAST_SHARE * ratio * estimate:
+            return f"the server counts {reported:,} tokens in a prompt of about {ratio * estimate:,.0f}"
+        if self._is_stuck(estimate, reported):
+            return f"the server counts {reported:,} tokens in prompts of unlike length"
+        self._ratios.append(reported / estimate)
+        return ""
+
+    def is_partial(self, estimate: int, reported: int | None) -> bool:
+        """Say whether a count is below any context that a prompt could be cut to: it leaves the cache out."""
+        return reported is not None and reported < _SHORT and reported < _LEAST_SHARE * estimate
+
+    def _is_stuck(self, estimate: int, reported: int) -> bool:
+        self._highest = max(self._highest, reported)
+        seen = self._seen.setdefault(reported, _Seen(estimate, estimate, 0))
+        seen.shortest, seen.longest = min(seen.shortest, estimate), max(seen.longest, estimate)
+        seen.times += 1
+        spread = seen.longest / seen.shortest
+        return reported == self._highest and seen.times >= _STUCK_AT and spread >= _STUCK_SPREAD

@@ -1,1 +1,0 @@
-"""Language models: local, behind a server, and the built-in compact one."""

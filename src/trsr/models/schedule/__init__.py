@@ -1,1 +1,0 @@
-"""Sending calls to a server that has limits, is busy, fails, and comes back."""

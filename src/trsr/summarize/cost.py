@@ -1,0 +1,305 @@
+"""The cap on what a run may pay: asked before every call, told after it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from trsr.config.summary import Limits, Price
+from trsr.errors import BudgetError, ConfigError
+from trsr.llm.generator import Completion
+from trsr.records import Usage
+
+_MILLION: Final = 1_000_000
+_NO_LIMITS: Final = Limits()
+_NO_PRICE: Final = Price()
+
+
+def cost(usage: Usage, price: Price) -> float | None:
+    """Money for a number of tokens; None when the price isn't known.
+
+    Examples
+    --------
+    >>> cost(Usage(2, 0, 1_000_000, 500_000), Price(prompt=0.5, completion=2.0))
+    1.5
+    >>> cost(Usage(2, 0, 1_000_000, 500_000), Price()) is None
+    True
+    """
+    if price.prompt is None or price.completion is None:
+        return None
+    return (usage.prompt_tokens * price.prompt + usage.completion_tokens * price.completion) / _MILLION
+
+
+def charge(answer: Completion, otherwise: Usage) -> Usage:
+    """Make the usage of one paid answer: what the server doesn't tell is taken from `otherwise`.
+
+    Examples
+    --------
+    >>> charge(Completion("Likes tea.", 90, None, "stop"), otherwise=Usage(1, 0, 80, 150))
+    Usage(calls=1, calls_reused=0, prompt_tokens=90, completion_tokens=150, calls_unreported=1)
+    """
+    prompt, completion = answer.prompt_tokens, answer.completion_tokens
+    return Usage(
+        calls=1,
+        prompt_tokens=otherwise.prompt_tokens if prompt is None else prompt,
+        completion_tokens=otherwise.completion_tokens if completion is None else completion,
+        calls_unreported=int(prompt is None or completion is None),
+    )
+
+
+class Budget:
+    """What may still be paid for; threads may share it.
+
+    Before a call is sent, `allow` reserves the most that it can cost: its prompt and
+    the longest answer. When the answer is there (or the call has failed), `spend`
+    puts what it did cost in the place of the reservation. So the caps hold whatever
+    the answers' lengths, and with any number of calls under way. What a server
+    doesn't report counts as reserved, and so does a try that may have been charged
+    although it has no answer: one that timed out, broke off or can't be read. What it
+    refused costs nothing. Where prompts are
+    longer than they were estimated, the worst ratio so far is put on top; only the
+    calls that were sent before the first answer can go beyond the cap by it.
+
+    Answers from the store cost nothing and aren't asked for here. The caps are those
+    of one command: the same command again may pay as much again.
+
+    Parameters
+    ----------
+    limits
+        Most calls and most money; None for no cap.
+    price
+        Money a million tokens; a cap on money needs it.
+
+    Attributes
+    ----------
+    spent
+        What the calls that came back cost.
+    is_known
+        False when what was spent elsewhere could not be learnt.
+
+    Raises
+    ------
+    ConfigError
+        When money is capped and the price isn't known.
+
+    Examples
+    --------
+    >>> budget = Budget(Limits(max_calls=1))
+    >>> most = Usage(1, 0, prompt_tokens=200, completion_tokens=150)
+    >>> budget.allow(most), budget.allow(most)
+    (True, False)
+    >>> budget.spend(most, Usage(1, 0, 200, 60))
+    >>> budget.spent.completion_tokens
+    60
+    """
+
+    def __init__(self, limits: Limits = _NO_LIMITS, price: Price = _NO_PRICE) -> None:
+        if limits.max_cost is not None and cost(Usage(), price) is None:
+            message = (
+                "summary.limits.max_cost needs a price: set summary.price.prompt and .completion, the money "
+                "for a million tokens, or cap the calls with --max-calls"
+            )
+            raise ConfigError(message)
+        self._limits = limits
+        self._price = price
+        self._lock = threading.Lock()
+        self._reserved = Usage()
+        self._ratio = 1.0
+        self.spent = Usage()
+        self.is_known = True
+
+    def allow(self, most: Usage) -> bool:
+        """Reserve `most`, the dearest that the next calls can get; say whether the caps have room for it.
+
+        A refusal is final only when no call is under way: one that comes back cheaper
+        than reserved makes room, so ask again then, and raise `stop()` when it is
+        refused even so.
+        """
+        with self._lock:
+            under_way = self._reserved + most
+            if not self._has_room(under_way):
+                return False
+            self._reserved = under_way
+            return True
+
+    def _has_room(self, under_way: Usage) -> bool:
+        calls, money = self._limits.max_calls, self._limits.max_cost
+        if calls is not None and self.spent.calls + under_way.calls > calls:
+            return False
+        likely = replace(under_way, prompt_tokens=math.ceil(under_way.prompt_tokens * self._ratio))
+        # Prices are decimal fractions: a cap that is hit exactly must not fail by a rounding error.
+        return money is None or (cost(self.spent + likely, self._price) or 0.0) <= money * (1 + 1e-12)
+
+    def lose(self, most: Usage) -> bool:
+        """Count a try that may have been charged and has no answer; its call stays reserved for another try.
+
+        Returns
+        -------
+        bool
+            Whether the caps have room for that; when not, raise `stop()`.
+        """
+        with self._lock:
+            self.spent += replace(most, calls_unreported=most.calls)
+            return self._has_room(self._reserved)
+
+    def settle(self) -> Usage:
+        """Count what is still reserved as spent, as whoever reserved it is gone; return all that was."""
+        with self._lock:
+            self.spent += replace(self._reserved, calls_unreported=self._reserved.calls)
+            self._reserved = Usage()
+            return self.spent
+
+    def spend(self, reserved: Usage, actual: Usage) -> None:
+        """Put what calls did cost in the place of what `allow` reserved for them.
+
+        A call that was refused has made a call and no tokens: ``Usage(calls=1)``; one
+        that was never sent, or whose tries `lose` has counted, is ``Usage()``.
+        """
+        with self._lock:
+            self._reserved = _less(self._reserved, reserved)
+            self.spent = self.spent + actual
+            if actual.calls and reserved.prompt_tokens and not actual.calls_unreported:
+                self._ratio = max(self._ratio, actual.prompt_tokens / reserved.prompt_tokens)
+
+    def stop(self) -> BudgetError:
+        """Make the error that ends a run at its cap, and says how to go on."""
+        limits, spent = self._limits, self.spent
+        caps = []
+        if limits.max_calls is not None:
+            caps.append(f"max_calls {limits.max_calls:,}")
+        if limits.max_cost is not None:
+            caps.append(f"max_cost {limits.max_cost:g} {self._price.currency}")
+        money = cost(spent, self._price)
+        paid = "" if money is None else f", {money:,.4f} {self._price.currency}"
+        if spent.calls_unreported:
+            paid += f" ({spent.calls_unreported:,} calls told no whole usage and count as reserved)"
+        message = (
+            f"the cap on what may be paid is reached ({' and '.join(caps)}): {spent.calls:,} calls made, "
+            f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens{paid}; every "
+            "answer is stored: run the same command again to pay as much again, or with a higher cap "
+            "(--max-calls, --max-cost) to finish"
+        )
+        return BudgetError(message)
+
+
+def _less(whole: Usage, part: Usage) -> Usage:
+    return Usage(
+        whole.calls - part.calls,
+        whole.calls_reused - part.calls_reused,
+        whole.prompt_tokens - part.prompt_tokens,
+        whole.completion_tokens - part.completion_tokens,
+        whole.calls_unreported - part.calls_unreported,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Calls to pay for and what they come to.
+
+    Parameters
+    ----------
+    name
+        What the row stands for: a paradigm, or ``planned`` and ``actual``.
+    calls
+        Calls that are paid for.
+    calls_reused
+        Calls that the store answers.
+    prompt_tokens, completion_tokens
+        Of the calls that are paid for.
+    seconds
+        Time; None when it isn't known.
+    money
+        In `currency`; None when the price isn't known.
+    currency
+        What money is counted in.
+    calls_unreported
+        Calls of which the server told no whole usage, or nothing at all; their tokens, and so the money, are
+        what was reserved for them.
+    """
+
+    name: str
+    calls: int
+    calls_reused: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float | None
+    money: float | None
+    currency: str
+    calls_unreported: int = 0
+
+    @classmethod
+    def of(cls, name: str, paid: Usage, reused: int, seconds: float | None, price: Price) -> Bill:
+        """Make the bill of calls; none at all cost nothing, whatever the price.
+
+        Examples
+        --------
+        >>> Bill.of("planned", Usage(2, 0, 900, 200), 3, None, Price()).money is None
+        True
+        >>> Bill.of("planned", Usage(), 3, None, Price()).money
+        0.0
+        """
+        money = cost(paid, price) if paid.calls else 0.0
+        tokens = paid.prompt_tokens, paid.completion_tokens
+        return cls(name, paid.calls, reused, *tokens, seconds, money, price.currency, paid.calls_unreported)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row without its name as JSON values; what isn't known is null."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
+
+
+_HEADS = ("", "calls", "from store", "prompt tokens", "completion tokens", "time", "money")
+
+
+def table(bills: Sequence[Bill]) -> str:
+    """Write bills side by side; what isn't known reads "unknown", what rests on estimates "about".
+
+    Examples
+    --------
+    >>> print(table([Bill.of("recurrent", Usage(1200, 0, 480_000, 90_000), 34, 75.0, Price())]))
+               calls  from store  prompt tokens  completion tokens    time    money
+    recurrent  1,200          34        480,000             90,000  1m 15s  unknown
+    """
+    rows = [_HEADS, *(_cells(bill) for bill in bills)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
+    lines = []
+    for name, *cells in rows:
+        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join([name.ljust(widths[0]), *numbers]))
+    lines += [_explain(bill) for bill in bills if bill.calls_unreported]
+    return "\n".join(lines)
+
+
+def _explain(bill: Bill) -> str:
+    return (
+        f"Of {bill.calls:,} calls, {bill.calls_unreported:,} came without a whole usage report, or with no "
+        "readable answer: they count as what was reserved for them, the prompt as estimated and the longest "
+        "answer. Their real tokens and money are unknown."
+    )
+
+
+def _cells(bill: Bill) -> tuple[str, ...]:
+    about = "about " if bill.calls_unreported else ""
+    tokens = (f"{about}{number:,}" for number in (bill.prompt_tokens, bill.completion_tokens))
+    money = "unknown" if bill.money is None else f"{about}{_amount(bill.money)} {bill.currency}"
+    counts = f"{bill.calls:,}", f"{bill.calls_reused:,}"
+    return (bill.name, *counts, *tokens, _duration(bill.seconds), money)
+
+
+def _amount(money: float) -> str:
+    """Write money with cents, and what is less than a cent with two digits that say something."""
+    return f"{money:,.2f}" if money >= 0.01 or money == 0 else f"{money:.2g}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,}h {minutes:02}m"
+    return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_shop
+from peft import PeftModel
+
+from trsr.compact import start as fresh
+from trsr.compact.start import Log, fresh_ranker, item_tokens, pretrain_compact
+from trsr.config import Config
+from trsr.config.ranking import CompactModel, HuggingFaceModel, Training
+from trsr.ranking.ranker import Ranker
+from trsr.ranking.training import fine_tune
+
+SMALL = CompactModel(vocabulary=400, hidden=32, layers=2, heads=4, pretrain_epochs=2, pretrain_questions=32)
+CONFIG = Config(model=SMALL, prompt=tiny_shop.PROMPTING)
+PEOPLE = tiny_shop.users(40)
+HISTORIES = [[item.id for item in (*user.history, user.candidates[user.target or 0])] for user in PEOPLE]
+
+
+def make(folder: Path, config: Config = CONFIG, people: int = 40) -> tuple[Ranker, Log]:
+    return pretrain_compact(config, tiny_shop.ITEMS, tiny_shop.ITEMS, HISTORIES[:people], folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ranker, Log]:
+    """A pre-trained ranker, only to be read."""
+    return make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def pretrained(made: tuple[Ranker, Log], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "pretrained"
+    made[0].save(folder)
+    return folder
+
+
+def test_the_compact_model_is_made_from_the_catalogue_and_named_so(made: tuple[Ranker, Log]) -> None:
+    ranker, log = made
+    assert ranker.origin.kind == "compact"
+    assert ranker.origin.identity == "compact-32x2"
+    assert ranker.prompt.terse
+    assert log["next_item"]
+    assert log["questions"]
+    prefix = ranker.prompt.prefix("Likes red things.", tiny_shop.ITEMS[:1])
+    assert len(prefix.ids) < len(prefix.text) / 2
+    assert "title:" not in prefix.text, "the compact prompt spares the names of the fields"
+
+
+def test_the_same_seed_makes_the_same_model_and_another_another(
+    made: tuple[Ranker, Log], tmp_path: Path
+) -> None:
+    one, log = made
+    same, same_log = make(tmp_path / "same")
+    assert log == same_log
+    for mine, theirs in zip(one.score(PEOPLE[:3]), same.score(PEOPLE[:3]), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    _, other_log = make(tmp_path / "other", CONFIG.model_copy(update={"seed": 1}))
+    assert other_log != log
+
+
+def test_a_run_that_was_killed_after_a_phase_does_not_repeat_it(
+    made: tuple[Ranker, Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, log = made
+
+    def die(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh, "rehearse", die)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "killed")
+    (saved,) = (tmp_path / "killed" / "next_item").glob("checkpoint-*")
+    written = saved.stat().st_mtime_ns
+    resumed, resumed_log = make(tmp_path / "killed")
+    assert saved.stat().st_mtime_ns == written
+    assert resumed_log == log
+    for one, other in zip(whole.score(PEOPLE[:3]), resumed.score(PEOPLE[:3]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    _, other_log = make(tmp_path / "killed", people=20)
+    assert other_log != log, "other histories are another pre-training"
+
+
+def test_one_pretrained_model_serves_every_way_to_show_a_user(pretrained: Path, tmp_path: Path) -> None:
+    first = fresh_ranker(CONFIG, pretrained)
+    assert first.prompt.prompting == CONFIG.prompt
+    shown = CONFIG.prompt.model_copy(update={"recent_items": 0, "summary_tokens": 40})
+    other = CONFIG.model_copy(update={"prompt": shown})
+    assert fresh.pretraining_settings(other) == fresh.pretraining_settings(CONFIG)
+    assert fresh_ranker(other, pretrained).prompt.prompting.recent_items == 0
+    elsewhere = SMALL.model_copy(update={"start": pretrained})
+    borrowed = fresh_ranker(CONFIG.model_copy(update={"model": elsewhere}), tmp_path / "none")
+    for one, two in zip(first.score(PEOPLE[:3]), borrowed.score(PEOPLE[:3]), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_the_prompts_parts_put_together_are_the_prompt(made: tuple[Ranker, Log]) -> None:
+    prompt = made[0].prompt
+    parts = item_tokens(prompt, tiny_shop.ITEMS)
+    lines, candidates = parts.lines, parts.candidates
+    window = (5, 0, 7)
+    told = [token for place in window for token in (*lines.before, *lines.texts[place], *lines.after)]
+    assert (*parts.head, *told) == prompt.prefix("", [tiny_shop.ITEMS[place] for place in window]).ids
+    suffix = (*candidates.before, *candidates.texts[9], *candidates.after)
+    assert suffix == prompt.suffix(tiny_shop.ITEMS[9]).ids
+
+
+def test_any_other_model_comes_from_its_folder_untrained(tmp_path: Path) -> None:
+    made = tiny_shop.ranker("llama")
+    made.model.save_pretrained(tmp_path / "llama")
+    made.tokenizer.save_pretrained(tmp_path / "llama")
+    model = HuggingFaceModel(kind="huggingface", path=str(tmp_path / "llama"))
+    ranker = fresh_ranker(CONFIG.model_copy(update={"model": model}), tmp_path / "none")
+    assert ranker.origin.base == model
+    assert not ranker.prompt.terse
+
+
+def test_the_compact_model_trains_all_its_weights_and_others_an_adapter(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    once = Training(epochs=1, max_users=4)
+    compact = fresh_ranker(CONFIG, pretrained)
+    fine_tune(compact, PEOPLE, [], once, tmp_path / "b", seed=0)
+    assert all(parameter.requires_grad for parameter in compact.model.parameters())
+    other = tiny_shop.ranker()
+    fine_tune(other, PEOPLE, [], once, tmp_path / "c", seed=0)
+    assert isinstance(other.model, PeftModel)

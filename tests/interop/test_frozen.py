@@ -1,0 +1,58 @@
+import shutil
+from pathlib import Path
+
+import polars as pl
+
+from trsr.artifacts import RunFolder, write_parquet
+from trsr.interop.candidates import FUSED, OWN, Frozen, imported_path, open_frozen, system_scores
+
+
+def test_every_sampler_is_there_with_its_measured_users(frozen: Frozen, folder: RunFolder) -> None:
+    assert list(frozen.candidates) == ["uniform", "popularity"]
+    histories = frozen.prepared.histories
+    measured = histories.filter(pl.col("split") != "train")["user_id"].to_list()
+    for candidates in frozen.candidates.values():
+        assert candidates["user_id"].to_list() == measured
+    own = pl.read_parquet(folder.candidates)
+    assert own["split"].n_unique() == 3
+    assert frozen.candidates["uniform"].equals(
+        own.filter(pl.col("split") != "train").select("user_id", "split", "target", "candidates")
+    )
+
+
+def test_pairs_keep_the_frozen_order_and_mark_one_target_a_user(frozen: Frozen) -> None:
+    pairs = frozen.pairs("popularity")
+    assert pairs.group_by("user_id").agg(pl.col("target").sum())["target"].unique().to_list() == [1]
+    first = frozen.candidates["popularity"].row(0, named=True)
+    assert pairs.head(21)["item_id"].to_list() == first["candidates"]
+    assert pairs.filter("target")["item_id"][0] == first["target"]
+
+
+def test_a_pair_of_both_samplers_stands_once_in_all_pairs(frozen: Frozen) -> None:
+    every = frozen.all_pairs()
+    assert every.is_unique().all()
+    apart = sum(frozen.pairs(sampler).height for sampler in frozen.candidates)
+    # The target of every user is a candidate of both.
+    assert every.height <= apart - frozen.candidates["uniform"].height
+    wanted = pl.concat([frozen.pairs(sampler).select(every.columns) for sampler in frozen.candidates])
+    assert set(every.iter_rows()) == set(wanted.iter_rows())
+
+
+def test_scores_of_all_origins_are_found(folder: RunFolder, frozen: Frozen, tmp_path: Path) -> None:
+    shutil.copytree(folder.path, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    pairs = frozen.pairs("uniform").select("user_id", "split", "item_id")
+    write_parquet(pairs.with_columns(p_yes=pl.lit(0.25)), run.scores)
+    write_parquet(pairs.with_columns(score=pl.lit(0.5)), run.fused)
+    write_parquet(pairs.with_columns(score=pl.lit(0.75)), imported_path(run, "outside"))
+    found = system_scores(run)
+    assert list(found) == [OWN, FUSED, "random", "popularity", "outside"]
+    assert {frame.columns == ["user_id", "item_id", "score"] for frame in found.values()} == {True}
+    assert [found[name]["score"][0] for name in (OWN, FUSED, "outside")] == [0.25, 0.5, 0.75]
+
+
+def test_a_run_that_has_scored_nothing_has_no_systems(folder: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(folder.path / "dataset", tmp_path / "run" / "dataset")
+    run = RunFolder(tmp_path / "run")
+    assert system_scores(run) == {}
+    assert list(open_frozen(run).candidates) == ["uniform"]

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from trsr.config.summary import LocalWriter, Sampling
+from trsr.errors import ModelError, WriterError
+from trsr.llm import local
+from trsr.llm.generator import Chat, Completion
+from trsr.llm.local import LocalGenerator, identify
+
+CHATS = [Chat("Tea."), Chat("What does this shopper like? " * 3, system="Be brief."), Chat("drill, 89")]
+DRAWN = Sampling(max_new_tokens=16, temperature=0.9, top_p=0.95, seed=3)
+
+
+def open_model(folder: Path, **settings: object) -> LocalGenerator:
+    return LocalGenerator(LocalWriter(kind="local", model=str(folder), device="cpu", **settings))
+
+
+def ask(generator: LocalGenerator, chats: list[Chat], sampling: Sampling) -> list[Completion]:
+    answers = dict(generator.generate(chats, sampling))
+    return [answers[place] for place in range(len(chats))]
+
+
+def greedy_ids(generator: LocalGenerator, chat: Chat, length: int) -> list[int]:
+    """Decode by hand: one prompt, no cache, no padding."""
+    prompt = torch.tensor([generator._encode(chat)])
+    row = prompt.clone()
+    with torch.inference_mode():
+        for _ in range(length):
+            row = torch.cat([row, generator._model(row).logits[:, -1:].argmax(dim=-1)], dim=1)
+    return row[0, prompt.shape[1] :].tolist()
+
+
+def test_greedy_answers_are_those_of_transformers(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir)
+    for chat, completion in zip(CHATS, ask(generator, CHATS, Sampling(max_new_tokens=10)), strict=True):
+        answer = greedy_ids(generator, chat, 10)
+        stop = generator._tokenizer.eos_token_id
+        kept = answer[: answer.index(stop)] if stop in answer else answer
+        assert completion.completion_tokens == len(kept)
+        assert completion.text == generator._tokenizer.decode(kept, skip_special_tokens=True).strip()
+
+
+def test_drawn_answers_depend_on_the_seed_and_not_on_batch_mates(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir, batch_size=3)
+    together = ask(generator, CHATS, DRAWN)
+    assert [ask(generator, [chat], DRAWN)[0] for chat in CHATS] == together
+    assert ask(generator, CHATS, DRAWN.model_copy(update={"seed": 4})) != together
+
+
+def test_a_model_that_slots_do_not_fit_is_decoded_in_padded_batches_and_says_so(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_slots = open_model(tiny_model_dir, batch_size=2)
+    assert in_slots.why_padded == ""
+    monkeypatch.setattr(local, "fit_slots", lambda _: "it is of another kind")
+    padded = open_model(tiny_model_dir, batch_size=2)
+    assert "tiny-chat" in caplog.text
+    assert "padded batches: it is of another kind" in caplog.text
+    for sampling in (Sampling(max_new_tokens=10), DRAWN):
+        assert ask(padded, CHATS, sampling) == ask(in_slots, CHATS, sampling)
+
+
+def test_chats_appended_while_answers_are_read_are_answered(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir, batch_size=2)
+    chats, found = CHATS[:2], {}
+    for place, completion in generator.generate(chats, Sampling(max_new_tokens=10)):
+        if not found:
+            chats.append(CHATS[2])
+        found[place] = completion
+    assert [found[place] for place in range(3)] == ask(generator, CHATS, Sampling(max_new_tokens=10))
+
+
+def test_answers_read_side_by_side_do_not_mix(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir, batch_size=2)
+    sampling = Sampling(max_new_tokens=10)
+    streams = zip(generator.generate(CHATS, sampling), generator.generate(CHATS[::-1], sampling), strict=True)
+    pairs = list(streams)
+    alone = ask(generator, CHATS, sampling)
+    assert all(completion == alone[place] for (place, completion), _ in pairs)
+    assert all(completion == alone[2 - place] for _, (place, completion) in pairs)
+
+
+def test_the_folders_own_generation_settings_do_not_go_over_the_runs(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    settings = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 5.0, "max_length": 30}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    plain = ask(open_model(tiny_model_dir), CHATS, Sampling(max_new_tokens=10))
+    assert ask(open_model(folder), CHATS, Sampling(max_new_tokens=10)) == plain
+
+
+def test_an_answer_stops_at_any_of_the_declared_ends(tiny_model_dir: Path, tmp_path: Path) -> None:
+    answer = greedy_ids(open_model(tiny_model_dir), CHATS[0], 4)
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, answer[3]]}))
+    [stopped] = ask(open_model(folder), CHATS[:1], Sampling(max_new_tokens=8))
+    assert stopped.finish_reason == "stop"
+    assert stopped.completion_tokens == answer.index(answer[3])
+
+
+def test_a_prompt_over_the_context_is_refused_with_its_lengths(tiny_model_dir: Path) -> None:
+    generator = open_model(tiny_model_dir)
+    stream = generator.generate([Chat("tea"), Chat("tea " * 2100)], Sampling(max_new_tokens=50))
+    with pytest.raises(WriterError, match=r"prompt of \d+ tokens and answer of up to 50 .* context of 2048"):
+        next(stream)
+
+
+def test_identity_tells_folders_apart(tiny_model_dir: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    assert open_model(other).identity == open_model(tiny_model_dir).identity
+    (other / "chat.txt").write_text("another")
+    assert open_model(other).identity != open_model(tiny_model_dir).identity
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_the_number_format_is_part_of_the_identity_which_is_known_before_loading(
+    tiny_model_dir: Path, dtype: str
+) -> None:
+    config = LocalWriter(kind="local", model=str(tiny_model_dir), device="cpu", dtype=dtype)
+    identity = LocalGenerator(config).identity
+    assert identity == identify(config)
+    assert identity.endswith(" bfloat16" if dtype == "bfloat16" else " float32")
+
+
+def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"summary.writer.model: .*there is no such folder.*give its folder"):
+        open_model(tmp_path / "absent")
+
+
+def test_a_hub_model_that_can_not_be_fetched_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ModelError, match=r"'some-org/some-model' can't be loaded: .*Check the name, or download"
+    ):
+        LocalGenerator(LocalWriter(kind="local", model="some-org/some-model", device="cpu"))
+
+
+def test_a_hub_models_identity_is_its_commit(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub id resolves to a cached snapshot, whose folder is named by the commit."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--org--tiny"
+    shutil.copytree(tiny_model_dir, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    config = LocalWriter(kind="local", model="org/tiny", revision="main", device="cpu")
+    assert LocalGenerator(config).identity == f"org/tiny@{commit} float32"
+    assert identify(config) == f"org/tiny@{commit} float32"
+
+
+def test_an_adapter_writes_as_the_model_that_it_makes_of_its_base(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    lora = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(base, lora).save_pretrained(tmp_path / "adapter")
+    adapter = open_model(tmp_path / "adapter")
+    assert adapter.identity.startswith("adapter@folder-")
+    assert " merged into tiny-chat@folder-" in adapter.identity
+    assert adapter.identity == identify(
+        LocalWriter(kind="local", model=str(tmp_path / "adapter"), device="cpu")
+    )
+    sampling = Sampling(max_new_tokens=10)
+    assert ask(adapter, CHATS, sampling) != ask(open_model(tiny_model_dir), CHATS, sampling)
+
+
+def test_a_model_that_names_no_end_is_told(
+    tiny_model_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "endless")
+    generator = open_model(folder)
+    tokenizer = generator._tokenizer
+    tokenizer.eos_token = tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": None, "pad_token_id": None}))
+    [answer] = ask(open_model(folder), CHATS[:1], Sampling(max_new_tokens=4))
+    assert "names no token that ends an answer" in caplog.text
+    assert (answer.finish_reason, answer.completion_tokens) == ("length", 4)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("config.json", b"{"), ("model.safetensors", b"broken"), ("tokenizer.json", b"{}")]
+)
+def test_a_broken_folder_says_what_it_must_hold(
+    tiny_model_dir: Path, tmp_path: Path, file: str, content: bytes
+) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    (folder / file).write_bytes(content)
+    with pytest.raises(ModelError, match=r"can't be loaded: .*(must hold config\.json|empty or cut off)"):
+        open_model(folder)
+
+
+def test_code_that_comes_with_a_model_is_never_run(tiny_model_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "tiny-chat")
+    trap = tmp_path / "ran"
+    (folder / "modeling_own.py").write_text(f"open({str(trap)!r}, 'w')\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "modeling_own.C", "AutoModelForCausalLM": "modeling_own.M"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError):
+        open_model(folder)
+    assert not trap.exists()
+
+
+def test_an_unusable_device_is_refused(tiny_model_dir: Path) -> None:
+    with pytest.raises(ModelError, match=r"summary.writer.device: 'abacus' can't be used here"):
+        LocalGenerator(LocalWriter(kind="local", model=str(tiny_model_dir), device="abacus"))

@@ -1,0 +1,84 @@
+"""One contract for every text generator: the fake, a model in this process, and a real server."""
+
+from __future__ import annotations
+
+import pytest
+
+from trsr.config.summary import EndpointWriter, LocalWriter, Sampling
+from trsr.llm.endpoint import EndpointGenerator
+from trsr.llm.generator import Chat, Completion, FakeGenerator, TextGenerator
+from trsr.llm.local import LocalGenerator
+
+SAMPLING = Sampling(max_new_tokens=12)
+CHATS = [
+    Chat("What does this shopper like?", system="You write short profiles."),
+    Chat("Tea."),
+    Chat("title: cordless drill; brand: Bolt; price: 89; " * 4 + "new"),
+    Chat("中文 é 👩‍🔧"),
+    Chat("What does this shopper like?", system="You write long profiles."),
+]
+
+
+@pytest.fixture(params=["fake", "local", "endpoint"])
+def generator(request: pytest.FixtureRequest) -> TextGenerator:
+    if request.param == "fake":
+        return FakeGenerator()
+    if request.param == "local":
+        folder = request.getfixturevalue("tiny_model_dir")
+        return LocalGenerator(LocalWriter(kind="local", model=str(folder), device="cpu", batch_size=2))
+    return EndpointGenerator(request.getfixturevalue("served_model"))
+
+
+def ask(generator: TextGenerator, chats: list[Chat]) -> dict[int, Completion]:
+    answers = list(generator.generate(chats, SAMPLING))
+    assert len(answers) == len({place for place, _ in answers})
+    return dict(answers)
+
+
+def test_answers_every_chat_exactly_once(generator: TextGenerator) -> None:
+    assert sorted(ask(generator, CHATS)) == [0, 1, 2, 3, 4]
+
+
+def test_answers_keep_the_limits_and_count_tokens(generator: TextGenerator) -> None:
+    for completion in ask(generator, CHATS).values():
+        assert completion.finish_reason in {"stop", "length"}
+        assert 0 < completion.completion_tokens <= SAMPLING.max_new_tokens
+        assert completion.prompt_tokens > 0
+        assert completion.text == completion.text.strip()
+
+
+def test_longer_prompts_count_more_tokens(generator: TextGenerator) -> None:
+    answers = ask(generator, CHATS)
+    assert answers[2].prompt_tokens > answers[0].prompt_tokens > answers[1].prompt_tokens
+
+
+def test_greedy_answers_do_not_depend_on_order_or_batch_mates(generator: TextGenerator) -> None:
+    together = ask(generator, CHATS)
+    reversed_answers = ask(generator, CHATS[::-1])
+    for place, chat in enumerate(CHATS):
+        assert ask(generator, [chat])[0] == together[place] == reversed_answers[len(CHATS) - 1 - place]
+
+
+def test_the_system_message_is_part_of_the_prompt(generator: TextGenerator) -> None:
+    answers = ask(generator, [Chat("Tea."), Chat("Tea.", system="Count the pots of tea, all of them.")])
+    assert answers[1].prompt_tokens > answers[0].prompt_tokens
+
+
+def test_no_chats_no_answers(generator: TextGenerator) -> None:
+    assert ask(generator, []) == {}
+
+
+def test_is_named(generator: TextGenerator) -> None:
+    assert generator.identity.strip()
+
+
+def test_may_be_read_in_part_and_closed(generator: TextGenerator) -> None:
+    stream = iter(generator.generate(CHATS, SAMPLING))
+    place, completion = next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert ask(generator, [CHATS[place]])[0] == completion
+
+
+def test_the_server_and_this_process_answer_alike(served_model: EndpointWriter) -> None:
+    local = LocalGenerator(LocalWriter(kind="local", model=served_model.model, device="cpu"))
+    assert ask(local, CHATS) == ask(EndpointGenerator(served_model), CHATS)
