@@ -37,10 +37,8 @@ class Growth:
     ----------
     summary
         Of the blocks before; a failed one, or one without steps, is written from the beginning.
-    before
-        The blocks that it was written from, oldest first.
-    after
-        The blocks now: those before, the last one perhaps longer, and new ones.
+    before, after
+        Oldest first; `after` begins with the blocks before, the last one perhaps longer.
     """
 
     summary: UserSummary
@@ -61,29 +59,10 @@ def append(
 ) -> list[UserSummary]:
     """Bring summaries up to date with what was added to the histories.
 
-    Parameters
-    ----------
-    growths
-        One a user.
-    paradigm
-        The one that the summaries were written by.
-    writer
-        Who writes the new blocks.
-    progress
-        Show a bar when on a terminal.
-
-    Returns
-    -------
-    list of UserSummary
-        In the users' order, with the steps of all blocks; `usage` is that of the new
-        calls alone. A user to whom nothing was added has the summary as it was.
-
-    Raises
-    ------
-    DataError
-        When a summary doesn't have one step for each block it was written from.
-    WriterError
-        When the writer gives up.
+    `paradigm` is the one that the summaries were written by. Results come in the users' order, with the steps
+    of all blocks; their `usage` is that of the new calls alone. A user to whom nothing was added has the
+    summary as it was. Raises WriterError when the writer gives up, and DataError when a summary doesn't have
+    one step for each block it was written from.
     """
     grown = [growth for growth in growths if growth.before != growth.after or growth.summary.failed]
     for growth in grown:

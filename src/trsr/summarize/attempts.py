@@ -25,37 +25,15 @@ _WORDS_A_TOKEN = 0.5
 class Inquiry:
     """A distinct prompt, who asked for it, and what came back so far.
 
-    Attempt 0 is the prompt as it is worded; every later one adds a sentence that says
-    how many answers could not be used, and why the last one couldn't. So every attempt
-    is a question of its own in the store, and a useless answer is kept, never asked for
-    or paid for again, and never served. A run asks at most two attempts: the one after
-    the useless answers it found in the store, and one more where that makes a pair.
+    Attempt 0 is the prompt as it is worded; every later one adds a sentence that says how many answers could
+    not be used, and why the last one couldn't. So every attempt is a question of its own in the store, and a
+    useless answer is kept, never asked for or paid for again, and never served. A run asks at most two
+    attempts: the one after the useless answers it found in the store, and one more where that makes a pair.
 
-    Parameters
-    ----------
-    first
-        The question as it is worded.
-    asked
-        What answers are held against.
-    places
-        The requests that wait for it.
-    users
-        Those whose text the prompt holds.
-
-    Attributes
-    ----------
-    question
-        The present attempt.
-    text
-        The summary, once there is a usable answer.
-    usage
-        All attempts so far, of this run and of earlier ones.
-    reserved
-        What the budget holds for the present attempt.
-    unanswered
-        Why the present attempt got no answer at all.
-    keys
-        The questions that were answered.
+    `places` are the requests that wait for it, `users` those whose text the prompt holds, `keys` the
+    questions that were answered. `question` is the present attempt, `reserved` what the budget holds for it,
+    and `unanswered` says why it got no answer at all. `usage` is that of all attempts so far, of this run and
+    of earlier ones.
     """
 
     first: Question
@@ -142,21 +120,7 @@ VERBS: Final = ("describe", "update", "combine")
 
 
 class Wording:
-    """Words requests as questions.
-
-    Parameters
-    ----------
-    model
-        Identity of the generator that is asked.
-    templates
-        The words of ``system`` and of the three verbs.
-    sampling
-        How answers are drawn.
-    tokens
-        Counts for the items' cap.
-    item_tokens
-        Cap of an item's line in the prompt.
-    """
+    """Words requests as questions to `model`, a generator's identity; cuts items' lines at `item_tokens`."""
 
     def __init__(
         self, model: str, templates: Templates, sampling: Sampling, tokens: Tokens, item_tokens: int

@@ -89,9 +89,9 @@ def has_thoughts(answer: str) -> bool:
 def without_thoughts(answer: str) -> str:
     """Take off what a model thought before, between or after its answer.
 
-    Thoughts end with the next mark that fits the one they began with, else with the last
-    closing mark; without one they were cut, and all that follows is thoughts. A closing
-    mark alone ends thoughts that began in the prompt's template.
+    Thoughts end with the next mark that fits the one they began with, else with the last closing mark;
+    without one they were cut, and all that follows is thoughts. A closing mark alone ends thoughts that began
+    in the prompt's template.
 
     Examples
     --------
@@ -163,12 +163,10 @@ _OVER: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is wrong with an answer.
+    """What is wrong with an answer: the check that it fails, and what to say about it.
 
     Parameters
     ----------
-    check
-        The check that it fails.
     fault
         The fault, as it follows "the answer".
     remedy
@@ -193,8 +191,6 @@ class Asked:
         The prompt's own words, without anything that was filled in.
     shown
         All that was shown and is not to be repeated: the prompt without the summaries in it.
-    max_tokens
-        Longest answer.
     """
 
     instruction: str
@@ -205,16 +201,8 @@ class Asked:
 def judge(text: str, completion: Completion, asked: Asked, checks: Collection[Check]) -> Verdict | None:
     """Say what is wrong with an answer, or return None when it is a usable summary.
 
-    Parameters
-    ----------
-    text
-        The answer as one paragraph, without thoughts and marks.
-    completion
-        The answer as it came.
-    asked
-        What it answers.
-    checks
-        The checks to make; `empty`, `thoughts` and `filtered` are always made.
+    `text` is the answer as one paragraph, without thoughts and marks. `empty`, `thoughts` and `filtered` are
+    checked whatever `checks` says.
 
     Examples
     --------

@@ -53,37 +53,19 @@ def charge(answer: Completion, otherwise: Usage) -> Usage:
 class Budget:
     """What may still be paid for; threads may share it.
 
-    Before a call is sent, `allow` reserves the most that it can cost: its prompt and
-    the longest answer. When the answer is there (or the call has failed), `spend`
-    puts what it did cost in the place of the reservation. So the caps hold whatever
-    the answers' lengths, and with any number of calls under way. What a server
-    doesn't report counts as reserved, and so does a try that may have been charged
-    although it has no answer: one that timed out, broke off or can't be read. What it
-    refused costs nothing. Where prompts are
-    longer than they were estimated, the worst ratio so far is put on top; only the
-    calls that were sent before the first answer can go beyond the cap by it.
+    Before a call is sent, `allow` reserves the most that it can cost: its prompt and the longest answer. When
+    the answer is there (or the call has failed), `spend` puts what it did cost in the place of the
+    reservation. So the caps hold whatever the answers' lengths, and with any number of calls under way.
 
-    Answers from the store cost nothing and aren't asked for here. The caps are those
-    of one command: the same command again may pay as much again.
+    What a server doesn't report counts as reserved, and so does a try that may have been charged although it
+    has no answer: one that timed out, broke off or can't be read. What it refused costs nothing. Where
+    prompts are longer than they were estimated, the worst ratio so far is put on top; only the calls that
+    were sent before the first answer can go beyond the cap by it.
 
-    Parameters
-    ----------
-    limits
-        Most calls and most money; None for no cap.
-    price
-        Money a million tokens; a cap on money needs it.
-
-    Attributes
-    ----------
-    spent
-        What the calls that came back cost.
-    is_known
-        False when what was spent elsewhere could not be learnt.
-
-    Raises
-    ------
-    ConfigError
-        When money is capped and the price isn't known.
+    Answers from the store cost nothing and aren't asked for here. The caps are those of one command: the same
+    command again may pay as much again. A cap on money needs the price, else ConfigError is raised. `spent`
+    is what the calls that came back cost; `is_known` is False when what was spent elsewhere could not be
+    learnt.
 
     Examples
     --------
@@ -114,9 +96,8 @@ class Budget:
     def allow(self, most: Usage) -> bool:
         """Reserve `most`, the dearest that the next calls can get; say whether the caps have room for it.
 
-        A refusal is final only when no call is under way: one that comes back cheaper
-        than reserved makes room, so ask again then, and raise `stop()` when it is
-        refused even so.
+        A refusal is final only when no call is under way: one that comes back cheaper than reserved makes
+        room, so ask again then, and raise `stop()` when it is refused even so.
         """
         with self._lock:
             under_way = self._reserved + most
@@ -136,10 +117,7 @@ class Budget:
     def lose(self, most: Usage) -> bool:
         """Count a try that may have been charged and has no answer; its call stays reserved for another try.
 
-        Returns
-        -------
-        bool
-            Whether the caps have room for that; when not, raise `stop()`.
+        Returns whether the caps have room for that; when not, raise `stop()`.
         """
         with self._lock:
             self.spent += replace(most, calls_unreported=most.calls)
@@ -197,24 +175,16 @@ def _less(whole: Usage, part: Usage) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Calls to pay for and what they come to.
+    """Calls to pay for and what they come to; time and money are None when they aren't known.
 
     Parameters
     ----------
     name
         What the row stands for: a paradigm, or ``planned`` and ``actual``.
-    calls
-        Calls that are paid for.
+    calls, prompt_tokens, completion_tokens
+        Of the calls that are paid for.
     calls_reused
         Calls that the store answers.
-    prompt_tokens, completion_tokens
-        Of the calls that are paid for.
-    seconds
-        Time; None when it isn't known.
-    money
-        In `currency`; None when the price isn't known.
-    currency
-        What money is counted in.
     calls_unreported
         Calls of which the server told no whole usage, or nothing at all; their tokens, and so the money, are
         what was reserved for them.

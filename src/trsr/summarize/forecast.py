@@ -36,15 +36,7 @@ Users = Sequence[tuple[str, Sequence[Item]]]
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A bill before the first call.
-
-    Parameters
-    ----------
-    bill
-        What will be paid.
-    basis
-        What the figures rest on, in whole sentences.
-    """
+    """A bill before the first call; `basis` says what the figures rest on, in whole sentences."""
 
     bill: Bill
     basis: str
@@ -52,15 +44,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """A measured sample of calls.
-
-    Parameters
-    ----------
-    calls
-        Calls that were made; their answers are stored.
-    seconds
-        Time from the first being sent to the last being stored.
-    """
+    """A measured sample of calls: how many, and the time from the first sent to the last answer stored."""
 
     calls: int
     seconds: float
@@ -74,23 +58,9 @@ class Speed:
 def forecast(config: Config, users: Users, speed: Speed | None = None, name: str = "") -> Forecast:
     """Walk through every user's summaries, and count the calls that aren't in the store.
 
-    Parameters
-    ----------
-    config
-        The configuration; its writer isn't opened, and nothing is paid.
-    users
-        Whose summaries.
-    speed
-        A measured sample; without one the time is unknown.
-    name
-        Name of the row; the paradigm's when empty.
-
-    Raises
-    ------
-    StoreError
-        When the store can't be read.
-    ModelError
-        When the tokenizer can't be loaded.
+    The writer isn't opened, and nothing is paid. Without a measured `speed` the time is unknown; without a
+    name the row has the paradigm's. Raises StoreError when the store can't be read, and ModelError when the
+    tokenizer can't be loaded.
     """
     settings, writer = config.summary, config.summary.writer
     row = name or settings.paradigm
@@ -125,17 +95,15 @@ def side_by_side(config: Config, users: Users, speed: Speed | None = None) -> li
 def measure(config: Config, items: pl.DataFrame, users: Users, calls: int) -> Speed:
     """Make real calls and take their time; the answers are stored, so a run doesn't pay for them again.
 
+    `calls` is the most calls to make: with several times `summary.writer.concurrency`, the time a call adds
+    is that of a long run. The caps of `summary.limits` hold for the sample too.
+
     Parameters
     ----------
-    config
-        The configuration; the caps of `summary.limits` hold for the sample too.
     items
         The catalogue with the fields that writers read.
     users
         Whose summaries are begun.
-    calls
-        Most calls to make. With several times `summary.writer.concurrency`, the time
-        a call adds is that of a long run.
 
     Raises
     ------
@@ -215,34 +183,14 @@ class Experience:
 class Planner:
     """A writer that writes nothing: it follows stored answers, and counts the calls that aren't there.
 
-    Where an answer isn't stored, the summary that it would be is unknown; prompts
-    that rest on it are counted with a summary of the usual length in its place, and
-    taken to be unlike each other (where answers turn out equal, a run pays for less).
-    Repairs of answers that are not there yet can't be known, and are not counted.
+    Where an answer isn't stored, the summary that it would be is unknown; prompts that rest on it are counted
+    with a summary of the usual length in its place, and taken to be unlike each other (where answers turn out
+    equal, a run pays for less). Repairs of answers that are not there yet can't be known, and are not
+    counted.
 
-    Parameters
-    ----------
-    wording
-        Words requests as the run will.
-    templates
-        For the wording of repairs that are stored.
-    store
-        Where answers may be; it is only read.
-    checks
-        What makes a stored answer useless.
-    tokens
-        Counts prompts.
-    experience
-        How long answers usually are, and how far the count is off.
-    sampling
-        Its limit is the length of answers of which nothing is known.
-
-    Attributes
-    ----------
-    paid
-        Calls that a run would pay for, and their tokens.
-    reused
-        Calls that the store would answer.
+    The store is only read. `checks` is what makes a stored answer useless; of answers of which nothing is
+    known, the limit of `sampling` is the length. `paid` are the calls that a run would pay for, and their
+    tokens; `reused` the calls that the store would answer.
     """
 
     name = "plan"
@@ -326,16 +274,8 @@ class Planner:
 def learn(store: Store, model: str, tokens: ChatTokens, sampling: Sampling) -> Experience:
     """See what the store's answers of a model tell about the length of prompts and answers.
 
-    Parameters
-    ----------
-    store
-        The store.
-    model
-        Identity of the model.
-    tokens
-        Counts prompts; compared with the model's own counts where it isn't exact.
-    sampling
-        Answers that are longer than its limit were made under another one.
+    Where `tokens` isn't exact, its counts are compared with the model's own. Answers that are longer than the
+    limit of `sampling` were made under another one.
     """
     columns = ANSWERS.c
     wanted = (columns.template, columns.system_prompt, columns.user_prompt)

@@ -28,31 +28,13 @@ ALL_AT_ONCE: Final = 4096
 class LanguageModelWriter:
     """Writes summaries with a text generator and the templates ``describe``, ``update`` and ``combine``.
 
-    Each distinct prompt is looked up in the store and sent only when it isn't there
-    and no other process is at it; each answer is stored as soon as it comes, so that
-    a failure or a kill loses none. A useless answer is asked for once more in other
-    words (`Inquiry`); when that doesn't help, its request is `Unwritten`.
+    Each distinct prompt is looked up in the store and sent only when it isn't there and no other process is
+    at it; each answer is stored as soon as it comes, so that a failure or a kill loses none. A useless answer
+    is asked for once more in other words (`Inquiry`); when that doesn't help, its request is `Unwritten`.
 
-    Parameters
-    ----------
-    generator
-        Who answers.
-    templates
-        The words.
-    sampling
-        How answers are drawn.
-    store
-        Where answers are kept.
-    tokens
-        Counts for the items' cap, and estimates the prompts' tokens.
-    item_tokens
-        Cap of an item's line in the prompt.
-    checks
-        What makes an answer useless.
-    ahead
-        Prompts handed to the generator at once; what it can work on side by side, and some more.
-    budget
-        What may be paid for.
+    `tokens` counts for the cap of an item's line (`item_tokens`), and estimates the prompts' tokens. `ahead`
+    prompts are handed to the generator at once: what it can work on side by side, and some more. `checks` is
+    what makes an answer useless.
     """
 
     def __init__(
@@ -81,14 +63,9 @@ class LanguageModelWriter:
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary | Unwritten]]:
         """Yield ``(place, summary)`` as answers come; requests appended meanwhile are answered too.
 
-        Raises
-        ------
-        WriterError
-            When the generator gives up.
-        BudgetError
-            At the cap on calls or money, when all that was under way is stored.
-        StoreError
-            When the store can't be read or written; nothing more is paid for then.
+        Raises WriterError when the generator gives up; BudgetError at the cap on calls or money, when all
+        that was under way is stored; StoreError when the store can't be read or written: nothing more is paid
+        for then.
         """
         exchange = self._open_exchange()
         open_: dict[str, Inquiry] = {}
@@ -182,20 +159,8 @@ _CHATS_A_STREAM: Final = 10_000
 class Exchange:
     """Hands questions to a generator as a stream that never waits for the slowest of a batch.
 
-    Parameters
-    ----------
-    generator
-        Who answers.
-    sampling
-        How answers are drawn.
-    store
-        Where answers are kept and claimed.
-    tokens
-        Estimates what prompts cost.
-    ahead
-        Questions handed over at once.
-    budget
-        Asked before each call.
+    Questions are claimed in the store; `tokens` estimates what prompts cost, and the budget is asked before
+    each call. `ahead` questions are handed over at once.
     """
 
     def __init__(
@@ -229,14 +194,8 @@ class Exchange:
     def receive(self) -> tuple[Inquiry, Completion | Failure, bool]:
         """Wait for one outcome; say whether it was paid for here, else another process has.
 
-        Raises
-        ------
-        BudgetError
-            When the budget has no room for any waiting question, and none is under way.
-        WriterError
-            When the generator gives up.
-        StoreError
-            When the store fails.
+        Raises BudgetError when the budget has no room for any waiting question and none is under way,
+        WriterError when the generator gives up, StoreError when the store fails.
         """
         while True:
             if self._elsewhere and time.monotonic() >= self._looked_at + self._store.poll_s:

@@ -11,24 +11,9 @@ from trsr.summarize.writer import Combine, Describe, Request, Update
 
 
 def cut(items: Sequence[Item], size: int) -> tuple[Block, ...]:
-    """Cut a history into blocks of `size` items; the newest block may be shorter.
+    """Cut a history into blocks of `size` items, oldest first; the newest block may be shorter.
 
-    Parameters
-    ----------
-    items
-        The history, oldest first.
-    size
-        Items a block, at least 1.
-
-    Returns
-    -------
-    tuple of Block
-        Oldest first; empty for an empty history, and no block is ever empty.
-
-    Raises
-    ------
-    ConfigError
-        When `size` is below 1.
+    No block is ever empty. Raises ConfigError when `size` is below 1.
 
     Examples
     --------
@@ -46,31 +31,11 @@ def cut(items: Sequence[Item], size: int) -> tuple[Block, ...]:
 def cut_by_tokens(
     items: Sequence[Item], max_tokens: int, tokens: Tokens, line: Callable[[Item], str]
 ) -> tuple[Block, ...]:
-    """Cut a history into blocks of at most `max_tokens` tokens of item text.
+    """Cut a history into blocks of at most `max_tokens` tokens of item text, oldest first.
 
-    An item that is longer than the budget stands in a block of its own: cutting
-    item text is the business of `line`, losing an item is nobody's.
-
-    Parameters
-    ----------
-    items
-        The history, oldest first.
-    max_tokens
-        Tokens a block, at least 1.
-    tokens
-        Counts the tokens of the model that will read the blocks.
-    line
-        Writes an item as the writer will show it.
-
-    Returns
-    -------
-    tuple of Block
-        Oldest first; empty for an empty history, and no block is ever empty.
-
-    Raises
-    ------
-    ConfigError
-        When `max_tokens` is below 1.
+    `line` writes an item as the writer will show it; `tokens` counts as the model will that reads the blocks.
+    An item that is longer than the budget stands in a block of its own: cutting item text is the business of
+    `line`, losing an item is nobody's. Raises ConfigError when `max_tokens` is below 1.
     """
     _check_at_least_one(max_tokens, "max_tokens")
     lengths = [tokens.count(line(item)) for item in items]
@@ -110,13 +75,7 @@ def none(blocks: Sequence[Block]) -> Fold:
 
 
 def recurrent(blocks: Sequence[Block]) -> Fold:
-    """Describe the first block, then update the summary with one block after the other.
-
-    Parameters
-    ----------
-    blocks
-        One user's blocks, oldest first.
-    """
+    """Describe the first block (the oldest), then update the summary with one block after the other."""
     if not blocks:
         return Summary("")
     [summary] = yield [Describe(blocks[0])]
@@ -126,20 +85,10 @@ def recurrent(blocks: Sequence[Block]) -> Fold:
 
 
 def hierarchical(blocks: Sequence[Block], fan_in: int) -> Fold:
-    """Describe every block alone, then combine the summaries level by level.
+    """Describe every block alone, then combine the summaries level by level, `fan_in` a call, oldest first.
 
-    Parameters
-    ----------
-    blocks
-        One user's blocks, oldest first.
-    fan_in
-        Summaries that one combining call takes, at least 2. A summary left alone
-        at the end of a level goes up as it is.
-
-    Raises
-    ------
-    ConfigError
-        When `fan_in` is below 2, since the levels would never end.
+    A summary left alone at the end of a level goes up as it is. Raises ConfigError when `fan_in` is below 2,
+    since the levels would never end.
     """
     if fan_in < 2:
         message = f"fan_in must be at least 2, got {fan_in}; it is how many summaries one call combines"

@@ -45,28 +45,12 @@ def summarize(
 ) -> list[UserSummary]:
     """Summarise every user; none waits for another one.
 
-    Parameters
-    ----------
-    users
-        User ids with their blocks, oldest block first.
-    paradigm
-        How blocks become one summary.
-    writer
-        Who writes the summaries.
-    progress
-        Show the blocks read, with their rate, the time left and the users that failed.
+    A user's blocks come oldest first. Summaries are in the users' order; one that could not be written is
+    empty and says why in `failed`. `progress` shows the blocks read, with their rate, the time left and the
+    users that failed.
 
-    Returns
-    -------
-    list of UserSummary
-        In the users' order. A user whose summary could not be written has an empty
-        one and says why in `failed`.
-
-    Raises
-    ------
-    WriterError
-        When the writer gives up. A writer that pays for its answers has stored
-        those it got, so the same call goes on where this one stopped.
+    Raises WriterError when the writer gives up. A writer that pays for its answers has stored those it got,
+    so the same call goes on where this one stopped.
     """
     listed = [(user_id, tuple(blocks)) for user_id, blocks in users]
     runs = [_Run(user_id, blocks, paradigm) for user_id, blocks in listed]

@@ -23,15 +23,7 @@ _DIGITS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much of each feature some items have.
-
-    Parameters
-    ----------
-    items
-        Number of items, decayed like the weights.
-    of
-        Weight by feature.
-    """
+    """How much of each feature some items have; the number of items is decayed like the weights."""
 
     items: float
     of: Mapping[Feature, float]
@@ -39,14 +31,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Interests:
-    """What several consecutive blocks show.
+    """What several consecutive blocks show: `all` of them together, older ones faded.
 
     Parameters
     ----------
-    blocks
-        Number of blocks.
-    all
-        All blocks together, older ones faded.
     newest, previous
         The last block and the one before it, neither faded: what changes of taste are read from.
     counts
@@ -104,12 +92,7 @@ def join(older: Interests, newer: Interests, decay: float) -> Interests:
 def trim(interests: Interests, standing: Callable[[Feature], float]) -> Interests:
     """Drop the weakest features, so that the state stays small however long a history grows.
 
-    Parameters
-    ----------
-    interests
-        What to trim.
-    standing
-        How much one mention of a feature says; ties go by the feature's name.
+    `standing` is how much one mention of a feature says; ties go by the feature's name.
     """
     whole = _strongest(interests.all, standing, _KEPT)
     return Interests(
@@ -136,10 +119,7 @@ def dump(interests: Interests) -> str:
 def load(text: str) -> Interests:
     """Read what `dump` wrote.
 
-    Raises
-    ------
-    WriterError
-        When the text is something else, such as the state of another writer.
+    Raises WriterError when the text is something else, such as the state of another writer.
     """
     try:
         value = json.loads(text)
@@ -200,15 +180,7 @@ class Periods:
 
 
 def divide(interests: Interests, decay: float) -> Periods:
-    """Take interests apart.
-
-    Parameters
-    ----------
-    interests
-        What all blocks show.
-    decay
-        Weight that an interest kept when one more block had passed.
-    """
+    """Take interests apart; `decay` is the weight that an interest kept when one more block had passed."""
     newest, previous = interests.newest, interests.previous
     filled = max(0.0, 1.0 - newest.items / previous.items) if previous.items > 0 else 0.0
     recent = _sum(newest, previous, filled)

@@ -29,15 +29,7 @@ _MAX_CHARACTERS: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Words that stand together, with no punctuation between them.
-
-    Parameters
-    ----------
-    words
-        As they are written.
-    is_label
-        True for a hashtag: its author meant it as a topic.
-    """
+    """Words as they are written, with no punctuation between them; a hashtag is a label, meant as a topic."""
 
     words: tuple[str, ...]
     is_label: bool = False

@@ -1,8 +1,8 @@
 """Finding what one item mentions: attribute values and phrases of its prose.
 
-A *feature* is a pair ``(field, key)``: the value of an attribute field such as a
-brand, or, with an empty field, a phrase of the prose. Keys are folded spellings,
-for counting only; people see the spellings that `trsr.summarize.keyphrase.phrasebook` chooses.
+A *feature* is a pair ``(field, key)``: the value of an attribute field such as a brand, or, with an empty
+field, a phrase of the prose. Keys are folded spellings, for counting only; people see the spellings that
+`Phrasebook` chooses.
 """
 
 from __future__ import annotations
@@ -51,12 +51,8 @@ class Mention:
 
     Parameters
     ----------
-    feature
-        What is mentioned.
     weight
         1 for an attribute and in a title, less in a description.
-    surface
-        The item's own spelling.
     is_label
         True when a hashtag is nothing but this phrase.
     is_thing
@@ -79,12 +75,7 @@ class Mention:
 def mentions(item: Item, kinds: Mapping[str, FieldKind]) -> list[Mention]:
     """Return all that an item mentions, every feature once, with its strongest mention.
 
-    Parameters
-    ----------
-    item
-        The item.
-    kinds
-        Kind of each field; a field that is not in it is read as a heading.
+    A field that is not in `kinds` is read as a heading.
 
     Examples
     --------
@@ -214,19 +205,10 @@ class FieldKind(Enum):
 
 
 def recognise(items: Sequence[Item]) -> dict[str, FieldKind]:
-    """Tell the kind of every field from its name and its values.
+    """Tell the kind of every field of a catalogue from its name and its values.
 
-    Parameters
-    ----------
-    items
-        The catalogue; the first 20,000 items are looked at.
-
-    Returns
-    -------
-    dict of str to FieldKind
-        Every field name that occurs in `items`. A field is an attribute when its
-        values are short and come back in other items; of the prose, the shortest
-        field and other short ones are headings, the rest is body.
+    The first 20,000 items are looked at. A field is an attribute when its values are short and come back in
+    other items; of the prose, the shortest field and other short ones are headings, the rest is body.
 
     Examples
     --------
@@ -284,11 +266,6 @@ _LENGTH_BONUS: Final = (1.0, 1.4, 1.6, 1.7)
 
 class Phrasebook:
     """Phrases and attributes of all items of a catalogue.
-
-    Parameters
-    ----------
-    items
-        The catalogue.
 
     Examples
     --------

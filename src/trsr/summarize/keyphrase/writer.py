@@ -35,16 +35,9 @@ _MAKER_SHARE: Final = 0.12
 class Taste:
     """What is worth saying about a user, strongest first, in the words of the catalogue.
 
-    Parameters
-    ----------
-    subjects
-        Categories; where the catalogue has none, phrases that name things.
-    makers
-        Brands, authors, channels.
-    features
-        Key phrases and other attributes.
-    rising, fading
-        What the newest items brought, and what they no longer show.
+    `subjects` are categories or, where the catalogue has none, phrases that name things; `makers` brands,
+    authors, channels; `features` key phrases and other attributes. `rising` and `fading` are what the newest
+    items brought, and what they no longer show.
     """
 
     subjects: tuple[str, ...] = ()
@@ -57,14 +50,9 @@ class Taste:
 class Chooser:
     """Chooses what to say; ties go by name.
 
-    Parameters
-    ----------
-    phrasebook
-        Tells how usual a feature is: what everybody has is no taste.
-    phrases
-        Lasting interests named at most. Changes of taste come on top, two rising and one fading.
-    decay
-        Weight that an interest keeps when one more block has passed.
+    The phrasebook tells how usual a feature is: what everybody has is no taste. At most `phrases` lasting
+    interests are named; changes of taste come on top, two rising and one fading. An interest keeps the weight
+    `decay` when one more block has passed.
     """
 
     def __init__(self, phrasebook: Phrasebook, phrases: int, decay: float) -> None:
@@ -223,14 +211,7 @@ NOTHING: Final = "No clear preference can be read from the item texts."
 
 
 def write(taste: Taste, domain: Domain) -> str:
-    """Say a taste in one to three sentences.
-
-    Parameters
-    ----------
-    taste
-        What to say.
-    domain
-        Chooses the words.
+    """Say a taste in one to three sentences, in the words of a domain.
 
     Examples
     --------
@@ -278,27 +259,15 @@ def _changes(taste: Taste) -> str:
 class KeyphraseWriter:
     """Writes summaries from what a user's items have more of than the catalogue.
 
-    A summary's state holds decayed weights of phrases and attribute values. `update`
-    and `combine` join states: they never see the items of older blocks again. Reading
-    block by block and combining block summaries weigh interests alike, so both
-    paradigms agree but for features that were dropped to keep the state small.
+    A summary's state holds decayed weights of phrases and attribute values. `update` and `combine` join
+    states: they never see the items of older blocks again. Reading block by block and combining block
+    summaries weigh interests alike, so both paradigms agree but for features that were dropped to keep the
+    state small.
 
-    Parameters
-    ----------
-    items
-        The catalogue: ``item_id`` and one column per text field. Items that are not
-        in it can be summarised too, by the phrases they share with it.
-    domain
-        Chooses the words of the sentences.
-    decay
-        Weight that an interest keeps when one more block has passed, in (0, 1].
-    phrases
-        Lasting interests that a summary names at most; up to three changes of taste come on top.
-
-    Raises
-    ------
-    ConfigError
-        When `decay` or `phrases` is out of its rule.
+    Items that are not in the catalogue (``item_id`` and one column per text field) can be summarised too, by
+    the phrases they share with it. A summary names at most `phrases` lasting interests; up to three changes
+    of taste come on top. An interest keeps the weight `decay`, in (0, 1], when one more block has passed.
+    Raises ConfigError when `decay` or `phrases` is out of its rule.
 
     Examples
     --------
@@ -340,22 +309,16 @@ class KeyphraseWriter:
     def update(self, requests: Sequence[Update]) -> list[Summary]:
         """Join each summary's state with what the next block shows.
 
-        Raises
-        ------
-        WriterError
-            When a summary has no state, because another writer wrote it: its text
-            does not say how strong an interest is.
+        Raises WriterError when a summary has no state, because another writer wrote it: its text does not say
+        how strong an interest is.
         """
         return [self._joined([_state(request.summary), self._observe(request.block)]) for request in requests]
 
     def combine(self, requests: Sequence[Combine]) -> list[Summary]:
         """Join the states of each group of summaries, oldest first.
 
-        Raises
-        ------
-        WriterError
-            When a group is empty, or one of its summaries has no state, because
-            another writer wrote it.
+        Raises WriterError when a group is empty, or one of its summaries has no state, because another writer
+        wrote it.
         """
         return [self._joined([_state(summary) for summary in request.summaries]) for request in requests]
 

@@ -20,15 +20,7 @@ _ROWS_A_READ: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """What one model has answered.
-
-    Parameters
-    ----------
-    model
-        Its identity.
-    usage
-        Answers as calls, and their tokens.
-    """
+    """What one model, by its identity, has answered: answers counted as calls, and their tokens."""
 
     model: str
     usage: Usage
@@ -49,8 +41,6 @@ class StoreStats:
         those for histories that were given without a user.
     under_way
         Claims on calls that are not answered.
-    bytes
-        Size on the disk.
     """
 
     models: tuple[StoredModel, ...]
@@ -71,10 +61,6 @@ class Selection:
 
     Parameters
     ----------
-    older_than_days
-        Age.
-    model
-        Identity of the model.
     current_templates
         Template versions that are in use; answers worded by others are meant.
     without_user
@@ -101,13 +87,7 @@ class Selection:
 
 
 def measure(store: Store) -> StoreStats:
-    """Count what is in the store.
-
-    Raises
-    ------
-    StoreError
-        When it can't be read.
-    """
+    """Count what is in the store; raises StoreError when it can't be read."""
 
     def read(connection: sa.Connection) -> StoreStats:
         columns = ANSWERS.c
@@ -143,13 +123,7 @@ def measure(store: Store) -> StoreStats:
 
 
 def read_all(store: Store) -> Iterator[dict[str, Any]]:
-    """Yield every answer as a row of plain values, with the users whose text it holds, in the order of keys.
-
-    Raises
-    ------
-    StoreError
-        When it can't be read.
-    """
+    """Yield every answer as a row of plain values, with the users whose text it holds, in the keys' order."""
     after = ""
     while rows := store.database.run("read", partial(_page, after=after)):
         yield from rows
@@ -162,31 +136,15 @@ def count(store: Store, selection: Selection) -> Usage:
 
 
 def prune(store: Store, selection: Selection) -> Usage:
-    """Delete the selected answers; return how many they were (as calls), and their tokens.
-
-    Raises
-    ------
-    StoreError
-        When the store can't be written to.
-    """
+    """Delete the selected answers; return how many they were (as calls), and their tokens."""
     return _delete(store, selection.condition())
 
 
 def forget(store: Store, user_id: str) -> Usage:
     """Delete every answer that holds a user's text, and every mention of the user.
 
-    An answer that users share, because their prompts were equal, holds this user's
-    text too and goes with the rest.
-
-    Returns
-    -------
-    Usage
-        Answers that were deleted, as calls, and their tokens.
-
-    Raises
-    ------
-    StoreError
-        When the store can't be written to.
+    An answer that users share, because their prompts were equal, holds this user's text too and goes with the
+    rest. Returns the answers that were deleted, as calls, and their tokens.
     """
     theirs = sa.select(ANSWER_USERS.c.key).where(ANSWER_USERS.c.user_id == storable(user_id))
     return _delete(store, ANSWERS.c.key.in_(theirs), user_id)

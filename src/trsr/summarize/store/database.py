@@ -28,10 +28,6 @@ class Question:
     ----------
     model
         Identity of the generator: id, revision and, of a local model, its number format.
-    sampling
-        How the answer is drawn.
-    chat
-        The rendered prompt.
     template
         Names and versions of the templates that worded it.
 
@@ -105,12 +101,9 @@ FORMATS: Final = sa.Table("store_format", METADATA, sa.Column("format", sa.Integ
 
 
 def read_format(connection: sa.Connection) -> int:
-    """Return the format that lies there: 0 for an empty database.
+    """Return the format that lies there, 0 for an empty database.
 
-    Raises
-    ------
-    StoreError
-        When a newer version of this program has written it.
+    Raises StoreError when a newer version of this program has written it.
     """
     there = sa.inspect(connection)
     if not there.has_table(FORMATS.name):
@@ -186,25 +179,12 @@ _PASSING: Final = _STARTING | {"53300", "40001", "40P01"}
 class Database:
     """Runs pieces of work as transactions; waits for a server that is restarted, and goes on.
 
-    Work must be such that doing it twice is the same as doing it once: when the
-    connection breaks at the commit, nobody knows whether it was done, and it is done again.
+    Work must be such that doing it twice is the same as doing it once: when the connection breaks at the
+    commit, nobody knows whether it was done, and it is done again.
 
-    Parameters
-    ----------
-    url
-        SQLAlchemy URL of a SQLite file (used in WAL mode) or a PostgreSQL database.
-    patience_s
-        Seconds for which a database that was reached before is waited for.
-
-    Attributes
-    ----------
-    shown
-        The URL without its password.
-
-    Raises
-    ------
-    StoreError
-        When the URL can't be opened, or what lies there is no store.
+    `url` is SQLAlchemy's, of a SQLite file (used in WAL mode) or a PostgreSQL database; `shown` is the URL
+    without its password. A database that was reached before is waited for `patience_s` seconds. Raises
+    StoreError when the URL can't be opened, or what lies there is no store.
     """
 
     def __init__(self, url: str, patience_s: float) -> None:
@@ -229,19 +209,9 @@ class Database:
     def run(self, verb: str, work: Callable[[sa.Connection], T], *, writes: bool = False) -> T:
         """Do `work` in one transaction and return what it returns.
 
-        Parameters
-        ----------
-        verb
-            What it does, as the message says it: opened, read, written.
-        work
-            Is given the connection.
-        writes
-            Takes SQLite's lock at the start, so that two writers wait for each other.
-
-        Raises
-        ------
-        StoreError
-            When the database refuses, or isn't back within the patience.
+        `verb` is what it does, as the message says it: opened, read, written. `writes` takes SQLite's lock at
+        the start, so that two writers wait for each other. Raises StoreError when the database refuses, or
+        isn't back within the patience.
         """
         with self._explained(verb):
             began, pause = time.monotonic(), _FIRST_PAUSE_S
@@ -263,13 +233,8 @@ class Database:
     def clean(self) -> None:
         """Take deleted text off the disk, and give the room back.
 
-        SQLite overwrites what is deleted, but keeps it in the log of changes;
-        PostgreSQL keeps it until the table is written anew.
-
-        Raises
-        ------
-        StoreError
-            When others use the store for longer than a minute.
+        SQLite overwrites what is deleted, but keeps it in the log of changes; PostgreSQL keeps it until the
+        table is written anew. Raises StoreError when others use the store for longer than a minute.
         """
         statements = ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"]
         if self.engine.dialect.name == "postgresql":

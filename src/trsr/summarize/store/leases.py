@@ -35,12 +35,7 @@ _BEATS_A_LEASE: Final = 3
 class Claims:
     """The claims of one store object.
 
-    Parameters
-    ----------
-    database
-        Where they lie.
-    lease_s
-        Seconds after which an owner that shows no sign of life is taken for dead.
+    An owner that shows no sign of life for `lease_s` seconds is taken for dead.
     """
 
     def __init__(self, database: Database, lease_s: float) -> None:
