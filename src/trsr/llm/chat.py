@@ -21,25 +21,16 @@ _Layout = tuple[tuple[int, ...] | str, ...]
 
 
 class ChatEncoder:
-    """Encodes chats for one model.
+    """Encodes chats for one model with its fast tokenizer.
 
-    With a chat template: the template is rendered once around two marks and cut at
-    them; its pieces are encoded with control tokens, the messages without. Hence
-    no message can end its turn or begin another's. A template that has no system
-    role (it refuses or drops the message) gets the system text on top of the
-    user's. Without a chat template: both texts as plain text after the tokenizer's
-    beginning-of-sequence token. Templates that can think aloud are told not to.
+    With a chat template: the template is rendered once around two marks and cut at them; its pieces are
+    encoded with control tokens, the messages without. Hence no message can end its turn or begin another's. A
+    template that has no system role (it refuses or drops the message) gets the system text on top of the
+    user's. Without a chat template: both texts as plain text after the tokenizer's beginning-of-sequence
+    token. Templates that can think aloud are told not to.
 
-    Parameters
-    ----------
-    tokenizer
-        A fast tokenizer.
-
-    Raises
-    ------
-    ModelError
-        When the tokenizer is not a fast one, or its chat template does not show the
-        user's message exactly once.
+    Raises ModelError when the tokenizer is not a fast one, or its chat template does not show the user's
+    message exactly once.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -133,12 +124,7 @@ class ApproximateChatTokens:
 class TokenizerChatTokens:
     """Counts with a model's own tokenizer and chat template; loaded at the first count, without the model.
 
-    Parameters
-    ----------
-    path
-        Folder or hub id of the tokenizer.
-    revision
-        Hub revision.
+    `path` is a folder or a hub id.
     """
 
     is_exact = True
@@ -150,10 +136,7 @@ class TokenizerChatTokens:
     def count(self, chat: Chat) -> int:
         """Tokens of the prompt as the model gets it, the chat template's own included.
 
-        Raises
-        ------
-        ModelError
-            When the tokenizer can't be loaded.
+        Raises ModelError when the tokenizer can't be loaded.
         """
         return len(self._encoder(chat))
 

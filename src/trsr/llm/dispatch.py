@@ -23,18 +23,10 @@ Deliver = Callable[[int, Completion | Failure], None]
 class Dispatch:
     """The calls of one stream that wait, are under way, or will be tried again; lives in one event loop.
 
-    Parameters
-    ----------
-    pace
-        When a try may be sent; outlives the stream.
-    concurrency
-        Tries under way at once. A call that waits for its next try takes no place; an
-        answer that the caller has not stored yet keeps its place, so that a kill loses
-        no more answers than that.
-    deliver
-        Told of every call that has ended.
-    clock
-        Monotonic seconds.
+    At most `concurrency` tries are under way at once. A call that waits for its next try takes no place; an
+    answer that the caller has not stored yet keeps its place, so that a kill loses no more answers than that.
+    The pace outlives the stream; `deliver` is told of every call that has ended; `clock` gives monotonic
+    seconds.
     """
 
     def __init__(self, pace: Pace, concurrency: int, deliver: Deliver, clock: Callable[[], float]) -> None:
@@ -64,10 +56,7 @@ class Dispatch:
     async def run(self, send: Send) -> None:
         """Send until closed, or until something ends the whole run.
 
-        Raises
-        ------
-        WriterError
-            What ended the run; what was under way has been waited for and delivered.
+        That something is raised as WriterError; what was under way has been waited for and delivered.
         """
         try:
             while not self._closed and (self._stopped_by is None or self._under_way):
@@ -160,28 +149,10 @@ def stream(
 ) -> Iterator[_Outcome]:
     """Yield ``(place, outcome)`` as calls end; chats appended in the meantime are sent too.
 
-    The loop has its own thread, so that calls go on while the caller stores an
-    answer, and so that it works inside a notebook, which has a loop already.
-
-    Parameters
-    ----------
-    chats
-        What to send; may grow while the outcomes are read.
-    line
-        Opens the connection.
-    pace
-        When a try may be sent.
-    concurrency
-        Tries under way at once.
-    weigh
-        Tokens that a chat will cost, estimated.
-    clock
-        Monotonic seconds.
-
-    Raises
-    ------
-    WriterError
-        When something ends the whole run; every answer that came has been yielded.
+    The loop has its own thread, so that calls go on while the caller stores an answer, and so that it works
+    inside a notebook, which has a loop already. `weigh` estimates the tokens that a chat will cost; `clock`
+    gives monotonic seconds. Raises WriterError when something ends the whole run; every answer that came has
+    been yielded.
     """
     outcomes: SimpleQueue[_Outcome | Exception] = SimpleQueue()
     loop = asyncio.new_event_loop()

@@ -43,27 +43,15 @@ class Payer(Protocol):
 class EndpointGenerator:
     """Sends chats to a server as fast as it allows, several at once, and yields answers as they come.
 
-    What passes (busy, away, a lost or broken reply) is tried again with exponential
-    back-off and jitter, or after as long as the server asks for (``Retry-After``). A
-    server that fails again and again is left alone and probed with one call at a
-    time. A call that can't be answered while others can yields its `Failure`. The key
-    is read from the environment when the generator is made and stands in no message.
+    What passes (busy, away, a lost or broken reply) is tried again with exponential back-off and jitter, or
+    after as long as the server asks for (``Retry-After``). A server that fails again and again is left alone
+    and probed with one call at a time. A call that can't be answered while others can yields its `Failure`.
+    The key is read from the environment when the generator is made and stands in no message.
 
-    Parameters
-    ----------
-    config
-        Server, model, limits and patience.
-    payer
-        Told of tries that timed out, broke off or came back unreadable; None when nobody counts.
-
-    Attributes
-    ----------
-    identity
-        The model's name at the server, the revision where one is given, and what
-        `request` changes in an answer. The server's address is no part of it: a moved
-        server is the same model.
-    pace
-        What was sent so far, and what the server is known to bear.
+    `identity` is the model's name at the server, the revision where one is given, and what `request` changes
+    in an answer. The server's address is no part of it: a moved server is the same model. `pace` holds what
+    was sent so far, and what the server is known to bear. The payer is told of tries that timed out, broke
+    off or came back unreadable; None when nobody counts.
     """
 
     def __init__(self, config: EndpointWriter, payer: Payer | None = None) -> None:
@@ -185,11 +173,10 @@ class _Seen:
 class PromptCounts:
     """Compares the server's counts of prompt tokens with estimates, and tells when prompts were cut.
 
-    The server's tokenizer isn't known, so two rules, both stated in ratios. A count
-    below 60% of what is expected is a cut; expected is the estimate times the median
-    ratio of the answers so far, or the estimate itself before the fifth. And a
-    server that reports the same count for three prompts whose estimates differ by
-    15% or more, none of them reported higher, has cut them to its context.
+    The server's tokenizer isn't known, so two rules, both stated in ratios. A count below 60% of what is
+    expected is a cut; expected is the estimate times the median ratio of the answers so far, or the estimate
+    itself before the fifth. And a server that reports the same count for three prompts whose estimates differ
+    by 15% or more, none of them reported higher, has cut them to its context.
 
     Examples
     --------
@@ -213,12 +200,7 @@ class PromptCounts:
     def find_cut(self, estimate: int, reported: int | None) -> str:
         """Note one answer; say what shows that its prompt was cut, or return an empty text.
 
-        Parameters
-        ----------
-        estimate
-            Our count of the prompt.
-        reported
-            The server's; None when it reports none, which shows nothing.
+        `reported` is the server's count; None when it reports none, which shows nothing.
         """
         if reported is None or estimate < _SHORT or self.is_partial(estimate, reported):
             return ""

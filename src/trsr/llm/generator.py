@@ -84,7 +84,7 @@ class TextGenerator(Protocol):
 
 
 class FakeGenerator:
-    """Answers by a script, remembers what it was asked, and fails when told to.
+    """Answers by a script, remembers in `chats` what it was asked, and fails when told to.
 
     Parameters
     ----------
@@ -93,13 +93,6 @@ class FakeGenerator:
         message's tokens. It should depend on the chat alone, as a greedy model does.
     fail_at
         Number of the call, from 1 over the generator's life, that fails; None never.
-    identity
-        The name under which answers are stored.
-
-    Attributes
-    ----------
-    chats
-        Every chat that was answered, in order.
 
     Examples
     --------
@@ -126,10 +119,7 @@ class FakeGenerator:
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         """Yield one scripted completion a chat, cut at the answer limit, last chat first; `chats` may grow.
 
-        Raises
-        ------
-        WriterError
-            At the call number `fail_at`.
+        Raises WriterError at the call number `fail_at`.
         """
         tokens = ApproximateTokens()
         for place in _newest_first(chats):

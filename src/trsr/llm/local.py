@@ -33,33 +33,17 @@ _LOG: Final = logging.getLogger(__name__)
 class LocalGenerator:
     """Generates with a transformers model, many prompts at a time.
 
-    Models that it fits are decoded in slots (`SlotEngine`): what prompts begin with
-    alike is computed once, and an answer that ends makes room for the next prompt.
-    The others run through transformers' own ``generate``, in padded batches of
-    prompts of like length.
+    Models that it fits are decoded in slots (`SlotEngine`): what prompts begin with alike is computed once,
+    and an answer that ends makes room for the next prompt. The others run through transformers' own
+    ``generate``, in padded batches of prompts of like length.
 
-    An answer depends on its own prompt and the sampling alone: greedy at
-    temperature 0, else with a random stream of its own (`SeededDraw`). What is left
-    is rounding: padding and batch mates change the last bits of the logits, which
-    can turn a near-tie, in bfloat16 more often than in float32.
+    An answer depends on its own prompt and the sampling alone: greedy at temperature 0, else with a random
+    stream of its own (`SeededDraw`). What is left is rounding: padding and batch mates change the last bits
+    of the logits, which can turn a near-tie, in bfloat16 more often than in float32.
 
-    Parameters
-    ----------
-    config
-        Model, revision, device, number format and batch size.
-
-    Attributes
-    ----------
-    identity
-        Hub id and commit, or folder name and a hash of what is in it; and the number
-        format, which changes answers too.
-    why_padded
-        Why the model is not decoded in slots; empty when it is.
-
-    Raises
-    ------
-    ModelError
-        When the model can't be loaded.
+    `identity` is the hub id and commit, or folder name and a hash of what is in it; and the number format,
+    which changes answers too. `why_padded` says why the model is not decoded in slots; empty when it is.
+    Raises ModelError when the model can't be loaded.
     """
 
     def __init__(self, config: LocalWriter) -> None:
@@ -94,14 +78,9 @@ class LocalGenerator:
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         """Yield completions as answers end, longest prompts first.
 
-        Chats appended while the answers are read are answered by the same call, unless
-        the model is decoded in padded batches.
-
-        Raises
-        ------
-        WriterError
-            Before anything is generated, when a prompt and its answer don't fit the
-            model's context; when the device runs out of memory.
+        Chats appended while the answers are read are answered by the same call, unless the model is decoded
+        in padded batches. Raises WriterError before anything is generated, when a prompt and its answer don't
+        fit the model's context; also when the device runs out of memory.
         """
         prompts: list[list[int]] = []
         self._encode_new(chats, prompts, sampling)
@@ -221,10 +200,7 @@ def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 def identify(config: LocalWriter) -> str:
     """Name the model as `LocalGenerator` does, without loading it.
 
-    Raises
-    ------
-    ModelError
-        When a hub model's commit can't be found out.
+    Raises ModelError when a hub model's commit can't be found out.
     """
     place = choose_device(config.device)
     name = _format_name(number_format(config.dtype, place))
@@ -246,17 +222,10 @@ def _settings(**values: Any) -> GenerationConfig:
 class SeededDraw(LogitsProcessor):
     """Turns greedy decoding into sampling with one random stream a prompt.
 
-    Adding Gumbel noise to log-probabilities and taking the largest is a draw from
-    them (the Gumbel-max trick), so ``generate`` runs greedily and this processor
-    brings temperature, nucleus and chance. Each prompt's noise is seeded by the
-    seed and the prompt's own ids and is made on the CPU, the same on every device.
-
-    Parameters
-    ----------
-    prompts
-        Token ids of the batch's prompts, without padding.
-    sampling
-        Temperature above 0, nucleus and seed.
+    Adding Gumbel noise to log-probabilities and taking the largest is a draw from them (the Gumbel-max
+    trick), so ``generate`` runs greedily and this processor brings temperature (above 0), nucleus and chance.
+    Each prompt's noise is seeded by the seed and the prompt's own ids, without padding, and is made on the
+    CPU, the same on every device.
     """
 
     def __init__(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:

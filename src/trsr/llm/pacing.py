@@ -31,12 +31,10 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One try that had no answer.
+    """One try that had no answer, and whose fault it is.
 
     Parameters
     ----------
-    fault
-        Whose fault it is.
     said
         What happened and the next step, without any secret.
     wait_s
@@ -58,9 +56,9 @@ _LONGEST_S: Final = 30.0
 def draw_wait(tries: int, stream: random.Random) -> float:
     """Draw the seconds until a call is tried again, after `tries` failed tries.
 
-    Exponential back-off with full jitter: uniform between 0 and a bound that begins
-    at half a second and doubles up to 30 s. Clients that failed together come back
-    apart (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    Exponential back-off with full jitter: uniform between 0 and a bound that begins at half a second and
+    doubles up to 30 s. Clients that failed together come back apart (M. Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog, 2015).
 
     Examples
     --------
@@ -81,12 +79,8 @@ _LONGEST_PAUSE_S: Final = 15.0
 class CircuitBreaker:
     """Opens after some failures in a row; then one call at a time probes, after pauses that grow.
 
-    Times are seconds of a monotonic clock, given by the caller.
-
-    Parameters
-    ----------
-    threshold
-        Failures in a row, over all calls, that open it.
+    Times are seconds of a monotonic clock, given by the caller. The `threshold` of failures in a row is over
+    all calls.
 
     Examples
     --------
@@ -145,16 +139,10 @@ _MINUTE_S: Final = 60.0
 class RateLimit:
     """A bucket that fills evenly up to one burst, and from which every call takes its amount.
 
-    Times are seconds of a monotonic clock, given by the caller: a wall clock that
-    jumps changes nothing.
-
-    Parameters
-    ----------
-    per_minute
-        What the server allows; None for no limit.
-    burst_s
-        Seconds' worth of the limit that may be taken at once. Servers count in windows of their own; a
-        small burst keeps every window of a minute within the limit plus this share of it.
+    Times are seconds of a monotonic clock, given by the caller: a wall clock that jumps changes nothing.
+    `per_minute` is what the server allows; None for no limit. `burst_s` seconds' worth of it may be taken at
+    once: servers count in windows of their own; a small burst keeps every window of a minute within the limit
+    plus this share of it.
 
     Examples
     --------
@@ -210,25 +198,11 @@ _SAID: Final = re.compile(
 def read_wait(headers: Mapping[str, str], said: str = "", now: float | None = None) -> float | None:
     """Seconds that an answer asks to wait; None when it asks for nothing that can be understood.
 
-    ``retry-after-ms`` (milliseconds), then ``Retry-After`` in seconds or as a date. A
-    date is read against the server's own ``Date``, so that neither clock has to be
-    right; without one against this machine's clock. Without such a header, what the
-    server's sentence says: "try again in 2.5s".
-
-    Parameters
-    ----------
-    headers
-        Names in lower case, or a mapping that ignores case.
-    said
-        The server's sentence.
-    now
-        Seconds since the epoch, for servers that tell no ``Date``; None for the
-        clock's.
-
-    Returns
-    -------
-    float or None
-        Never negative: a date that has passed asks for no wait.
+    ``retry-after-ms`` (milliseconds), then ``Retry-After`` in seconds or as a date. A date is read against
+    the server's own ``Date``, so that neither clock has to be right; without one against `now`, seconds since
+    the epoch (None for this machine's clock). A date that has passed asks for no wait: the result is never
+    negative. Without such a header, what the server's sentence says: "try again in 2.5s". Names of headers
+    are in lower case, or the mapping ignores case.
 
     Examples
     --------
@@ -292,12 +266,8 @@ ENOUGH_IN_A_ROW: Final = 5
 class Call:
     """One chat on its way to an answer.
 
-    Parameters
-    ----------
-    place
-        Its place among the stream's chats.
-    tokens
-        What it will cost, estimated: prompt and longest answer.
+    Its place is the one among the stream's chats; its tokens are an estimate of what it will cost, prompt and
+    longest answer.
     """
 
     place: int
@@ -308,19 +278,8 @@ class Call:
 class Pace:
     """Decides when a try is sent and what follows from how it went; it sends nothing itself.
 
-    All times are seconds of one monotonic clock, given by the caller.
-
-    Parameters
-    ----------
-    config
-        The server's limits and the run's patience.
-    stream
-        Randomness of the waits.
-
-    Attributes
-    ----------
-    tries, failed_tries, answered
-        Tries sent, tries without an answer, and answers.
+    All times are seconds of one monotonic clock, given by the caller; `stream` is the randomness of the
+    waits. `tries`, `failed_tries` and `answered` count tries sent, tries without an answer, and answers.
     """
 
     def __init__(self, config: EndpointWriter, stream: random.Random) -> None:

@@ -109,21 +109,12 @@ class _Refusal:
 class Replies:
     """Asks a server once and turns whatever happens into an answer or a `Trouble`; it raises nothing.
 
-    A parameter, or the role of the instruction, that the server refuses by name is
-    left out or renamed, and the same call is sent again at once; every later call is
-    sent that way. A refused request costs nothing, and no try.
+    A parameter, or the role of the instruction, that the server refuses by name is left out or renamed, and
+    the same call is sent again at once; every later call is sent that way. A refused request costs nothing,
+    and no try.
 
-    Parameters
-    ----------
-    config
-        Server, model and time-outs.
-    key
-        The server's key; it is taken out of everything that a reply says.
-
-    Attributes
-    ----------
-    where
-        Server and model, as messages name them.
+    The server's key is taken out of everything that a reply says. `where` is server and model, as messages
+    name them.
     """
 
     def __init__(self, config: EndpointWriter, key: str) -> None:
@@ -342,11 +333,10 @@ def _is_out_of_quota(refusal: _Refusal) -> bool:
 def read_usage(usage: Any, text: str) -> tuple[int | None, int | None]:
     """Read how many tokens prompt and answer had; None for what isn't told or can't be.
 
-    A prompt is never of no tokens, nor is a text, nor is a text of a hundred words of
-    five. Where a total is told, it fills what is missing, and counts where it is
-    more: some providers leave thoughts out of the completion and charge them. A
-    count beyond the limit may be true, and is taken as it is. A prompt of less than
-    what of it came from the cache was counted without that.
+    A prompt is never of no tokens, nor is a text, nor is a text of a hundred words of five. Where a total is
+    told, it fills what is missing, and counts where it is more: some providers leave thoughts out of the
+    completion and charge them. A count beyond the limit may be true, and is taken as it is. A prompt of less
+    than what of it came from the cache was counted without that.
 
     Examples
     --------

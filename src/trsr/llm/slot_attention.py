@@ -45,8 +45,6 @@ class SlotCall:
         Tokens of a row, padding included.
     width
         Places of a row that are read.
-    device
-        Where the places are needed.
     last_layer
         When given: the forward is over once so many layers have their keys and values.
     """
@@ -92,13 +90,7 @@ class SlotCall:
 
 
 class SlotMemory(Cache):
-    """Keys and values by row and place, written where they stay: nothing moves when a row grows.
-
-    Parameters
-    ----------
-    rows
-        Prompts held at once.
-    """
+    """Keys and values by row (a prompt) and place, written where they stay: none moves when a row grows."""
 
     def __init__(self, rows: int) -> None:
         super().__init__(layers=[])

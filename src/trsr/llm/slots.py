@@ -44,21 +44,11 @@ class _Slot:
 class SlotEngine:
     """Keeps rows of keys and values, one a prompt, and decodes all rows a token at a time.
 
-    Rows under way lie side by side at the front, so that a forward reads them without
-    copying. A prompt takes over the keys of its longest beginning that any row holds,
-    whoever computed it: an instruction that all prompts begin with is computed once.
-
-    Parameters
-    ----------
-    model
-        A causal language model whose attention is `slot_attention.attend`.
-    rows
-        Prompts decoded at once.
-
-    Attributes
-    ----------
-    prompt_tokens_computed
-        Prompt tokens that went through the model so far; the others were taken over.
+    Rows under way lie side by side at the front, so that a forward reads them without copying. A prompt takes
+    over the keys of its longest beginning that any row holds, whoever computed it: an instruction that all
+    prompts begin with is computed once. The model's attention must be `slot_attention.attend`.
+    `prompt_tokens_computed` counts the prompt tokens that went through the model so far; the others were
+    taken over.
     """
 
     def __init__(self, model: Any, rows: int) -> None:
@@ -234,17 +224,10 @@ _ROUNDING: Final = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.
 
 
 def fit_slots(model: Any) -> str:
-    """Set the model's attention for slots when it computes what the model's own computes.
+    """Set a causal model's attention for slots when it computes what the model's own computes.
 
-    Parameters
-    ----------
-    model
-        A causal language model of transformers. Calls without slots stay what they were.
-
-    Returns
-    -------
-    str
-        Empty when the model was fitted; else why it wasn't, and then it is unchanged.
+    Calls without slots stay what they were. Returns an empty text when the model was fitted; else why it
+    wasn't, and then it is unchanged.
     """
     before = getattr(model.config, "_attn_implementation", None)
     if before != "sdpa":
