@@ -22,10 +22,7 @@ _OUTPUTS: Final = frozenset({"o_proj", "out_proj"})
 def attention_targets(model: PreTrainedModel) -> tuple[str, ...]:
     """Return the names of the model's attention projections: q, k, v, o, or the fused one.
 
-    Raises
-    ------
-    ModelError
-        When none of the known names is there, with the names that are.
+    Raises ModelError, with the names that are there, when none of the known names is.
     """
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     # Layers without attention also have output projections, so those alone tell nothing.
@@ -43,10 +40,7 @@ def attention_targets(model: PreTrainedModel) -> tuple[str, ...]:
 def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
     """Put fresh LoRA adapters onto the model and freeze everything else.
 
-    Raises
-    ------
-    ModelError
-        When no module has the names of `settings.targets`.
+    Raises ModelError when no module has the names of `settings.targets`.
     """
     targets = settings.targets or attention_targets(model)
     config = LoraConfig(
@@ -67,11 +61,8 @@ def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
 def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """Put an adapter that was saved onto its base, and see that all of it goes somewhere.
 
-    Raises
-    ------
-    ModelError
-        When it is no adapter of a causal language model's weights, or its weights don't fit the base, with
-        their names.
+    Raises ModelError when it is no adapter of a causal language model's weights, or its weights don't fit the
+    base, with their names.
     """
     config = PeftConfig.from_pretrained(str(folder))
     kind = getattr(config.peft_type, "value", config.peft_type)
@@ -100,10 +91,7 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
 def merge_adapter(model: PeftModel) -> PreTrainedModel:
     """Add the adapter to the weights below it.
 
-    Raises
-    ------
-    ModelError
-        When adapters of its kind can't be merged, or the sum isn't finite.
+    Raises ModelError when adapters of its kind can't be merged, or the sum isn't finite.
     """
     try:
         merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
@@ -127,19 +115,9 @@ def save_base(model: PeftModel, folder: Path) -> None:
 
 
 def require_effect(model: PeftModel, probe: Sequence[int]) -> None:
-    """Check that the adapter changes what the model says.
+    """Check that the adapter changes what the model says to a probe, the token ids of any prompt.
 
-    Parameters
-    ----------
-    model
-        The base model with its adapter.
-    probe
-        Token ids of any prompt.
-
-    Raises
-    ------
-    ModelError
-        When the logits are the same with and without it.
+    Raises ModelError when the logits are the same with and without it.
     """
     ids = torch.tensor([list(probe)], device=model.device)
     with torch.inference_mode():

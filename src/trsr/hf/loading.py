@@ -33,9 +33,8 @@ _HASH_DIGITS: Final = 16
 def folder_identity(folder: Path) -> str:
     """Name a model folder by its last part and a hash of its files, so that it may be moved but not changed.
 
-    Files up to 64 MiB are read whole; of larger ones (weights) the size and 64
-    chunks spread evenly, which a fine-tuning changes, so that naming a model of many
-    gigabytes takes less than a second.
+    Files up to 64 MiB are read whole; of larger ones (weights) the size and 64 chunks spread evenly, which a
+    fine-tuning changes, so that naming a model of many gigabytes takes less than a second.
 
     Examples
     --------
@@ -64,9 +63,9 @@ def folder_identity(folder: Path) -> str:
 def served_identity(writer: EndpointWriter) -> str:
     """Name a model behind a server: its name there, its revision, and what is unlike in how it is asked.
 
-    Settings of the request that change an answer are part of it; the name of the
-    limit changes none. What a provider refuses by itself is no part: it refuses it to
-    everyone who asks for that model, so the same question is the same request.
+    Settings of the request that change an answer are part of it; the name of the limit changes none. What a
+    provider refuses by itself is no part: it refuses it to everyone who asks for that model, so the same
+    question is the same request.
 
     Examples
     --------
@@ -95,14 +94,10 @@ _COARSE_ROUNDING: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A causal language model with its tokenizer.
+    """A causal language model, in evaluation mode and on its device, with the tokenizer it was trained with.
 
     Parameters
     ----------
-    model
-        In evaluation mode, on its device.
-    tokenizer
-        The tokenizer that the model was trained with.
     identity
         Id and revision; two models of one id are told apart by it. A merged adapter is named with its base.
     """
@@ -130,23 +125,12 @@ def load_language_model(
 ) -> LanguageModel:
     """Load a model and its tokenizer.
 
-    A LoRA adapter's folder is the model that it makes of its base: the adapter is merged into the base
-    that its ``adapter_config.json`` names, whatever else lies in the folder.
+    A LoRA adapter's folder is the model that it makes of its base: the adapter is merged into the base that
+    its ``adapter_config.json`` names, whatever else lies in the folder. `device` is `auto`, `cpu`, `cuda`,
+    ...; messages name `setting` as what names the model.
 
-    Parameters
-    ----------
-    settings
-        Folder or hub id, revision and number format.
-    device
-        `auto`, `cpu`, `cuda`, ...
-    setting
-        The setting that names the model, for messages.
-
-    Raises
-    ------
-    ModelError
-        When either can't be loaded, weights are missing, left over or not finite, or the tokenizer has
-        more tokens than the model; with the next step.
+    Raises ModelError, with the next step, when either can't be loaded, weights are missing, left over or not
+    finite, or the tokenizer has more tokens than the model.
     """
     place = choose_device(device)
     try:
@@ -164,19 +148,8 @@ def load_language_model(
 def read_weights(path: Path | str, place: torch.device, **options: Any) -> PreTrainedModel:
     """Load a causal language model of which every weight is in its files, and nothing else is.
 
-    Parameters
-    ----------
-    path
-        Folder or hub id.
-    place
-        Device.
-    options
-        As transformers' ``from_pretrained`` takes them.
-
-    Raises
-    ------
-    ModelError
-        When weights are missing, have another shape or belong to another model, with their names.
+    `path` is a folder or a hub id; options are those of transformers' ``from_pretrained``. Raises ModelError
+    when weights are missing, have another shape or belong to another model, with their names.
     """
     if Path(path).is_dir():
         _require_safetensors(Path(path), "model")
@@ -207,10 +180,7 @@ def read_weights(path: Path | str, place: torch.device, **options: Any) -> PreTr
 def require_sound(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that a loaded model is a causal one of finite weights, with a row for every token.
 
-    Raises
-    ------
-    ModelError
-        When it isn't.
+    Raises ModelError when it isn't.
     """
     # A sum of 32 bits is finite exactly when all that is summed is; one pass, no mask.
     weights = [(key, part) for key, part in model.named_parameters() if part.is_floating_point()]
@@ -265,10 +235,7 @@ def positions(model: PreTrainedModel | PeftModel) -> int | None:
 def model_identity(path: str, revision: str | None = None) -> str:
     """Name the weights, without loading them: the same path or hub id twice is not the same model.
 
-    Raises
-    ------
-    OSError
-        When a hub model's commit can't be found out.
+    Raises OSError when a hub model's commit can't be found out.
     """
     base = _adapter_base(path, revision)
     if Path(path).is_dir():
@@ -306,19 +273,10 @@ def read_adapter(base: PreTrainedModel, path: Path | str, revision: str | None =
 
 
 def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:
-    """Load a sentence encoder of which every weight is in its files.
+    """Load a sentence encoder, by folder or hub id, of which every weight is in its files.
 
-    Parameters
-    ----------
-    library
-        ``SentenceTransformer``, which tells nobody what its files lack.
-    path
-        Folder or hub id.
-
-    Raises
-    ------
-    ModelError
-        When it can't be loaded, or weights are missing.
+    `library` is ``SentenceTransformer``, which tells nobody what its files lack. Raises ModelError when it
+    can't be loaded, or weights are missing.
     """
     try:
         with without_bars(), torch.random.fork_rng(devices=[]):

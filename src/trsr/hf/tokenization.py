@@ -13,15 +13,7 @@ from trsr.errors import ModelError
 class PlainEncoder:
     """Encodes text as text, whatever it spells: no special and no added token comes out, but the unknown one.
 
-    Parameters
-    ----------
-    tokenizer
-        Any fast tokenizer; it is left as it is.
-
-    Raises
-    ------
-    ModelError
-        When the tokenizer is not a fast one.
+    The tokenizer is left as it is. Raises ModelError when it is not a fast one.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -52,10 +44,7 @@ class PlainEncoder:
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of every text, without any special token.
 
-        Raises
-        ------
-        ModelError
-            When the tokenizer turns a text into a control token even so.
+        Raises ModelError when the tokenizer turns a text into a control token even so.
         """
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         return [self._checked(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]
@@ -93,13 +82,7 @@ class PlainEncoder:
 
 
 class TokenizerTokens:
-    """Counts and cuts text by a model's own tokens.
-
-    Parameters
-    ----------
-    encoder
-        The model's tokenizer as a plain encoder.
-    """
+    """Counts and cuts text by a model's own tokens."""
 
     def __init__(self, encoder: PlainEncoder) -> None:
         self._encoder = encoder
@@ -127,13 +110,8 @@ class TokenizerTokens:
 def reachable_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Return the ids that a prompt can hold: those of text, of what goes before it, and of the chat template.
 
-    Added tokens that nothing writes are not among them: many tokenizers have a padding token that their
-    model has no row for.
-
-    Raises
-    ------
-    ModelError
-        When the tokenizer is not a fast one.
+    Added tokens that nothing writes are not among them: many tokenizers have a padding token that their model
+    has no row for. Raises ModelError when the tokenizer is not a fast one.
     """
     encoder = PlainEncoder(tokenizer)
     template = str(tokenizer.chat_template or "")

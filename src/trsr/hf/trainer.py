@@ -73,25 +73,11 @@ def shuffled_batches(
 ) -> list[NDArray[np.int64]]:
     """Divide rows at random into batches of about equal length inside each batch.
 
-    Rows are shuffled, then sorted by length inside pools of some batches, so that
-    a batch wastes little padding and epochs still differ.
-
-    Parameters
-    ----------
-    lengths
-        Tokens of each row, shape ``(n_rows,)``.
-    size
-        Rows a batch at most.
-    generator
-        Source of the order.
-    multiple
-        The number of batches is a multiple of this, so that updates of several
-        batches never cross an epoch; batches are then a little smaller.
-
-    Returns
-    -------
-    list
-        Row indices of each batch; every row once, or again where there are fewer rows than batches.
+    Rows (their tokens: ``(n_rows,)``) are shuffled, then sorted by length inside pools of some batches, so
+    that a batch of at most `size` rows wastes little padding and epochs still differ. The number of batches
+    is a multiple of `multiple`, so that updates of several batches never cross an epoch; batches are then a
+    little smaller. Returns the row indices of each batch; every row once, or again where there are fewer rows
+    than batches.
     """
     order = generator.permutation(len(lengths))
     pools = max(1, round(len(order) / (size * _POOL_BATCHES)))
@@ -151,20 +137,10 @@ class Plan(Dataset[Batch]):
 
 
 class PlannedTrainer(Trainer):
-    """A Trainer that takes the batches of a plan one after the other, once.
+    """A Trainer that takes the batches of a plan one after the other, once, and trains `model` in place.
 
-    Parameters
-    ----------
-    model
-        Trained in place.
-    plan
-        Every batch of the whole training, in order.
-    collate
-        Batch to the tensors that `compute_loss` takes.
-    arguments
-        From `plan_arguments`.
-    title
-        What the progress says.
+    The plan is every batch of the whole training, in order; `collate` makes of a batch the tensors that
+    `compute_loss` takes. The arguments are from `plan_arguments`; the title is what the progress says.
     """
 
     def __init__(
@@ -192,12 +168,7 @@ class PlannedTrainer(Trainer):
 def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
     """Return Trainer arguments for one pass over a plan: sequential, one planned batch a forward pass.
 
-    Parameters
-    ----------
-    folder
-        Where checkpoints go.
-    **settings
-        Further fields of `transformers.TrainingArguments`.
+    Checkpoints go to `folder`; `settings` are further fields of `transformers.TrainingArguments`.
     """
     arguments = TrainingArguments(
         output_dir=str(folder),
