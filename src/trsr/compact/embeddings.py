@@ -37,7 +37,9 @@ def token_vectors(
     vocabulary: int,
     width: int,
 ) -> NDArray[np.float32]:
-    """Compute a vector for every token that stands in an item's line.
+    """Compute a vector for every token that stands in an item's line; all others are zeros.
+
+    The result has shape ``(vocabulary, width)``.
 
     Parameters
     ----------
@@ -47,15 +49,6 @@ def token_vectors(
         Token ids of all that is known of each item; the first 64 are read.
     histories
         Places of items, oldest first.
-    vocabulary
-        Number of tokens.
-    width
-        Length of a vector.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape ``(vocabulary, width)``; zeros for tokens without any line.
 
     Examples
     --------

@@ -41,27 +41,14 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on the catalogue, with the answers as single tokens.
 
-    The tokenizer reads small letters only, and passes over English stop words (but those
-    of the prompt and the answers) and most signs: a small model learns from items, and
-    an item that costs half the tokens is learnt twice as often in the same time. Where no
-    spaces stand between words, it learns from one word after the other, so that tokens are
-    words and their parts, never half a sentence; spaces before such words count for nothing.
+    The tokenizer reads small letters only, and passes over English stop words (but those of the prompt and
+    the answers) and most signs: a small model learns from items, and an item that costs half the tokens is
+    learnt twice as often in the same time. Where no spaces stand between words, it learns from one word after
+    the other, so that tokens are words and their parts, never half a sentence; spaces before such words count
+    for nothing.
 
-    Parameters
-    ----------
-    texts
-        Item lines, each once.
-    prompt_texts
-        The prompt's own words.
-    answers
-        Words that must be one token each after a space.
-    vocabulary
-        Size of the vocabulary, the 256 bytes and two special tokens included.
-
-    Raises
-    ------
-    ModelError
-        When the vocabulary is too small to hold the answers.
+    `texts` are item lines, each once; each answer must be one token after a space. The size of the vocabulary
+    includes the 256 bytes and two special tokens. Raises ModelError when it is too small to hold the answers.
     """
     lines = list(texts)
     tokenizer = Tokenizer(models.BPE())
@@ -96,23 +83,10 @@ def train_tokenizer(
 def build_model(
     settings: CompactModel, tokenizer: PreTrainedTokenizerFast, seed: int, layers: int | None = None
 ) -> Qwen2ForCausalLM:
-    """Make a small model with random weights for `tokenizer`.
+    """Make a small model with random weights, which the seed decides, for `tokenizer`.
 
-    Parameters
-    ----------
-    settings
-        Its shape.
-    tokenizer
-        Its vocabulary.
-    seed
-        Decides the weights.
-    layers
-        Transformer layers; None for those of `settings`.
-
-    Raises
-    ------
-    ModelError
-        When the width can't be divided among the heads.
+    `layers` are transformer layers; None for those of `settings`. Raises ModelError when the width can't be
+    divided among the heads.
     """
     if settings.hidden % (2 * settings.heads):
         message = (

@@ -44,15 +44,7 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Framed:
-    """Texts of all items as token ids, each between the same words.
-
-    Parameters
-    ----------
-    before, after
-        What stands before and after each text.
-    texts
-        Each item's own tokens.
-    """
+    """Each item's own tokens as ids, between the same tokens before and after."""
 
     before: tuple[int, ...]
     texts: tuple[tuple[int, ...], ...]
@@ -86,14 +78,8 @@ class Framed:
 class ItemTokens:
     """Every item of the catalogue as token ids, in the ranking prompt's own form.
 
-    Parameters
-    ----------
-    head
-        What stands before the first recent item.
-    lines
-        Items among the recent ones.
-    candidates
-        Items that are asked about; each ends with the answer slot.
+    `head` stands before the first recent item; `lines` are items among the recent ones; `candidates` are
+    items that are asked about, each ending with the answer slot.
     """
 
     head: tuple[int, ...]
@@ -104,12 +90,7 @@ class ItemTokens:
 class Towers(nn.Module):
     """The model read in two ways: a history's states ask, a candidate's state answers.
 
-    Parameters
-    ----------
-    body
-        The model without its output layer.
-    seed
-        Decides the two projections' weights.
+    The body comes without its output layer; the seed decides the two projections' weights.
     """
 
     def __init__(self, body: Qwen2Model, seed: int) -> None:
@@ -126,7 +107,7 @@ class Towers(nn.Module):
     def forward(
         self, histories: Tensor, row: Tensor, place: Tensor, candidates: Tensor, slot: Tensor
     ) -> Tensor:
-        """Compare every line's end with every candidate.
+        """Compare every line's end with every candidate; ``(n_lines, n_candidates)``.
 
         Parameters
         ----------
@@ -138,11 +119,6 @@ class Towers(nn.Module):
             Token ids, padded on the right, ``(n_candidates, n_tokens)``.
         slot
             Place of each answer slot, ``(n_candidates,)``.
-
-        Returns
-        -------
-        Tensor
-            Shape ``(n_lines, n_candidates)``.
         """
         asked = self.asks(self.body(input_ids=histories, use_cache=False).last_hidden_state[row, place])
         states = self.body(input_ids=candidates, use_cache=False).last_hidden_state
@@ -162,9 +138,9 @@ class _Batch:
 def next_item_loss(scores: Tensor, following: Tensor, chance: Tensor) -> Tensor:
     """Return the mean cross-entropy of the item that came next, corrected for how candidates got there.
 
-    An item that comes into the batch with a higher chance is a negative more often than
-    others; taking the logarithm of the chance off its score in the loss leaves scores that
-    estimate the preference among items drawn uniformly.
+    An item that comes into the batch with a higher chance is a negative more often than others; taking the
+    logarithm of the chance off its score in the loss leaves scores that estimate the preference among items
+    drawn uniformly.
 
     Parameters
     ----------
@@ -185,16 +161,10 @@ def next_item_loss(scores: Tensor, following: Tensor, chance: Tensor) -> Tensor:
 
 
 def batch_chance(counts: _Floats, examples: int, drawn: int) -> _Floats:
-    """Return each item's chance to be in a batch, as a next item or as a drawn one.
+    """Return each item's chance to be in a batch, as a next item or as a drawn one; ``(n_items,)``.
 
-    Parameters
-    ----------
-    counts
-        How often each item is a next item, ``(n_items,)``.
-    examples
-        Next items of the batch.
-    drawn
-        Items drawn uniformly.
+    `counts` says how often each item is a next item, ``(n_items,)``. A batch has `examples` next items, and
+    `drawn` items drawn uniformly.
 
     Examples
     --------
@@ -216,25 +186,10 @@ def pretrain(
 ) -> list[dict[str, float]]:
     """Train a model on which item comes next, in place; one that was killed goes on from `folder`.
 
-    Parameters
-    ----------
-    body
-        The model without its output layer.
-    items
-        The catalogue.
-    histories
-        Places of items in the catalogue, oldest first; those of one item teach nothing.
-    settings
-        Passes over the histories, and the learning rate.
-    folder
-        Checkpoints go here; of this training alone.
-    seed
-        Decides order, what is drawn and what is dropped.
-
-    Returns
-    -------
-    list
-        ``{"step", "loss"}`` at each logged step.
+    The body comes without its output layer. Histories hold places of items in the catalogue, oldest first;
+    those of one item teach nothing. `settings` tells the passes over the histories and the learning rate; the
+    seed decides order, what is drawn and what is dropped. `folder` holds the checkpoints of this training
+    alone. Returns ``{"step", "loss"}`` at each logged step.
     """
     plan = _plan(histories, settings.pretrain_epochs, seed)
     if not plan:

@@ -42,14 +42,8 @@ _Floats = NDArray[np.float64]
 class Question:
     """One place of one history, and the items that are asked about.
 
-    Parameters
-    ----------
-    shown
-        Places of the items before, oldest first.
-    asked
-        Places of the items asked about; the first is the one that came next.
-    number
-        Its place among the questions; decides which words are left out.
+    Both `shown` (the items before, oldest first) and `asked` (the first came next) hold places of items.
+    `number` is its place among the questions; it decides which words are left out.
     """
 
     shown: tuple[int, ...]
@@ -62,18 +56,9 @@ def draw_questions(
 ) -> list[Question]:
     """Draw questions about histories: each place once before any comes again.
 
-    Parameters
-    ----------
-    histories
-        Places of items, oldest first.
-    items
-        Items of the catalogue; others are drawn from all of them but the history's own.
-    count
-        Number of questions.
-    seed
-        Decides places and items.
-    popular
-        Share of the others drawn by popularity, so that popularity alone doesn't answer; the rest is uniform.
+    Histories hold places of items, oldest first; the seed decides places and items. The others asked about
+    are drawn from all `items` of the catalogue but the history's own, a share `popular` of them by
+    popularity, so that popularity alone doesn't answer; the rest uniformly.
 
     Examples
     --------
@@ -112,25 +97,10 @@ def rehearse(
 ) -> list[dict[str, float]]:
     """Train a ranker on questions, in place; one that was killed goes on from `folder`.
 
-    Parameters
-    ----------
-    ranker
-        With a plain model, all of whose weights are trained.
-    catalogue
-        The items that the questions name by place.
-    questions
-        From `draw_questions`; each is asked once.
-    folder
-        Checkpoints go here; of this training alone.
-    seed
-        The Trainer's.
-    dropped
-        Share of an item's words left out each time it is read, so that no single word decides.
-
-    Returns
-    -------
-    list
-        ``{"step", "loss"}`` at each logged step.
+    The ranker has a plain model, all of whose weights are trained. Each question of `draw_questions` is asked
+    once, and names items by their place in the catalogue. `folder` holds the checkpoints of this training
+    alone; the seed is the Trainer's. `dropped` is the share of an item's words left out each time it is read,
+    so that no single word decides. Returns ``{"step", "loss"}`` at each logged step.
     """
     plan = [questions[start : start + _BATCH] for start in range(0, len(questions), _BATCH)]
     if not plan:

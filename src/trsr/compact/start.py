@@ -32,21 +32,9 @@ Log = dict[str, list[dict[str, float]]]
 def fresh_ranker(config: Config, pretrained: Path, device: str = "auto") -> Ranker:
     """Load the ranker that fine-tuning starts from.
 
-    Parameters
-    ----------
-    config
-        Chooses the model and the prompt.
-    pretrained
-        Folder of the compact model that `pretrain_compact` made; not looked at for any other model.
-    device
-        `auto`, `cpu`, `cuda`, ...
-
-    Raises
-    ------
-    ArtifactError
-        When the folder holds no compact model.
-    ModelError
-        When a model can't be loaded.
+    `pretrained` is the folder of the compact model that `pretrain_compact` made; it is not looked at for any
+    other model. `device` is `auto`, `cpu`, `cuda`, ... Raises ArtifactError when the folder holds no compact
+    model, and ModelError when a model can't be loaded.
     """
     settings = config.model
     if not isinstance(settings, CompactModel):
@@ -86,8 +74,9 @@ def pretrain_compact(
 ) -> tuple[Ranker, Log]:
     """Make the compact model: its words, the start of their embeddings, next items, then questions.
 
-    A run that was killed goes on from its last checkpoint in `folder` and ends with the
-    weights of an uninterrupted one.
+    A run that was killed goes on from its last checkpoint in `folder`, a scratch folder, and ends with the
+    weights of an uninterrupted one. Returns the ranker, and the losses by phase: ``next_item`` and
+    ``questions``. Raises ModelError when the vocabulary or the width can't be.
 
     Parameters
     ----------
@@ -99,20 +88,8 @@ def pretrain_compact(
         The same items with all their fields, for the start of the embeddings.
     histories
         Item ids, oldest first, of users who are there to learn from; no others must be among them.
-    folder
-        Scratch folder.
     device
         `auto`, `cpu`, `cuda`, ...
-
-    Returns
-    -------
-    tuple
-        The ranker, and the losses by phase: ``next_item`` and ``questions``.
-
-    Raises
-    ------
-    ModelError
-        When the vocabulary or the width can't be.
     """
     settings, seed = config.model, config.training_seed
     if not isinstance(settings, CompactModel):
@@ -146,12 +123,7 @@ def pretrain_compact(
 def item_tokens(prompt: RankingPrompt, catalogue: Sequence[Item]) -> ItemTokens:
     """Take the ranking prompt's tokens apart: what comes before the items, each item's line, each candidate.
 
-    Parameters
-    ----------
-    prompt
-        Shows two recent items at least.
-    catalogue
-        Every item.
+    The prompt must show two recent items at least.
     """
     first = prompt.prefix("", catalogue[:1]).ids
     lines = [prompt.prefix("", (catalogue[0], item)).ids[len(first) :] for item in catalogue]
