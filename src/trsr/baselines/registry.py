@@ -89,7 +89,7 @@ def score_candidates(baseline: Baseline, prepared: Prepared, candidates: pl.Data
 
     Examples
     --------
-    >>> from trsr.baselines.training_data import training_data
+    >>> from trsr.baselines.base import training_data
     >>> from trsr.config import Config
     >>> from trsr.config.data import DemoData
     >>> from trsr.data.prepare import prepare

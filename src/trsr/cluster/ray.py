@@ -288,7 +288,7 @@ def summarize_on_cluster(
     Returns
     -------
     polars.DataFrame
-        The summaries table, in the order of `histories`; see `trsr.summarize.table`.
+        The summaries table, in the order of `histories`; see `trsr.summarize.writer`.
 
     Raises
     ------

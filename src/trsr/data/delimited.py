@@ -66,7 +66,7 @@ def read_delimited(
     quoted
         False when quotes have no meaning in the file.
     encoding
-        The file's encoding; see `trsr.data.files.lines.line_blocks`.
+        The file's encoding; see `trsr.data.text_files.line_blocks`.
 
     Returns
     -------

@@ -45,7 +45,7 @@ def read_json_lines(
     columns
         Keys to read; None: every key that occurs.
     encoding
-        The file's encoding; see `trsr.data.files.lines.line_blocks`.
+        The file's encoding; see `trsr.data.text_files.line_blocks`.
 
     Returns
     -------

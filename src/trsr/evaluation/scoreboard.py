@@ -132,7 +132,7 @@ def choose(systems: Mapping[str, Mapping[str, Result]], metric: str) -> str:
 
     Examples
     --------
-    >>> from trsr.evaluation.intervals import Estimate
+    >>> from trsr.evaluation.statistics import Estimate
     >>> def of(mean): return Result(9, 0.0, {"NDCG@10": Estimate(mean, mean, mean)})
     >>> first = {"valid": of(0.4), "test": of(0.9)}
     >>> choose({"a": first, "b": {"valid": of(0.5), "test": of(0.1)}}, "NDCG@10")

@@ -113,7 +113,7 @@ def slices(
         The catalogue, ``(n_items,)``.
     counts
         How often training users, background included, took each item, in the order of `item_ids`; see
-        `trsr.data.popularity.training_counts`.
+        `trsr.data.candidates.training_counts`.
     cuts
         Where slices end; None for `default_cuts`.
 

@@ -36,7 +36,7 @@ def item_line(item: Item, tokens: Tokens, max_tokens: int) -> str:
 
     Examples
     --------
-    >>> from trsr.prompts.tokens import ApproximateTokens
+    >>> from trsr.prompts.item_text import ApproximateTokens
     >>> drill = Item("7", {"title": "Cordless drill", "brand": "", "price": "89"})
     >>> item_line(drill, ApproximateTokens(), 64)
     'title: Cordless drill; price: 89'

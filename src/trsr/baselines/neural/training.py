@@ -262,7 +262,7 @@ class _Epoch:
         if not math.isfinite(total):
             message = (
                 f"{self._title}: the loss of epoch {self._number} is no number; lower the learning rate "
-                f"(it is {settings.learning_rate:g}) in trsr.baselines.sequential.settings"
+                f"(it is {settings.learning_rate:g}) in trsr.baselines.neural.network"
             )
             raise ModelError(message)
 

@@ -41,7 +41,7 @@ def amazon_5core_files(source: Amazon5CoreData) -> tuple[Path, ...]:
 
 @noting
 def read_amazon_5core(source: Amazon5CoreData, notes: Notes) -> Dataset:
-    """Read rolling rows and stitch each user's rows into one history; see `trsr.data.formats.stitch`.
+    """Read rolling rows and stitch each user's rows into one history; see `trsr.data.readers.amazon_5core`.
 
     Raises
     ------

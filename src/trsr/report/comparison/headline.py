@@ -66,7 +66,7 @@ def verdict(found: Contrast | None) -> Answer:
 
     Examples
     --------
-    >>> from trsr.evaluation.intervals import Estimate
+    >>> from trsr.evaluation.statistics import Estimate
     >>> verdict(Contrast("a", "b", "AUC", Estimate(0.02, 0.01, 0.03), p=0.001)).value
     'yes'
     >>> verdict(Contrast("a", "b", "AUC", Estimate(0.02, -0.01, 0.05), p=0.3)).value

@@ -49,7 +49,7 @@ class Store:
     Examples
     --------
     >>> from trsr.config.summary import Sampling
-    >>> from trsr.models.generation import Chat
+    >>> from trsr.llm.generator import Chat
     >>> with Store("sqlite://") as store:
     ...     question = Question("tiny@1", Sampling(), Chat("Hello"))
     ...     ours = store.claim([question.key])
