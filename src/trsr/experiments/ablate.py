@@ -54,23 +54,10 @@ def ablate(
 ) -> Ablated:
     """Train and score the variants of every dimension, and write ``ablation`` of the run folder.
 
-    Parameters
-    ----------
-    config
-        The run's settings; `config.ablation` says what is varied.
-    only
-        Names of the dimensions wanted, ``grid`` among them; None for all of the settings.
-    command
-        The command line, for the report.
-    say
-        Called with one line a step, and with the table at the end.
-
-    Raises
-    ------
-    ConfigError
-        When `only` names an unknown dimension.
-    TrsrError
-        When a variant fails; what was finished is kept, and the next ablation goes on from there.
+    `only` names the dimensions wanted, ``grid`` among them; None for all of the settings. `command`, the
+    command line, stands in the report. What is said ends with the table. Raises `ConfigError` when `only`
+    names an unknown dimension. When a variant fails, what was finished is kept, and the next ablation goes
+    on from there.
     """
     started = time.monotonic()
     names, crossed = _wanted(config, only)
@@ -111,16 +98,7 @@ def ablate(
 class Measured:
     """Variants of one configuration, each trained once a seed however many dimensions ask for it.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    folder
-        Where variants and their answers are kept.
-    asked
-        All variants that will be asked for, to foretell the time.
-    say
-        Called with one line a step.
+    `asked` are all variants that will be asked for, to foretell the time.
     """
 
     def __init__(

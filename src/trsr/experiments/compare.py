@@ -38,30 +38,10 @@ def compare(
 ) -> Published:
     """Train and score all systems, and write the comparison into ``comparison`` of the run folder.
 
-    Parameters
-    ----------
-    config
-        The run's settings; `config.comparison` says who takes part.
-    only
-        Names of the systems wanted; None for all of the settings.
-    command
-        The command line, for the report.
-    users
-        Whether the page shows single users with their histories; without them it can be passed on.
-    say
-        Called with one line a step, and with the table at the end.
-
-    Returns
-    -------
-    Published
-        Where the files lie.
-
-    Raises
-    ------
-    ConfigError
-        When `only` names an unknown system.
-    TrsrError
-        When a system fails; what was finished is kept, and the next comparison goes on from there.
+    `only` names the systems wanted; None for all of the settings. `command`, the command line, stands in
+    the report. Without `users` the page shows no single users with their histories, so that it can be passed
+    on. What is said ends with the table. Raises `ConfigError` when `only` names an unknown system. When a
+    system fails, what was finished is kept, and the next comparison goes on from there.
     """
     started = time.monotonic()
     folder = RunFolder(config.folder)

@@ -48,22 +48,8 @@ def provenance(
 ) -> Provenance:
     """Gather what somebody else needs to repeat an experiment.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        What was asked.
-    seeds
-        Training seeds.
-    command
-        The command line.
-    seconds
-        Wall time of this command.
-    family
-        Which tests Holm's method takes together, and what else is to be said of them.
-    choices
-        What was decided on validation.
+    `seeds` are those of training, `seconds` the wall time of this command. `family` says which tests Holm's
+    method takes together, and what else is to be said of them.
     """
     return Provenance(
         command=command,
@@ -102,17 +88,7 @@ _LINE_LIMIT: Final = 120
 
 
 def duels(config: Config, contest: Contest, model: Entry, baseline: Entry) -> Duels:
-    """Show the test users whose target the two rank most differently, at the first training seed.
-
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        What was asked.
-    model, baseline
-        The language model and the baseline that validation chose.
-    """
+    """Show the test users whose target the two rank most differently, at the first training seed."""
     sampler, seed = contest.samplers[0], model.seeds[0]
     panel = contest.panels[Split.TEST]
     scores = [entry.at(seed).scores[Split.TEST][sampler] for entry in (model, baseline)]
@@ -181,22 +157,8 @@ def gather(
 ) -> ComparisonContent:
     """Measure all systems on the test users and put together what is to be told.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        What was asked.
-    entries
-        All systems with their answers.
-    retriever
-        How the retriever of the two-stage ranking was chosen; None when there was none.
-    depth
-        Items that it handed on.
-    command
-        The command line.
-    seconds
-        Wall time of this command.
+    `retriever` tells how the retriever of the two-stage ranking was chosen, None when there was none; `depth`
+    is the number of items that it handed on. `seconds` is the wall time of this command.
     """
     judge = Judge(config, contest)
     model, baseline, single = judge.language_model(entries), judge.baseline(entries), judge.single(entries)

@@ -25,20 +25,9 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One dimension.
+    """One dimension: a setting and its values in the order in which they are shown, the run's own among them.
 
-    Parameters
-    ----------
-    name
-        Its name in settings.
-    setting
-        The configuration's field.
-    question
-        What it is meant to answer.
-    values
-        In the order in which they are shown; the run's own is among them.
-    numeric
-        Whether the labels are numbers.
+    Labels of a numeric one are numbers.
     """
 
     name: DimensionName

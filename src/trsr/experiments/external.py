@@ -29,21 +29,10 @@ def imported_names(folder: RunFolder) -> tuple[str, ...]:
 def outside_systems(
     config: Config, contest: Contest, names: Sequence[str], say: Callable[[str], None]
 ) -> list[Entry]:
-    """Read the scores of outside systems.
+    """Read the scores of the outside systems named.
 
     A sampler whose candidates a system has not scored is left out of its scores, and said so; a system
     that has not scored the validation users takes part in no choice.
-
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        Users and candidates.
-    names
-        Which systems.
-    say
-        Called with one line a note.
     """
     folder = RunFolder(config.folder)
     entries = []

@@ -28,18 +28,8 @@ class FusedSystem:
     """Joins one form of the language model with the companions, once a seed.
 
     One ranker serves all samplers: it learns from the validation users' candidates of all of them, and is
-    told how candidates were drawn, as everybody who reads the table is.
-
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        What is asked.
-    entries
-        All systems that took part, the companions among them.
-    form
-        Name of the form that validation chose.
+    told how candidates were drawn, as everybody who reads the table is. `entries` are all systems that took
+    part, the companions among them; `form` is the one that validation chose.
     """
 
     def __init__(self, config: Config, contest: Contest, entries: Sequence[Entry], form: str) -> None:

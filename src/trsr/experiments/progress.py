@@ -36,17 +36,10 @@ class Job(NamedTuple):
 
 
 class Progress:
-    """Counts jobs and foretells what is left from those that were done.
+    """Counts jobs, done in any order, and foretells what is left from those that were done.
 
     A job is foretold by the mean of the same system's other seeds, else by the mean of jobs of its
     sort; as long as there is neither, the time left is told as a lower bound.
-
-    Parameters
-    ----------
-    jobs
-        All that is to be done, in any order.
-    say
-        Called with one line a job.
     """
 
     def __init__(self, jobs: Sequence[Job], say: Callable[[str], None]) -> None:
@@ -99,13 +92,7 @@ _NONE = "-"
 
 
 def render_text(content: ComparisonContent) -> str:
-    """Write all tables, each by falling primary measure, with 95% intervals of that measure.
-
-    Parameters
-    ----------
-    content
-        The comparison.
-    """
+    """Write all tables, each by falling primary measure, with 95% intervals of that measure."""
     systems = {system.name: system for system in content.systems}
     parts = []
     for name, standings in blocks(content):

@@ -63,8 +63,6 @@ class Contest:
         The run's data, with the candidates of the run's own sampler.
     data
         What systems without a language model learn from.
-    panels
-        Split to its users and candidates.
     samplers
         The run's own sampler first: choices on validation go by it.
     hashes
@@ -86,17 +84,8 @@ class Contest:
 def open_contest(config: Config, say: Callable[[str], None] = print) -> Contest:
     """Prepare the run's data unless it is there, and freeze the candidates of every sampler.
 
-    Parameters
-    ----------
-    config
-        The run's settings; the data goes to its folder, other samplers' candidates beneath ``comparison``.
-    say
-        Called with one line a step.
-
-    Raises
-    ------
-    DataError
-        When the data can't be read, or the catalogue is too small.
+    The data goes to the run's folder, other samplers' candidates beneath ``comparison``. Raises `DataError`
+    when the data can't be read, or the catalogue is too small.
     """
     folder = run(config, until="prepare", say=say)
     prepared = load(folder)
@@ -120,10 +109,7 @@ def candidates_path(folder: RunFolder, sampler: Sampler, config: Config) -> Path
 def require_same_candidates(contest: Contest, folder: RunFolder) -> None:
     """Refuse a run that was prepared to other users or candidates than the comparison's.
 
-    Raises
-    ------
-    ArtifactError
-        Naming the file that differs.
+    Raises `ArtifactError`, naming the file that differs.
     """
     for path in (folder.items, folder.histories, folder.candidates, folder.background):
         if hash_path(path) != contest.hashes[path.name]:

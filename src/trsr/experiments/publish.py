@@ -20,16 +20,8 @@ from trsr.report.comparison.results import ComparisonContent, Standing
 class Published:
     """Where a comparison's files lie.
 
-    Parameters
-    ----------
-    figures
-        Everything but times, as JSON: the same for every repetition with the same settings.
-    seconds
-        What took how long, as JSON.
-    csv, parquet
-        One row a system; every column says among what its figure was measured.
-    page
-        The report.
+    Figures are everything but times, as JSON: the same for every repetition with the same settings. Both
+    tables have one row a system; every column says among what its figure was measured.
     """
 
     figures: Path

@@ -37,12 +37,7 @@ _RETRIEVED: Final = "retrieved"
 class InCatalogue:
     """Where each user's target stands in the whole catalogue, and what stands first.
 
-    Parameters
-    ----------
-    ranks
-        Places of the targets.
-    retrieved
-        The best items outside the history, best first, ``(n_users, depth)``.
+    `retrieved` are the best items outside the history, best first, ``(n_users, depth)``.
     """
 
     ranks: CatalogueRanks
@@ -61,8 +56,6 @@ class Scored:
         what was imported.
     catalogue
         Split to places in the whole catalogue; empty for a system that can't rank it.
-    card
-        How they came about.
     """
 
     scores: Mapping[Split, Mapping[Sampler, Floats]]
@@ -134,8 +127,6 @@ class Card:
     ----------
     training_seconds
         Wall time until the system could score; 0 for a system that needs none.
-    scoring_seconds
-        Wall time of scoring.
     examples
         Training examples; None for a system that isn't trained.
     negatives
@@ -154,10 +145,7 @@ class Card:
 class Shelf:
     """A folder of tables, each with a card that is written last and makes it complete.
 
-    Parameters
-    ----------
-    path
-        The folder; made when first written to.
+    The folder is made when first written to.
 
     Examples
     --------
@@ -203,10 +191,6 @@ class Entry:
 
     Parameters
     ----------
-    name
-        Its name in tables.
-    kind
-        What it is made of.
     seeds
         Training seeds, or the run's alone where nothing is drawn.
     runs

@@ -27,15 +27,7 @@ _NO_INTERVALS: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Chooses among systems by one measure on the validation users.
-
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        What was asked.
-    """
+    """Chooses among systems by one measure on the validation users."""
 
     config: Config
     contest: Contest
@@ -113,19 +105,7 @@ FUSED: Final = "fused"
 
 @dataclass(frozen=True, slots=True)
 class Lineup:
-    """The systems of a comparison.
-
-    Parameters
-    ----------
-    baselines
-        Systems without a language model.
-    language_models
-        Forms of the language model.
-    fused
-        Whether the fused ranker takes part.
-    imported
-        Names of the outside systems that take part; None for all that were imported.
-    """
+    """The systems of a comparison; `imported` are outside systems, None for all that were imported."""
 
     baselines: tuple[BaselineName, ...]
     language_models: tuple[LanguageModelName, ...]
@@ -137,21 +117,9 @@ def line_up(config: Config, only: Sequence[str] | None = None, imported: Sequenc
     """Say who takes part.
 
     Companions of the fused ranker take part with it, also where `comparison.baselines` leaves them out.
-
-    Parameters
-    ----------
-    config
-        The run's settings.
-    only
-        Names of the systems wanted; None for all of the settings. Every known system can be named, also
-        one that the settings leave out.
-    imported
-        Names of the outside systems at hand.
-
-    Raises
-    ------
-    ConfigError
-        When a name is unknown, or the fused ranker has no language model to join.
+    `only` names the systems wanted, also such as the settings leave out; None for all of the settings.
+    `imported` are the outside systems at hand. Raises `ConfigError` when a name is unknown, or the fused
+    ranker has no language model to join.
 
     Examples
     --------

@@ -42,20 +42,9 @@ from trsr.report.comparison.results import Kind
 
 
 def rank_panel(baseline: Baseline, panel: Panel, n_items: int, depth: int, seed: int) -> InCatalogue:
-    """Rank the catalogue for every user of a split, block by block.
+    """Rank the catalogue for every user of a split with a trained baseline, block by block.
 
-    Parameters
-    ----------
-    baseline
-        A trained one.
-    panel
-        The users.
-    n_items
-        Size of the catalogue.
-    depth
-        Items to retrieve a user.
-    seed
-        Decides the order of retrieved items with equal scores.
+    `depth` items are retrieved a user; `seed` decides the order of retrieved items with equal scores.
     """
     ranks, retrieved = [], []
     for part, scores in score_catalogue(baseline, panel.users, panel.histories, n_items):
@@ -88,16 +77,7 @@ class BaselineSystems:
 
     A fitted system stays in memory until the comparison is over, as the items that the two-stage
     ranking hands on are known only when all have been asked. Neural companions of the fused ranker are
-    saved as well, so that a comparison that was killed in between needn't train them again.
-
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        What is asked.
-    folder
-        Where trained systems are saved.
+    saved into `folder` as well, so that a comparison that was killed in between needn't train them again.
     """
 
     def __init__(self, config: Config, contest: Contest, folder: Path) -> None:
@@ -199,27 +179,9 @@ def _score(baseline: Baseline, contest: Contest, split: Split, candidates: Place
 
 
 class Bench:
-    """Asks every system of a comparison, one seed at a time.
+    """Asks every system of a comparison, one seed at a time; answers are kept on the shelf.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        What is asked.
-    shelf
-        Where answers are kept.
-    baselines
-        Names of the systems without a language model.
-    forms
-        Forms of the language model.
-    say
-        Called with one line a step.
-
-    Raises
-    ------
-    ConfigError
-        When a system lacks a setting that it needs.
+    Raises `ConfigError` at once when a system lacks a setting that it needs.
     """
 
     def __init__(

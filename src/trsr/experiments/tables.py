@@ -57,16 +57,8 @@ Frames = Mapping[str, Sequence[pl.DataFrame]]
 class Tables:
     """Makes the tables of a comparison, on the test users.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        What was asked.
-    measure
-        The primary measure: slices and tests are by it.
-    references
-        Systems that all others are tested against: the fused one, and the best single one by validation.
+    Slices and tests are by `measure`, the primary one. All others are tested against `references`: the fused
+    system, and the best single one by validation.
     """
 
     def __init__(self, config: Config, contest: Contest, measure: str, references: Sequence[str]) -> None:
@@ -81,17 +73,7 @@ class Tables:
     def sampled(
         self, entries: Sequence[Entry], sampler: Sampler, pairs: Sequence[tuple[str, str]] = ()
     ) -> Table:
-        """Make the table of one sampler.
-
-        Parameters
-        ----------
-        entries
-            All systems.
-        sampler
-            Whose candidates.
-        pairs
-            Further pairs to be tested.
-        """
+        """Make the table of all systems on one sampler's candidates; further `pairs` are tested in it."""
         frames = {
             entry.name: sampled_frames(entry, self._contest, Split.TEST, sampler, self._ks)
             for entry in entries

@@ -40,15 +40,7 @@ _LAST: Final = "train"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The run's settings with some changed.
-
-    Parameters
-    ----------
-    name
-        Its name in tables and the name of its folder.
-    overrides
-        Dotted setting to value.
-    """
+    """The run's settings with some changed, each by its dotted name; `name` is also that of its folder."""
 
     name: str
     overrides: Mapping[str, Any]
@@ -101,29 +93,9 @@ def answer_variant(
     progress: Progress,
     say: Callable[[str], None] = print,
 ) -> Scored:
-    """Train one variant with one seed and score what the contest asks.
+    """Train one variant with one seed and score what the contest asks, unless the shelf has the answers.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    contest
-        Users and candidates; the variant's run must have prepared the same ones.
-    shelf
-        Where answers are kept: complete ones are read instead of made.
-    variant
-        What differs from the run's settings.
-    seed
-        Training seed.
-    progress
-        Counts it.
-    say
-        Called with one line a step.
-
-    Raises
-    ------
-    ArtifactError
-        When the variant's run has other users or candidates than the contest.
+    Raises `ArtifactError` when the variant's run has other users or candidates than the contest.
     """
     job = Job(Work.LANGUAGE_MODEL, variant.name, seed)
     found = shelf.find(key(variant.name, seed), fingerprint(config, contest, variant, seed))
@@ -201,10 +173,7 @@ def train_variant(
 ) -> Config:
     """Run the stages up to training, in a folder of the variant's own; complete ones are skipped.
 
-    Returns
-    -------
-    Config
-        The variant's settings, whose folder holds the trained model.
+    Returned are the variant's settings, whose folder holds the trained model.
     """
     settings = settings_of(config, shelf, variant, seed)
     folder = RunFolder(settings.folder)
@@ -234,25 +203,10 @@ def score_lists(
     offered: Sequence[Places],
     title: str,
 ) -> list[Floats]:
-    """Score lists of candidates, which may repeat items, with a trained variant.
+    """Score lists of candidates, which may repeat items, with a trained variant; `title` names the progress.
 
-    Parameters
-    ----------
-    settings
-        The variant's own, as `configure` makes them.
-    contest
-        Users and catalogue.
-    split
-        Whose lists.
-    offered
-        Places in the catalogue, one array a user.
-    title
-        What the progress says.
-
-    Returns
-    -------
-    list
-        p(yes), one array a user.
+    `settings` are the variant's own, as `configure` makes them. `offered` are places in the catalogue, one
+    array a user of the split; returned is p(yes) of the same form.
     """
     panel = contest.panels[split]
     folder = RunFolder(settings.folder)

@@ -45,12 +45,10 @@ class Variant:
     by_seed
         The mean over users at each seed, in the order of `Provenance.seeds`.
     is_default
-        Whether this is the default setting; one variant a panel at most.
+        One variant a panel at most.
     p
         Two-sided p of the paired test against the default variant, Holm-adjusted within the panel;
         None for the default itself, and where nothing was tested.
-    users
-        Users measured.
     seconds
         Mean over seeds of the training seconds; None when unknown.
     note
@@ -69,20 +67,11 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One dimension of the settings.
+    """One dimension of the settings; its variants are in the order in which they are drawn.
 
-    Parameters
-    ----------
-    name
-        Short and unique, such as ``recent items``.
-    setting
-        The configuration's field, such as ``prompt.recent_items``.
-    question
-        What the dimension is meant to answer, in one sentence.
-    variants
-        In the order in which they are drawn.
-    numeric
-        Whether the labels are numbers, so that their dots are joined to a curve.
+    `name` is short and unique, such as ``recent items``; `setting` the configuration's field, such as
+    ``prompt.recent_items``; `question` one sentence. Labels of a numeric one are numbers, so that their dots
+    are joined to a curve.
     """
 
     name: str
@@ -106,14 +95,8 @@ class Cell:
 class Expectation:
     """An order that must hold, because the data was planted so that it does.
 
-    Parameters
-    ----------
-    better, worse
-        The combinations, as (row, column).
-    reason
-        Why it must hold, in one sentence.
-    difference
-        Paired difference, `better` minus `worse`, with its 95% interval; None when it was not measured.
+    `better` and `worse` are combinations, as (row, column). `difference` is paired, `better` minus `worse`,
+    with its 95% interval; None when it was not measured.
     """
 
     better: tuple[str, str]
@@ -124,20 +107,9 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Two dimensions crossed, on data whose answer is known.
+    """Two dimensions crossed, on data whose answer is known; cells are the combinations that were measured.
 
-    Parameters
-    ----------
-    name
-        Such as ``summary × recent items, planted data``.
-    data
-        What was planted, in plain words.
-    rows, columns
-        Labels of both dimensions, in order.
-    cells
-        The combinations that were measured.
-    expectations
-        The orders that must hold; the page says of each whether it does.
+    `data` says in plain words what was planted; the page says of each expectation whether it holds.
     """
 
     name: str
@@ -152,22 +124,8 @@ class Grid:
 class AblationContent:
     """Everything that the page of an ablation shows.
 
-    Parameters
-    ----------
-    name
-        The ablation's name.
-    measure
-        The primary measure, such as ``NDCG@10``.
-    sampler, candidates
-        How negatives were drawn, and candidates a user, the target among them.
-    split
-        On which users the figures are: ``test`` or ``valid``.
-    panels
-        One per dimension.
-    provenance
-        Command, configuration, seeds, versions.
-    grids
-        Crossed dimensions on planted data; may be empty.
+    `measure` is the primary one, such as ``NDCG@10``; `candidates` counts those of a user, the target among
+    them. Figures are on the users of `split`: ``test`` or ``valid``.
     """
 
     name: str
@@ -195,13 +153,7 @@ def default_of(panel: Panel) -> Variant | None:
 
 
 def headline(content: AblationContent) -> Headline:
-    """Say which settings the paired tests tell apart from the default.
-
-    Parameters
-    ----------
-    content
-        The ablation.
-    """
+    """Say which settings the paired tests tell apart from the default."""
     better = [_change(panel, one) for panel in content.panels for one in _told(panel, above=True)]
     worse = [_change(panel, one) for panel in content.panels for one in _told(panel, above=False)]
     untold = [panel.name for panel in content.panels if _is_tested(panel) and not _is_told(panel)]
@@ -402,17 +354,9 @@ class GridView:
 
 
 def render(content: AblationContent) -> str:
-    """Make the ablation's HTML.
+    """Make the ablation's page as a whole HTML document, to be written as UTF-8.
 
-    Parameters
-    ----------
-    content
-        What to show; every text in it is escaped.
-
-    Returns
-    -------
-    str
-        A whole HTML document that can be written as UTF-8; the same content gives the same bytes.
+    Every text in the content is escaped; the same content gives the same bytes.
     """
     values = [variant.value for panel in content.panels for variant in panel.variants]
     seeds = [

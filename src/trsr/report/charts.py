@@ -111,14 +111,8 @@ def figure_id(kind: str, name: str) -> str:
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     """Write a figure as an SVG element for use inside a page.
 
-    Parameters
-    ----------
-    figure
-        Drawn with the stand-in colours of this module.
-    name
-        Unique within the page; ids are made of it.
-    title, description
-        What a screen reader says; escaped here.
+    The figure is drawn with the stand-in colours of this module. `name` is unique within the page: ids are
+    made of it. A screen reader says `title` and `description`, which are escaped here.
     """
     stream = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

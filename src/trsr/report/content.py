@@ -32,8 +32,6 @@ class UserCard:
 
     Parameters
     ----------
-    user_id
-        Whose card it is.
     history
         One line per item before the target, oldest first.
     steps
@@ -85,14 +83,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class BillLine:
-    """One figure of the bill of model calls; None where it isn't known.
+    """One figure of the bill of model calls, such as ``prompt tokens``; None where it isn't known.
 
-    Parameters
-    ----------
-    name
-        What is counted, such as ``prompt tokens``.
-    planned, actual
-        What was expected before the first call, and what it came to.
+    Planned is what was expected before the first call, actual what it came to.
     """
 
     name: str
@@ -149,36 +142,24 @@ class ReportContent:
 
     Parameters
     ----------
-    name
-        The run's name.
     system
         The name, in `metrics`, of the language model's system; all others are the floor.
     metrics
         The content of ``metrics.json``: ``{"sampler": "uniform", "negatives": 20,
         "systems": {name: {split: {"users": 100, "tie_rate": 0.0, "metrics":
         {"Recall@3": {"mean": 0.4, "low": 0.3, "high": 0.5}, ...}}}}}``.
-    run
-        Configuration, versions, seeds, hashes, times and cost.
     domain
         What is ranked: ``shopping``, ``news``, ``video`` or ``generic``.
     catalogue
-        Number of items in the catalogue; None when it isn't known.
-    log
-        Training and pre-training losses.
+        Number of items; None when it isn't known.
     scores
         Columns `USER`, `ITEM`, `P_YES` and, when at hand, `SPLIT`.
     candidates
         Columns `USER`, `SPLIT`, `TARGET`, `CANDIDATES`.
     histories
         Columns `USER`, `SPLIT`, `HISTORY`, `TARGET`; the history without the target.
-    cards
-        The users shown in full.
-    findings
-        What was noticed about the data.
     fused
         The name, in `metrics`, of the fused ranker's system; empty without one.
-    fusion
-        Its weights; None without one.
     calibration
         Of the language model's p(yes), and of the fused ranker, on test users.
     failures

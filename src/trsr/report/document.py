@@ -16,23 +16,12 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 def document(template: str, **values: Any) -> str:
-    """Render one of the room's pages.
+    """Render one of the room's pages as a whole HTML document, to be written as UTF-8.
 
     The page needs no network: styles, script and figures are inside it, and its
     own security policy forbids everything else. The same values give the same
-    bytes.
-
-    Parameters
-    ----------
-    template
-        File in ``templates/`` that extends ``base.html.jinja``.
-    values
-        What the template shows; every text is escaped.
-
-    Returns
-    -------
-    str
-        A whole HTML document that can be written as UTF-8.
+    bytes. `template` is a file in ``templates/`` that extends ``base.html.jinja``; every text that it shows
+    is escaped.
     """
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     page = (

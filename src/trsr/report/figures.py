@@ -62,17 +62,10 @@ _WORDS: Final = {
 def bill_lines(bill: Mapping[str, Any]) -> tuple[BillLine, ...]:
     """Read the content of ``bill.json``: every figure of either side once, in the order of reading.
 
-    Parameters
-    ----------
-    bill
-        ``{"planned": {"calls": 10, ..., "currency": "USD"}, "actual": {"calls": 9, ...}, "earlier": [...]}``;
-        sides and figures may be absent, and what is no number is left out. Commands that paid before this
-        one on the same run folder are counted in a line of their own.
-
-    Returns
-    -------
-    tuple[BillLine, ...]
-        Empty when no call was planned and none made.
+    ``{"planned": {"calls": 10, ..., "currency": "USD"}, "actual": {"calls": 9, ...}, "earlier": [...]}``:
+    sides and figures may be absent, and what is no number is left out. Commands that paid before this
+    one on the same run folder are counted in a line of their own. Empty when no call was planned and none
+    made.
 
     Examples
     --------
@@ -111,16 +104,9 @@ def _figures(side: Any) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One plot with its words.
+    """One plot with its words; `caption` says how to read it.
 
-    Parameters
-    ----------
-    title, caption
-        What it shows, and how to read it.
-    svg
-        The SVG element; empty when there is nothing to draw.
-    missing
-        What stands in its place then.
+    Where there is nothing to draw, `svg` is empty and `missing` stands in its place.
     """
 
     title: str

@@ -25,20 +25,9 @@ class Bar:
 class Headline:
     """The first screen of the page.
 
-    Parameters
-    ----------
-    verdict
-        How the language model stands to the floor as a whole; None when nothing can be compared.
-    title
-        The result in one sentence.
-    task
-        What was ranked for whom.
-    sentences
-        What the title rests on.
-    measure
-        The measure that the title speaks of, such as ``Recall@3``.
-    bars
-        That measure of every system.
+    `verdict` is how the language model stands to the floor as a whole; None when nothing can be compared. The
+    title gives the result in one sentence, which rests on `sentences`; `task` says what was ranked for whom.
+    `bars` show every system by the measure that the title speaks of, such as ``Recall@3``.
     """
 
     verdict: Verdict | None

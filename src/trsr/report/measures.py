@@ -60,18 +60,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """All systems on one split.
+    """All systems on one split, the language model's row first.
 
-    Parameters
-    ----------
-    split
-        On whose users.
-    system
-        Name of the language model's system.
-    rows
-        The language model's row first.
-    fused
-        Name of the fused ranker's system; empty without one. All others are the floor.
+    `system` and `fused` name the language model's system and the fused ranker's, `fused` is empty without
+    one. All others are the floor.
     """
 
     split: str
@@ -112,21 +104,10 @@ class Board:
 
 
 def boards(metrics: Mapping[str, Any], system: str, fused: str = "") -> tuple[Board, ...]:
-    """Read the content of ``metrics.json``, one board per split, the test split first.
+    """Read `ReportContent.metrics`, one board per split, the test split first.
 
-    Parameters
-    ----------
-    metrics
-        As `ReportContent.metrics` describes it.
-    system
-        The language model's system; it comes first in every board.
-    fused
-        The fused ranker's system; empty without one.
-
-    Raises
-    ------
-    ArtifactError
-        When the metrics are not of that form, or don't hold `system`.
+    The language model's `system` comes first in every board; `fused` is empty without a fused ranker. Raises
+    `ArtifactError` when the metrics are not of that form, or don't hold `system`.
     """
     try:
         systems = metrics["systems"]

@@ -14,22 +14,10 @@ from trsr.report.measures import boards
 
 
 def render(content: ReportContent) -> str:
-    """Make the report's HTML.
+    """Make the report's page as a whole HTML document, to be written as UTF-8.
 
-    Parameters
-    ----------
-    content
-        What to show; every text in it is escaped.
-
-    Returns
-    -------
-    str
-        A whole HTML document that can be written as UTF-8; the same content gives the same bytes.
-
-    Raises
-    ------
-    ArtifactError
-        When the metrics are not of the form that the evaluation writes.
+    Every text in the content is escaped; the same content gives the same bytes. Raises `ArtifactError` when
+    the metrics are not of the form that the evaluation writes.
     """
     measured = boards(content.metrics, content.system, content.fused)
     roster = Roster(

@@ -265,16 +265,8 @@ _DRAWN: Final = {
 def task(domain: str, items: int | None, sampler: str, negatives: int, split: str, users: int) -> str:
     """Say what was put in order, in the words of the domain.
 
-    Parameters
-    ----------
-    domain
-        ``shopping``, ``news``, ``video`` or ``generic``.
-    items
-        Number of items in the catalogue; None when it isn't known.
-    sampler, negatives
-        How many other candidates each user had, and how they were drawn.
-    split, users
-        On how many users of which split.
+    `domain` is ``shopping``, ``news``, ``video`` or ``generic``. `items` is the size of the catalogue, None
+    when it isn't known; `negatives` counts the other candidates of each user.
 
     Examples
     --------

@@ -83,24 +83,17 @@ def append_events(
     Events that are known already are left out, so that the same table twice changes nothing. Histories grow
     at their end alone: events older than the newest known one of their user are left out too. Both are said.
 
+    Returned are the users who have new events, or whose last summary failed, in the order of their first
+    event; `usage` is what the new blocks cost.
+
     Parameters
     ----------
-    run_dir
-        A run folder with summaries.
     events
         A table in any format that own tables have. Its columns are called as the run's data settings say,
         or ``user_id``, ``item_id`` and ``time``. Without times its rows are taken oldest first. Users that
         the run doesn't know are new.
-    say
-        Takes lines on what was noticed.
     limits
         The most that this call may pay; None for no cap. The run's own cap was for the run.
-
-    Returns
-    -------
-    list of UserSummary
-        Of the users who have new events, or whose last summary failed, in the order of their first event;
-        `usage` is what the new blocks cost.
 
     Raises
     ------

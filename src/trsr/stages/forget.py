@@ -39,18 +39,8 @@ def forget_user(folder: RunFolder, user_id: str) -> list[str]:
 
     The manifests take in the changed tables, so that the next ``trsr run`` prepares nothing again, but
     trains and measures without the user. Figures that were measured with the user stay. Raw data isn't
-    touched.
-
-    Returns
-    -------
-    list of str
-        What was removed, and what still knows the user, a line each; empty when the
-        folder doesn't know the user.
-
-    Raises
-    ------
-    ArtifactError
-        When a table can't be read or written.
+    touched. Returned is what was removed, and what still knows the user, a line each; nothing when the
+    folder doesn't know the user. Raises `ArtifactError` when a table can't be read or written.
     """
     sweep(folder.path)
     files = sorted(path for path in folder.path.rglob("*") if path.is_file())

@@ -82,25 +82,10 @@ def gather(
     scores: pl.DataFrame,
     drawn_by_popularity: bool,
 ) -> Evidence:
-    """Gather what all systems say of candidates, in the order of the frame.
+    """Gather what all systems say of `candidates`, `USER` and lists of one length, in the order of the frame.
 
-    Parameters
-    ----------
-    companions
-        Trained ones.
-    prepared
-        The run's data.
-    candidates
-        `USER` and `CANDIDATES`, lists of one length.
-    scores
-        `USER`, `ITEM` and `P_YES` of at least these candidates.
-    drawn_by_popularity
-        Whether they were drawn in proportion to popularity.
-
-    Raises
-    ------
-    ArtifactError
-        When the language model scored none of a user's candidates.
+    `scores` holds `USER`, `ITEM` and `P_YES` of at least these candidates. Raises `ArtifactError` when one
+    of them has no score.
     """
     ids = prepared.items[ITEM]
     asked = candidates.select(USER, CANDIDATES).join(

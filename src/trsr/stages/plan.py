@@ -23,22 +23,9 @@ BILL = "bill.json"
 def plan(config: Config, folder: RunFolder, sample: int = 0) -> list[Forecast]:
     """Forecast both paradigms for the users of a prepared run.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    folder
-        Where ``trsr prepare`` has written the dataset.
-    sample
-        Real calls to make first, to know the time and the length of answers; they
-        are stored, and thus paid for once.
-
-    Raises
-    ------
-    ArtifactError
-        When the folder lacks the dataset.
-    StoreError, ModelError, WriterError
-        When the store, the tokenizer or the model fails.
+    First `sample` real calls are made, to know the time and the length of answers; they are stored, and
+    thus paid for once. Raises `ArtifactError` when the folder lacks the dataset, `StoreError`, `ModelError`
+    or `WriterError` when the store, the tokenizer or the model fails.
     """
     users, catalogue = read_users(config, folder)
     speed = None
@@ -69,10 +56,7 @@ def billed(
 ) -> Iterator[Budget]:
     """Write ``bill.json`` around the work of a block: planned before it, actual after it, also when it fails.
 
-    Yields
-    ------
-    Budget
-        What the block may pay from, by `summary.limits`.
+    The block is given what it may pay from, by `summary.limits`.
     """
     budget = Budget(config.summary.limits, config.summary.price)
     path = folder.path / BILL

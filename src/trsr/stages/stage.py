@@ -35,12 +35,10 @@ class Stage:
 
     Parameters
     ----------
-    name
-        The command line's verb.
     purpose
-        One line that says what it does, shown when it starts.
+        One line, shown when it starts.
     settings
-        The settings that its artifacts depend on, as JSON values.
+        What its artifacts depend on, as JSON values.
     needs
         Names of the stages whose artifacts it reads.
     run

@@ -85,12 +85,9 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
 
 
 def drawn_both_ways(config: Config, prepared: Prepared) -> pl.DataFrame:
-    """Give training users the negatives of both samplers.
+    """Give training users the negatives of both samplers, as `USER` and `CANDIDATES`.
 
-    Returns
-    -------
-    polars.DataFrame
-        `USER` and `CANDIDATES`: the frozen ones, then those drawn the other way that aren't among them.
+    The frozen ones come first, then those drawn the other way that aren't among them.
     """
     histories = prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value)
     sampler: Sampler = "popularity" if config.candidates.sampler == "uniform" else "uniform"

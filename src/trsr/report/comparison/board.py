@@ -28,8 +28,6 @@ class Cell:
 
     Parameters
     ----------
-    value
-        Mean and 95% interval.
     spread
         Standard deviation over seeds; None with fewer than two.
     is_best
@@ -61,18 +59,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """All rows of one table.
+    """All rows of one table, by falling primary measure; rows without it come last.
 
-    Parameters
-    ----------
-    sampler
-        As in `Table.sampler`.
-    measure
-        The primary measure.
-    names
-        Measures of the columns, in order.
-    lines
-        By falling primary measure; rows without it come last.
+    `sampler` is as in `Table.sampler`; `names` are the measures of the columns, in order.
     """
 
     sampler: str

@@ -32,19 +32,7 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question that the comparison was made for.
-
-    Parameters
-    ----------
-    question
-        As somebody would ask it.
-    answer
-        Decides the colour.
-    words
-        The answer in a few words.
-    sentences
-        What it rests on.
-    """
+    """One question that the comparison was made for; the answer decides its colour."""
 
     question: str
     answer: Answer
@@ -82,12 +70,7 @@ def verdict(found: Contrast | None) -> Answer:
 def headline(content: ComparisonContent, boards: tuple[Board, ...]) -> Headline:
     """Say what the first table says; every clear statement rests on a paired test.
 
-    Parameters
-    ----------
-    content
-        The comparison.
-    boards
-        One per table of `content`, in the same order.
+    There is one board per table of the content, in the same order.
     """
     if not boards or not any(content.measure in line.cells for line in boards[0].lines):
         return Headline("Nothing has been measured yet", "", ())

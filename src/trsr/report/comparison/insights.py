@@ -10,17 +10,7 @@ from trsr.evaluation.statistics import Estimate
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Candidates whose p(yes) lies in one range.
-
-    Parameters
-    ----------
-    predicted
-        Mean p(yes) of the bin.
-    observed
-        Share of targets among the bin's candidates.
-    count
-        Candidates in the bin.
-    """
+    """Candidates whose p(yes) lies in one range: its mean, and the share of targets among them."""
 
     predicted: float
     observed: float
@@ -33,8 +23,6 @@ class Calibration:
 
     Parameters
     ----------
-    system
-        Name of the system.
     bins
         By rising `Bin.predicted`; empty bins are left out.
     ece
@@ -70,9 +58,9 @@ class FusedWeight:
     Parameters
     ----------
     name
-        Name of the system that gives the input, or of another feature.
+        The system that gives the input, or another feature.
     weight
-        Its weight on the standardised input, so that weights can be compared.
+        On the standardised input, so that weights can be compared.
     low, high
         95% interval of the weight; None when it was not computed.
     """
@@ -89,8 +77,6 @@ class Fusion:
 
     Parameters
     ----------
-    system
-        Name of the fused system.
     weights
         In any order; the page orders them by size.
     fitted_on
@@ -112,13 +98,11 @@ class Agreement:
     Parameters
     ----------
     sampler
-        Whose candidates, as in `Table.sampler`.
+        As in `Table.sampler`.
     k
         A hit is a target among the first k.
-    users
-        Users counted.
     systems
-        Names, in the order of rows and columns.
+        In the order of rows and columns.
     shared
         Share of users (0 to 1) for whom both systems hit, ``(n_systems, n_systems)``; on the diagonal
         the system's own share of hits.
@@ -133,16 +117,9 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One candidate at its place in a system's order.
+    """One candidate at its place in a system's order, with the score as the system gives it.
 
-    Parameters
-    ----------
-    text
-        The candidate as a line of text.
-    score
-        As the system gives it.
-    is_target
-        Whether the user really took it next.
+    It is the target when the user really took it next.
     """
 
     text: str
@@ -156,14 +133,10 @@ class Duel:
 
     Parameters
     ----------
-    user_id
-        Whose card it is.
     history
         One line per item before the target, oldest first.
     summary
         What the language model read about the user; empty without a summary.
-    target
-        What the user took next.
     model_rank, baseline_rank
         The target's expected rank in both orders, counted from 1.
     model_top, baseline_top
@@ -182,16 +155,9 @@ class Duel:
 
 @dataclass(frozen=True, slots=True)
 class Duels:
-    """Cards of users for whom the language model wins, and for whom it loses.
+    """Cards of users for whom the language model is ahead of the baseline, and behind it.
 
-    Parameters
-    ----------
-    rule
-        How the users were chosen, in one sentence; never by hand.
-    wins, losses
-        The language model ahead of the baseline, and behind it.
-    sampler
-        Whose candidates.
+    `rule` says in one sentence how the users were chosen; never by hand.
     """
 
     rule: str

@@ -44,17 +44,7 @@ class HeatRow:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """Shared hits as a table of colours and numbers.
-
-    Parameters
-    ----------
-    columns
-        Labels across.
-    rows
-        One a system.
-    sentence
-        Which systems find what others miss, in words.
-    """
+    """Shared hits as a table of colours and numbers, and in words which systems find what others miss."""
 
     columns: tuple[str, ...]
     rows: tuple[HeatRow, ...]
@@ -63,16 +53,9 @@ class HeatMap:
 
 @dataclass(frozen=True, slots=True)
 class WeightBar:
-    """One input of the fused ranker.
+    """One input of the fused ranker: its weight with the ends of the 95% interval.
 
-    Parameters
-    ----------
-    label
-        How the page calls the input.
-    value, low, high
-        Its weight and the ends of the 95% interval.
-    share
-        Per cent of the largest weight, by size.
+    `share` is per cent of the largest weight, by size.
     """
 
     label: str
@@ -276,17 +259,9 @@ def reliability_figures(calibration: Sequence[Calibration], roster: Roster) -> t
 
 
 def render(content: ComparisonContent) -> str:
-    """Make the comparison's HTML.
+    """Make the comparison's page as a whole HTML document, to be written as UTF-8.
 
-    Parameters
-    ----------
-    content
-        What to show; every text in it is escaped.
-
-    Returns
-    -------
-    str
-        A whole HTML document that can be written as UTF-8; the same content gives the same bytes.
+    Every text in the content is escaped; the same content gives the same bytes.
     """
     roster, measure = Roster(content.systems), content.measure
     boards = tuple(board(table.sampler, table.standings, roster, measure) for table in content.tables)

@@ -44,12 +44,8 @@ Box = tuple[float, float, float, float]
 def spread_out(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
     """Name every point, at its right or left, shifted up or down to the nearest free place.
 
-    Parameters
-    ----------
-    axes
-        With its scale and limits final.
-    points
-        Place across and up in the units of the axes, label, colour.
+    Points are place across and up in the units of the axes, label, colour. The axes' scale and limits must be
+    final.
     """
     figure = axes.get_figure()
     assert isinstance(figure, Figure)

@@ -30,8 +30,6 @@ class System:
         Its name in all records of this module, such as ``sasrec_text``; unique.
     label
         How the page calls it; a name that the report already knows may be left empty.
-    kind
-        What it is made of.
     description
         One sentence for somebody who has never heard of it.
     training_examples
@@ -61,10 +59,6 @@ class Standing:
 
     Parameters
     ----------
-    system
-        Name of the system.
-    users
-        Users measured.
     metrics
         ``Recall@3``, ``MRR@3``, ``NDCG@3``, ..., ``AUC`` and so on: mean over users (each user first
         averaged over seeds) with its 95% interval. All rows of a table may have different measures.
@@ -102,7 +96,7 @@ class Contrast:
     Parameters
     ----------
     first, second
-        Names of the systems; the difference is `first` minus `second`.
+        Systems; the difference is `first` minus `second`.
     measure
         Such as ``NDCG@10``.
     difference
@@ -122,16 +116,8 @@ class Contrast:
 class Slice:
     """One group of the users of a table, such as those whose target is cold.
 
-    Parameters
-    ----------
-    name
-        Short, such as ``cold items``.
-    rule
-        Who belongs to it, in one sentence.
-    users
-        How many users these are.
-    values
-        System to the primary measure on these users; systems may be left out.
+    `name` is short, such as ``cold items``; `rule` says in one sentence who belongs to it. `values` maps
+    systems to the primary measure on these users; systems may be left out.
     """
 
     name: str
@@ -150,14 +136,10 @@ class Table:
         ``uniform``, ``popularity``, or ``catalogue`` for ranks in the whole catalogue.
     candidates
         Candidates a user, the target among them; for the catalogue its number of items.
-    standings
-        One per system.
     contrasts
         Paired differences. Wanted, as far as the systems exist and for `ComparisonContent.measure` at
         least: best against next best; chosen language model against chosen baseline; fused ranker
         against the language model and against the chosen baseline. The page finds a pair in either order.
-    slices
-        Groups of the users, by the primary measure.
     note
         What else has to be known about this table, in plain words; may be empty.
     """
@@ -176,8 +158,6 @@ class TwoStage:
 
     Parameters
     ----------
-    retriever
-        Name of the system that proposes.
     retrieved
         Items that it hands on.
     ceiling
@@ -195,11 +175,6 @@ class TwoStage:
 
 class Roster:
     """Look up systems by name; a name that no `System` explains is shown as it is, as a baseline.
-
-    Parameters
-    ----------
-    systems
-        All systems of the comparison.
 
     Examples
     --------
@@ -254,14 +229,9 @@ def contrast(table: Table, first: str, second: str, measure: str) -> Contrast | 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting that was tried, and what validation said of it.
+    """One setting that was tried, in words such as ``hidden 64, layers 2``, and what validation said of it.
 
-    Parameters
-    ----------
-    name
-        The setting in words, such as ``hidden 64, layers 2``.
-    value
-        The measure on the validation users; None when it could not be computed.
+    `value` is the measure on the validation users; None when it could not be computed.
     """
 
     name: str
@@ -272,16 +242,8 @@ class Option:
 class Choice:
     """A decision that was taken on the validation users.
 
-    Parameters
-    ----------
-    what
-        What was decided, such as ``settings of SASRec`` or ``form of the language model``.
-    measure
-        By which measure, such as ``NDCG@10, uniform``.
-    options
-        All that was tried.
-    chosen
-        Name of the option taken.
+    `what` was decided, such as ``settings of SASRec`` or ``form of the language model``, by a measure such
+    as ``NDCG@10, uniform``; `chosen` names an option.
     """
 
     what: str
@@ -296,8 +258,6 @@ class Provenance:
 
     Parameters
     ----------
-    command
-        The exact command line.
     config
         The resolved configuration as YAML.
     seeds
@@ -310,8 +270,6 @@ class Provenance:
         Candidates and other inputs to their SHA-256.
     users
         Split to its number of users.
-    choices
-        What was decided on validation.
     seconds
         Wall time of the whole comparison; None when unknown.
     test
@@ -347,37 +305,29 @@ class ComparisonContent:
 
     Parameters
     ----------
-    name
-        The comparison's name.
     measure
         The primary measure, set before any test user was measured; headline, slices and marks speak of it.
     systems
         All systems, in the order in which tables without any sorting show them.
     tables
         Sampled tables on the test users; the first is the one that the headline speaks of.
-    provenance
-        Command, configuration, seeds, versions, choices.
     domain
         What is ranked: ``shopping``, ``news``, ``video`` or ``generic``.
     items
         Number of items in the catalogue; None when it isn't known.
     language_model
-        Name of the language model that validation chose; empty without one.
+        The one that validation chose; empty without one.
     baseline
-        Name of the baseline that validation chose as the best; empty without one.
+        The one that validation chose as the best; empty without one.
     catalogue
         Ranks in the whole catalogue; None when they were not computed. Systems that can't score the
         whole catalogue are left out.
     two_stage
-        The two-stage ranking; None when it was not run.
+        None when it was not run.
     calibration
         One per system that gives a probability.
-    fusion
-        Weights of the fused ranker; None without one.
-    agreement
-        Shared hits; None when not computed.
     duels
-        Cards; None without a language model or a baseline.
+        None without a language model or a baseline.
     """
 
     name: str
