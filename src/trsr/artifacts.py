@@ -53,13 +53,7 @@ class StageEntry:
 
 
 class RunFolder:
-    """Paths, reads and writes of one run's artifacts.
-
-    Parameters
-    ----------
-    path
-        The folder; made when first written to.
-    """
+    """Paths, reads and writes of one run's artifacts; the folder is made when first written to."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -85,10 +79,7 @@ class RunFolder:
     def stages(self) -> dict[str, StageEntry]:
         """Read the manifest: complete stages by name; empty when there is none.
 
-        Raises
-        ------
-        ArtifactError
-            When the manifest is not valid JSON of this form.
+        Raises ArtifactError when the manifest is not valid JSON of this form.
         """
         if not self.manifest.exists():
             return {}
@@ -121,13 +112,7 @@ class RunFolder:
         write_json({name: asdict(value) for name, value in entries.items()}, self.manifest)
 
     def require(self, path: Path, stage: str) -> Path:
-        """Return `path` when it exists.
-
-        Raises
-        ------
-        ArtifactError
-            Naming the stage that writes it, when it doesn't.
-        """
+        """Return `path` when it exists, or raise ArtifactError naming the stage that writes it."""
         if not path.exists():
             message = f"{path} is missing: run `trsr {stage}` on this run folder first"
             raise ArtifactError(message)
@@ -191,13 +176,7 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
-    """Read a frame.
-
-    Raises
-    ------
-    ArtifactError
-        When the file is not readable as Parquet.
-    """
+    """Read a frame. Raises ArtifactError when the file is not readable as Parquet."""
     try:
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:

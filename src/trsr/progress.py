@@ -24,10 +24,6 @@ class Progress:
 
     Parameters
     ----------
-    title
-        What is being done.
-    total
-        How much there is to do.
     unit
         What is counted, in the plural.
     done

@@ -187,8 +187,6 @@ class Finding:
     ----------
     rule
         A short, stable name, such as ``unknown-item``.
-    message
-        What is wrong and what was done about it, in one sentence.
     count
         How many rows, items or users it concerns.
     action

@@ -137,10 +137,7 @@ def rank(
 def ids_in_line(text: str) -> list[str]:
     """Read ids by comma, as a line of CSV; further lines may follow.
 
-    Raises
-    ------
-    ConfigError
-        When a double quote is not closed.
+    Raises ConfigError when a double quote is not closed.
 
     Examples
     --------

@@ -44,30 +44,11 @@ Work = Callable[[pl.DataFrame], pl.DataFrame]
 def map_rows(
     rows: pl.DataFrame, open_work: Callable[..., Work], shared: Mapping[str, Any], settings: Cluster
 ) -> pl.DataFrame:
-    """Compute one row for every row, on the cluster.
+    """Compute one row for every row, on the cluster, in the same order.
 
-    Parameters
-    ----------
-    rows
-        What is to be done.
-    open_work
-        Called once an actor with `shared` as keywords; returns what computes a batch.
-    shared
-        Sent to the cluster once, however many actors there are.
-    settings
-        Where, and how many.
-
-    Returns
-    -------
-    polars.DataFrame
-        In the order of `rows`.
-
-    Raises
-    ------
-    ConfigError
-        When Ray isn't installed.
-    RunError
-        When the cluster can't be reached, or the work fails on it.
+    `open_work` is called once an actor with `shared` as keywords, and returns what computes a batch;
+    `shared` is sent to the cluster once, however many actors there are. Raises ConfigError when Ray
+    isn't installed, and RunError when the cluster can't be reached or the work fails on it.
     """
     if rows.is_empty():
         return open_work(**shared)(rows)
@@ -103,13 +84,7 @@ class Call:
         self._actor = actor
 
     def __call__(self, method: str, *arguments: Any) -> Any:
-        """Return what the method returns.
-
-        Raises
-        ------
-        RunError
-            When the actor is lost.
-        """
+        """Return what the method returns. Raises RunError when the actor is lost."""
         import ray  # noqa: PLC0415  an optional extra
 
         try:
@@ -194,13 +169,7 @@ def _cause(error: BaseException) -> str:
 
 
 class Parcel:
-    """The files of a folder, on their way to another machine.
-
-    Parameters
-    ----------
-    folder
-        Read whole.
-    """
+    """The files of a folder, read whole, on their way to another machine."""
 
     def __init__(self, folder: Path) -> None:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -219,29 +188,11 @@ class Parcel:
 def score_on_cluster(config: Config, model: Path, items: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
     """Score every user's candidates on the cluster that `config.cluster` names.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    model
-        Folder of the fine-tuned ranker; its files are sent to the machines, so that they need
-        not share a disk. The base model of an adapter is loaded by its own path or name.
-    items
-        The catalogue.
-    users
-        `USER`, `SUMMARY`, `HISTORY` and `CANDIDATES`.
+    `model` is the folder of the fine-tuned ranker; its files are sent to the machines, so that they need
+    not share a disk. The base model of an adapter is loaded by its own path or name.
 
-    Returns
-    -------
-    polars.DataFrame
-        `USER` and `P_YES`, a list in the order of the candidates; in the order of `users`.
-
-    Raises
-    ------
-    ConfigError
-        When Ray isn't installed.
-    RunError
-        When the cluster can't be reached or the work fails on it.
+    Takes users as `USER`, `SUMMARY`, `HISTORY` and `CANDIDATES`, and gives, in their order, `USER` and
+    `P_YES`, a list in the order of the candidates. Raises as `map_rows` does.
     """
     shared: dict[str, Any] = {"config": config, "parcel": Parcel(model), "items": items}
     wanted = users.select(USER, SUMMARY, HISTORY, CANDIDATES)
@@ -272,32 +223,13 @@ def summarize_on_cluster(
     Actors share the store of answers, `config.store_url`: a path that all machines see,
     or a PostgreSQL database. What was answered before a machine was lost is not asked
     for again. They also share one budget, which an actor beside the driver keeps: the
-    caps hold for all together, and what a lost worker had reserved counts as spent.
+    caps hold for all together, and what a lost worker had reserved counts as spent. `budget`
+    is the run's, which nothing was spent from yet; it is told what all workers spent, also
+    when they fail.
 
-    Parameters
-    ----------
-    config
-        The run's settings.
-    items
-        The catalogue.
-    histories
-        `USER` and `HISTORY`.
-    budget
-        The run's, which nothing was spent from yet; told what all workers spent, also when they fail.
-
-    Returns
-    -------
-    polars.DataFrame
-        The summaries table, in the order of `histories`; see `trsr.summarize.writer`.
-
-    Raises
-    ------
-    ConfigError
-        When Ray isn't installed.
-    RunError
-        When the cluster can't be reached or the work fails on it.
-    BudgetError
-        At the cap on calls or money, when all that was under way anywhere is stored.
+    Takes `USER` and `HISTORY`, and gives the summaries table in their order; see `trsr.summarize.writer`.
+    Raises as `map_rows` does, and BudgetError at the cap on calls or money, when all that was under way
+    anywhere is stored.
     """
     # Actors may stand in other folders: a relative store would be another store.
     located = config.model_copy(

@@ -158,21 +158,9 @@ def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = N
 def load_run(path: Path, limits: Limits | None = None) -> Config:
     """Read the configuration that a run has left in its folder, for work on the finished run.
 
-    The folder may have been moved: the store of answers lies beside it. A cap was that of the run alone.
-
-    Parameters
-    ----------
-    path
-        The run folder's ``config.yaml``.
-    limits
-        The caps of what is done now; None for no cap.
-
-    Raises
-    ------
-    DataError
-        When there is none.
-    ConfigError
-        As `load`.
+    The folder may have been moved: the store of answers lies beside it. A cap was that of the run alone;
+    `limits` are those of what is done now, None for no cap. `path` is the folder's ``config.yaml``; raises
+    DataError when it isn't there, and else as `load` does.
     """
     if not path.exists():
         message = f"{path.parent}: not a run folder (it has no {path.name}); make one with `trsr run`"
@@ -185,10 +173,7 @@ def load_run(path: Path, limits: Limits | None = None) -> Config:
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
     """Read ``key.sub=value`` settings of the command line; values are YAML.
 
-    Raises
-    ------
-    ConfigError
-        When a setting has no ``=`` or its value is not YAML.
+    Raises ConfigError when a setting has no ``=`` or its value is not YAML.
 
     Examples
     --------

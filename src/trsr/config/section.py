@@ -22,13 +22,7 @@ class Section(BaseModel):
 
 
 def require_each_once(section: Section, *names: str) -> None:
-    """Refuse lists that name something twice.
-
-    Raises
-    ------
-    ValueError
-        Naming the list and what stands in it.
-    """
+    """Raise ValueError, naming the list and what stands in it, when a list names something twice."""
     for name in names:
         values = getattr(section, name)
         if len(set(values)) < len(values):

@@ -37,30 +37,12 @@ def draw_candidates(
     Negatives are drawn one after the other without replacement, uniformly or in
     proportion to training count + 1, and are never the target nor an item of the
     history. A user's draw depends on the user's id, history and target, on the
-    catalogue, the weights and the seed, and on no other row.
+    catalogue, the weights and the seed, and on no other row, nor on the order of items.
+    Background histories count for popularity beside those of training users.
 
-    Parameters
-    ----------
-    histories
-        `USER`, `SPLIT`, `HISTORY` and `TARGET`.
-    items
-        The catalogue; its order does not matter.
-    rule
-        How many negatives, and how they are drawn.
-    seed
-        The run's seed.
-    background
-        Histories that count for popularity beside those of training users.
-
-    Returns
-    -------
-    polars.DataFrame
-        `USER`, `SPLIT`, `TARGET`, `CANDIDATES` (with the target), `SEED` and `SAMPLER`.
-
-    Raises
-    ------
-    DataError
-        When the catalogue is too small for a user's negatives.
+    Takes `USER`, `SPLIT`, `HISTORY` and `TARGET`, and gives `USER`, `SPLIT`, `TARGET`,
+    `CANDIDATES` (with the target), `SEED` and `SAMPLER`. Raises DataError when the
+    catalogue is too small for a user's negatives.
     """
     ids = items[ITEM].unique().sort()
     counts = training_counts(histories, ids.to_list(), background)
@@ -155,22 +137,9 @@ def training_counts(
 ) -> NDArray[np.int64]:
     """Count items over histories and targets of training users, and over background histories.
 
-    Users of the other splits count nothing, so that no target that is to be
-    predicted shows in the counts.
-
-    Parameters
-    ----------
-    histories
-        `SPLIT`, `HISTORY` and `TARGET`.
-    item_ids
-        The catalogue.
-    background
-        `ITEMS` of users who only ever train; see `Prepared.background`.
-
-    Returns
-    -------
-    numpy.ndarray
-        In the order of `item_ids`, ``(n_items,)``.
+    Users of the other splits count nothing, so that no target that is to be predicted shows
+    in the counts. Takes `SPLIT`, `HISTORY` and `TARGET`, and `ITEMS` of users who only ever
+    train (see `Prepared.background`); counts are in the order of `item_ids`, ``(n_items,)``.
 
     Examples
     --------
@@ -198,23 +167,10 @@ _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 
 
 def user_keys(users: Iterable[str], seed: int, purpose: str) -> Keys:
-    """Hash every user id with the seed and what the number is for.
+    """Hash every user id with the seed and what the number is for: 64 random bits per user, ``(n_users,)``.
 
-    The hash is BLAKE2b, so that keys are the same on every machine and in every version.
-
-    Parameters
-    ----------
-    users
-        User ids.
-    seed
-        The run's seed.
-    purpose
-        A word; keys of different purposes are independent.
-
-    Returns
-    -------
-    numpy.ndarray
-        64 random bits per user, ``(n_users,)``.
+    The hash is BLAKE2b, so that keys are the same on every machine and in every version. Keys of
+    different purposes, each named by a word, are independent.
 
     Examples
     --------
@@ -231,15 +187,10 @@ def user_keys(users: Iterable[str], seed: int, purpose: str) -> Keys:
 
 
 def uniforms(keys: Keys, count: int) -> Floats:
-    """Draw `count` numbers of [0, 1) per key: the SplitMix64 generator, started at each key.
+    """Draw `count` numbers of [0, 1) per key, ``(n_users, count)``.
 
-    Source of the generator: Steele, Lea and Flood, Fast splittable pseudorandom
-    number generators, OOPSLA 2014.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_users, count)``.
+    The generator is SplitMix64, started at each key: Steele, Lea and Flood, Fast splittable
+    pseudorandom number generators, OOPSLA 2014.
     """
     bits = keys[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _STEP
     bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1

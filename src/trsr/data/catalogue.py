@@ -13,17 +13,8 @@ from trsr.records import ITEM, Item
 class Catalogue:
     """Looks items up by id.
 
-    Parameters
-    ----------
-    items
-        One row an item: `ITEM`, then one String column per text field.
-    fields
-        Fields to show, in this order; empty for all in the table's own order.
-
-    Raises
-    ------
-    ConfigError
-        When `fields` names a field that the items don't have.
+    `items` has one row an item: `ITEM`, then one String column per text field. `fields` are shown
+    in this order; empty for all in the table's own. Raises ConfigError when the items lack one of them.
 
     Examples
     --------
@@ -57,25 +48,13 @@ class Catalogue:
         return len(self.ids)
 
     def item(self, item_id: str) -> Item:
-        """Return one item; fields with an empty text are left out.
-
-        Raises
-        ------
-        DataError
-            When there is no such item.
-        """
+        """Return one item; fields with an empty text are left out. Raises DataError when there is none."""
         row = self.place(item_id)
         texts = ((name, column[row]) for name, column in zip(self.fields, self._texts, strict=True))
         return Item(item_id, {name: text for name, text in texts if text})
 
     def place(self, item_id: str) -> int:
-        """Return the item's row in the table.
-
-        Raises
-        ------
-        DataError
-            When there is no such item.
-        """
+        """Return the item's row in the table. Raises DataError when there is no such item."""
         row = self._rows.get(item_id)
         if row is None:
             message = (
@@ -88,17 +67,8 @@ class Catalogue:
     def make_item(self, item_id: str, texts: Mapping[str, str]) -> Item:
         """Make an item that the catalogue doesn't hold, in the form of those that it does.
 
-        Parameters
-        ----------
-        item_id
-            What to call it.
-        texts
-            Field name to text; an `ITEM` among them is passed over.
-
-        Raises
-        ------
-        DataError
-            When a field is none of the data set's: the model would never have seen it.
+        `texts` is field name to text; an `ITEM` among them is passed over. Raises DataError when a field
+        is none of the data set's: the model would never have seen it.
 
         Examples
         --------
@@ -117,11 +87,5 @@ class Catalogue:
         return Item(item_id, {name: texts[name] for name in self.fields if texts.get(name)})
 
     def items(self, item_ids: Iterable[str]) -> tuple[Item, ...]:
-        """Return several items, in the order of their ids.
-
-        Raises
-        ------
-        DataError
-            When one of them is not there.
-        """
+        """Return several items, in the order of their ids. Raises DataError when one of them is not there."""
         return tuple(self.item(item_id) for item_id in item_ids)

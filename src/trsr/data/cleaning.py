@@ -79,17 +79,8 @@ def empty_as_null(
 ) -> pl.DataFrame:
     """Put null where a null word stands alone, also inside lists, and where a number is NaN; all are noted.
 
-    Parameters
-    ----------
-    rows
-        `FILE`, `LINE` and the columns: texts, lists, or texts that hold a list or object as JSON or
-        Python writes it. Columns of other types stay as they are.
-    columns
-        Columns to look at.
-    null_words
-        Words that count as empty; see `trsr.config.data.FileData`.
-    notes
-        Takes the values, with their places.
+    Columns are texts, lists, or texts that hold a list or object as JSON or Python writes it; those of
+    other types stay as they are. Notes take the values with their places, `FILE` and `LINE`.
 
     Examples
     --------

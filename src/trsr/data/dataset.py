@@ -37,13 +37,10 @@ class Dataset:
 
 
 def checked(dataset: Dataset) -> Dataset:
-    """Return the data set, or raise when it breaks one of the rules in `Dataset`.
+    """Return the data set, or raise DataError naming every rule in `Dataset` that it breaks.
 
-    Raises
-    ------
-    DataError
-        Naming every broken rule. Readers repair before they call this, so that it
-        only fires on data that is built by hand, or on a reader's own fault.
+    Readers repair before they call this, so that it only fires on data that is built by hand,
+    or on a reader's own fault.
 
     Examples
     --------

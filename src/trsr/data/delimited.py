@@ -50,33 +50,22 @@ def read_delimited(
     quoted: bool = True,
     encoding: str | None = None,
 ) -> pl.DataFrame:
-    """Read a delimited file.
+    """Read a delimited file, gzipped or not, as `FILE`, `LINE` and one String column per column of the file.
+
+    Rows with a wrong number of fields are left out and noted. Raises DataError when the file
+    can't be read, is empty, or its header repeats a name.
 
     Parameters
     ----------
-    path
-        The file, gzipped or not.
     separator
         One character. A header without it that holds another of the usual ones, as often as the
         rows do, is read by that, and noted.
-    notes
-        Rows with a wrong number of fields are left out and noted here.
     columns
         Names of the columns of a file without header; None: the first row holds them.
     quoted
         False when quotes have no meaning in the file.
     encoding
-        The file's encoding; see `trsr.data.text_files.line_blocks`.
-
-    Returns
-    -------
-    polars.DataFrame
-        `FILE`, `LINE`, then one String column per column of the file.
-
-    Raises
-    ------
-    DataError
-        When the file can't be read, is empty, or its header repeats a name.
+        See `trsr.data.text_files.line_blocks`.
     """
     lines = read_lines(path, notes, encoding=encoding)
     if not lines.select((pl.col(TEXT).str.strip_chars() != "").any()).item():
@@ -104,10 +93,7 @@ def read_delimited(
 def header_of(path: Path, separator: str, encoding: str | None = None) -> list[str]:
     """Read the column names of a delimited file with a header; none when it is empty.
 
-    Raises
-    ------
-    DataError
-        When the file can't be read, or its header repeats a name.
+    Raises DataError when the file can't be read, or its header repeats a name.
     """
     for lines in line_blocks(path, Notes(), 1 << 16, encoding=encoding):
         first = lines.filter(pl.col(TEXT).str.strip_chars() != "").head(1)

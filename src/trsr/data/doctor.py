@@ -21,18 +21,9 @@ __all__ = ["Diagnosis", "FieldHealth", "UserStep", "detect", "examine", "render"
 
 @dataclass(frozen=True, slots=True)
 class FieldHealth:
-    """One text field: how many items have it, how long it is, and the first text that is there.
+    """One text field: items whose text is not empty, their mean number of words, and an example.
 
-    Parameters
-    ----------
-    name
-        The field's name.
-    filled
-        Items whose text is not empty.
-    words
-        Mean number of words of those.
-    example
-        The start of the first text, fit for a terminal.
+    The example is the start of the first text that is there, fit for a terminal.
     """
 
     name: str
@@ -43,15 +34,7 @@ class FieldHealth:
 
 @dataclass(frozen=True, slots=True)
 class UserStep:
-    """How many users are left after a rule.
-
-    Parameters
-    ----------
-    rule
-        The rule in words.
-    users
-        Users left after it; of the last steps, users whom it concerns.
-    """
+    """How many users are left after a rule, put in words; of the last steps, users whom it concerns."""
 
     rule: str
     users: int
@@ -63,8 +46,6 @@ class Diagnosis:
 
     Parameters
     ----------
-    format
-        The format's name.
     items, interactions
         Counts after repair.
     length_quartiles
@@ -75,8 +56,6 @@ class Diagnosis:
         The text fields in showing order.
     steps
         Users left after each rule, in the order of the rules.
-    findings
-        All that was noticed, repaired or left out.
     refusal
         Why `trsr prepare` would refuse the data with these settings; empty when it wouldn't.
     """
@@ -100,10 +79,7 @@ class Diagnosis:
 def examine(config: Config) -> Diagnosis:
     """Read a configuration's data, say what is wrong with it, and try whether a run could be prepared.
 
-    Raises
-    ------
-    DataError
-        When it can't be read at all; the message says what to mend.
+    Raises DataError when it can't be read at all; the message says what to mend.
 
     Examples
     --------

@@ -21,10 +21,7 @@ _EXACT: Final = 1 << 53
 def id_texts(column: pl.Series) -> pl.Series:
     """Write a column of ids, or of lists of ids, as text, exactly as they stand there.
 
-    Raises
-    ------
-    DataError
-        When the column's type is none of ids.
+    Raises DataError when the column's type is none of ids.
 
     Examples
     --------

@@ -34,29 +34,12 @@ _NOT_JSON: Final = "lines that are JSON but for quotes, commas or several object
 def read_json_lines(
     path: Path, notes: Notes, columns: Sequence[str] | None = None, *, encoding: str | None = None
 ) -> pl.DataFrame:
-    """Read the wanted keys of a JSON-lines file.
+    """Read the wanted keys of a JSON-lines file, gzipped or not; None: every key that occurs.
 
-    Parameters
-    ----------
-    path
-        The file, gzipped or not.
-    notes
-        Lines that are no JSON object are left out and noted here.
-    columns
-        Keys to read; None: every key that occurs.
-    encoding
-        The file's encoding; see `trsr.data.text_files.line_blocks`.
-
-    Returns
-    -------
-    polars.DataFrame
-        `FILE`, `LINE`, then one String column per key: texts as they are, numbers,
-        lists and objects as JSON text, null where a line has no such key.
-
-    Raises
-    ------
-    DataError
-        When the file can't be read, or no line has one of the keys.
+    Gives `FILE`, `LINE`, then one String column per key: texts as they are, numbers, lists and
+    objects as JSON text, null where a line has no such key. Lines that are no JSON object are left
+    out and noted. For `encoding` see `trsr.data.text_files.line_blocks`. Raises DataError when the
+    file can't be read, or no line has one of the keys.
     """
     blocks = list(_object_blocks(path, notes, encoding))
     if columns is not None:
@@ -124,13 +107,7 @@ class _Decoder:
         )
 
     def objects(self, text: str) -> list[dict[str, Any]]:
-        """Give the objects of a line that was no plain JSON.
-
-        Raises
-        ------
-        ValueError
-            When something else stands there.
-        """
+        """Give the objects of a line that was no plain JSON; ValueError when something else stands there."""
         self.repairs = set()
         for mended in (text, _STRING_OR_COMMA.sub(r"\1", text)):
             try:
@@ -150,10 +127,7 @@ class _Decoder:
     def stream(self, text: str, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """Give the objects from a place on, each with its place, until the end or a closing bracket.
 
-        Raises
-        ------
-        ValueError
-            Where something else stands.
+        Raises ValueError where something else stands.
         """
         place = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]
         while place < len(text) and text[place] != "]":
@@ -231,13 +205,7 @@ def _is_one_text(lines: pl.DataFrame) -> bool:
 
 
 def _of_one_text(path: Path, lines: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """Read objects from a file that is no JSON lines.
-
-    Raises
-    ------
-    DataError
-        Naming the line on which something else stands.
-    """
+    """Read objects from a file that is no JSON lines; DataError names the line with anything else."""
     text = lines[TEXT].str.join("\n").item() or ""
     decoder = _Decoder()
     places: list[int] = []

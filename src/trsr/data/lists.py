@@ -25,10 +25,7 @@ _NAMES: Final = {
 def python_value(text: str) -> Any:
     """Read a value as Python writes it; NaN and infinity are None, and JSON's names are known.
 
-    Raises
-    ------
-    ValueError
-        When it is no literal.
+    Raises ValueError when it is no literal.
 
     Examples
     --------
@@ -60,10 +57,7 @@ class _WithNames(ast.NodeTransformer):
 def ids_in_text(text: pl.Expr) -> pl.Expr:
     r"""Read ids that were written as one text: a list in brackets, or ids by comma or white space.
 
-    Returns
-    -------
-    polars.Expr
-        List of String; null where brackets don't hold a flat list.
+    Null where brackets don't hold a flat list.
 
     Examples
     --------

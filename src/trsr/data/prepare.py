@@ -49,16 +49,9 @@ class Prepared:
 def prepare(config: Config) -> Prepared:
     """Read the data, choose users, split them and draw candidates.
 
-    Parameters
-    ----------
-    config
-        Its `data`, `history`, `split`, `candidates` and `seed` are used.
-
-    Raises
-    ------
-    DataError
-        When the data can't be read, no user is left, a part of the split would be
-        empty, or the catalogue is too small; with what was noticed until then.
+    Of the settings, `data`, `history`, `split`, `candidates` and `seed` are used. Raises DataError,
+    with what was noticed until then, when the data can't be read, no user is left, a part of the
+    split would be empty, or the catalogue is too small.
 
     Examples
     --------
@@ -72,13 +65,7 @@ def prepare(config: Config) -> Prepared:
 
 
 def choose(dataset: Dataset, noticed: tuple[Finding, ...], config: Config) -> Prepared:
-    """Do all of `prepare` that comes after reading; `noticed` are the findings of the reader.
-
-    Raises
-    ------
-    DataError
-        As `prepare`.
-    """
+    """Do all of `prepare` that comes after reading, raising as it does; `noticed` is what reading found."""
     kept, windowed = apply_window(dataset.histories, config.history)
     try:
         histories, candidates, background = _chosen(dataset, kept, config)
@@ -123,13 +110,7 @@ def save(prepared: Prepared, folder: RunFolder) -> None:
 
 
 def load(folder: RunFolder) -> Prepared:
-    """Read what `save` wrote.
-
-    Raises
-    ------
-    ArtifactError
-        When a file is missing or damaged.
-    """
+    """Read what `save` wrote. Raises ArtifactError when a file is missing or damaged."""
     items, histories, candidates, background = (
         read_parquet(folder.require(path, "prepare"))
         for path in (folder.items, folder.histories, folder.candidates, folder.background)
@@ -175,17 +156,8 @@ _EXAMPLES = 5
 def too_short(histories: pl.DataFrame, window: HistoryWindow) -> pl.DataFrame:
     """Return the histories that the window leaves out but that still tell what follows what.
 
-    Parameters
-    ----------
-    histories
-        `USER`, `ITEMS` and `TIMES`, oldest first.
-    window
-        Fewest interactions of those who take part.
-
-    Returns
-    -------
-    polars.DataFrame
-        The same columns; each history has 2 interactions or more.
+    Columns are `USER`, `ITEMS` and `TIMES`, oldest first; each history that is given has 2
+    interactions or more.
 
     Examples
     --------
@@ -199,17 +171,8 @@ def too_short(histories: pl.DataFrame, window: HistoryWindow) -> pl.DataFrame:
 def apply_window(histories: pl.DataFrame, window: HistoryWindow) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
     """Leave out histories that are too short and cut those that are too long to their newest part.
 
-    Parameters
-    ----------
-    histories
-        `USER`, `ITEMS` and `TIMES`, oldest first; the last item will be the target and counts.
-    window
-        Fewest and most interactions.
-
-    Returns
-    -------
-    tuple[polars.DataFrame, tuple[Finding, ...]]
-        The same columns, and how many users each rule concerned.
+    Columns are `USER`, `ITEMS` and `TIMES`, oldest first; the last item will be the target and
+    counts. The findings say how many users each rule concerned.
 
     Examples
     --------
@@ -259,19 +222,7 @@ def split_users(histories: pl.DataFrame, rule: SplitRule, seed: int) -> pl.DataF
     same when rows move or other users come and go, and shares hold on average. By
     time, users are ordered by their last interaction and shares hold exactly.
 
-    Parameters
-    ----------
-    histories
-        `USER`, and `TIMES` when the rule goes by time.
-    rule
-        How, and which shares.
-    seed
-        The run's seed.
-
-    Raises
-    ------
-    DataError
-        When a part would be empty, or times are needed and missing.
+    Raises DataError when a part would be empty, or times are needed and missing.
     """
     by_hash = rule.by == "hash"
     split = _by_hash(histories, rule, seed) if by_hash else _by_time(histories, rule, seed)

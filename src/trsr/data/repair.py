@@ -41,27 +41,11 @@ def assemble(
     listed: bool = False,
     seed: int = 0,
 ) -> Dataset:
-    """Mend items and events, and group the events to histories.
+    """Mend items and events, and group the events to histories; notes take what was done.
 
-    Parameters
-    ----------
-    items
-        `FILE`, `LINE`, ``item_id`` and the text fields, all String but `LINE`.
-    events
-        As `mend_events` takes them, ``user_id`` as it was read.
-    notes
-        Takes what is repaired, left out or only noticed.
-    null_words
-        Ids and texts that count as empty.
-    listed
-        As `mend_events` takes it.
-    seed
-        The run's seed, for the order of events of one time.
-
-    Raises
-    ------
-    DataError
-        When no item or no history is left.
+    `items` has `FILE`, `LINE`, ``item_id`` and the text fields, all String but `LINE`. `events`
+    and `listed` are those of `mend_events`, but ``user_id`` is as it was read. `seed` draws the
+    order of events of one time. Raises DataError when no item or no history is left.
     """
     catalogue = mend_items(items, notes, null_words)
     events = mended_ids(events, (USER,), notes, null_words)
@@ -90,7 +74,9 @@ def mend_events(
     listed: bool = False,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Mend events and put each user's into the order of time.
+    """Mend events and put each user's into the order of time; notes take what was done.
+
+    Raises DataError when nothing is left.
 
     Parameters
     ----------
@@ -99,20 +85,11 @@ def mend_events(
         has times, ``time`` (Int64, microseconds).
     catalogue
         Its ``item_id``: events with other items are left out.
-    notes
-        Takes what is repaired, left out or only noticed.
-    null_words
-        Ids that count as empty.
     listed
         The rows come from lists, oldest first: none that repeats another is left out, and rows of one
         time keep their order.
     seed
-        The run's seed, for the order of events of one time.
-
-    Raises
-    ------
-    DataError
-        When nothing is left.
+        Draws the order of events of one time.
     """
     events = mended_ids(events, (ITEM,), notes, null_words)
     named, events = events.head(_SHOWN_IDS), _known_only(events, catalogue, notes)
@@ -140,10 +117,7 @@ def explode_lists(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 def mend_items(items: pl.DataFrame, notes: Notes, null_words: Collection[str] = NULL_WORDS) -> pl.DataFrame:
     """Give the catalogue: ids present and unique (the first row of an id is kept), texts cleaned, never null.
 
-    Raises
-    ------
-    DataError
-        When no item is left.
+    Raises DataError when no item is left.
     """
     fields = [name for name in items.columns if name not in (FILE, LINE, ITEM)]
     items = clean_texts(mended_ids(items, (ITEM,), notes, null_words), fields, null_words, notes)

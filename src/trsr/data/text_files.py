@@ -51,10 +51,7 @@ long runs of accents, Central European and Turkish ones letters that Western lan
 def read_lines(path: Path, notes: Notes, *, encoding: str | None = None) -> pl.DataFrame:
     """Read a whole text file as rows of `FILE`, `LINE` and `TEXT`.
 
-    Raises
-    ------
-    DataError
-        When the file is missing, unreadable, a damaged gzip file, or of an unknown encoding.
+    Raises DataError when it is missing, unreadable, a damaged gzip file, or of an unknown encoding.
     """
     return pl.concat([_no_lines(), *line_blocks(path, notes, encoding=encoding)])
 
@@ -183,10 +180,7 @@ def _is_utf8(line: bytes) -> bool:
 def _as_western(block: bytes, damaged: list[int], path: Path, done: int) -> str:
     """Read the damaged lines of a block as cp1252.
 
-    Raises
-    ------
-    DataError
-        When they don't look like a Western language's; names encodings that they may be of.
+    Raises DataError when they don't look like a Western language's; it names encodings that they may be of.
     """
     lines = block.split(b"\n")
     sample = b"\n".join(lines[place] for place in damaged[:_SAMPLE_LINES])
@@ -241,13 +235,7 @@ def _without_marks(lines: pl.DataFrame, text: str, notes: Notes) -> pl.DataFrame
 
 
 def require_columns(path: Path, table: pl.DataFrame, columns: Iterable[str]) -> None:
-    """Raise when a table lacks a column.
-
-    Raises
-    ------
-    DataError
-        Naming the missing columns and those present.
-    """
+    """Raise DataError, naming the missing columns and those present, when a table lacks a column."""
     present = [name for name in table.columns if name not in (FILE, LINE)]
     missing = [name for name in columns if name not in present]
     if missing:
@@ -260,13 +248,7 @@ def require_columns(path: Path, table: pl.DataFrame, columns: Iterable[str]) -> 
 
 
 def refuse_reserved(path: Path, columns: Iterable[str]) -> None:
-    """Raise when a table's own columns have the names under which readers keep file and line.
-
-    Raises
-    ------
-    DataError
-        Naming the columns.
-    """
+    """Raise DataError when a table's own columns have the names under which readers keep file and line."""
     reserved = sorted({FILE, LINE}.intersection(columns))
     if reserved:
         message = f"{path}: columns may not be called {', '.join(map(repr, reserved))}; rename them"
@@ -274,13 +256,7 @@ def refuse_reserved(path: Path, columns: Iterable[str]) -> None:
 
 
 def require_files(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Give the paths back when all are there.
-
-    Raises
-    ------
-    DataError
-        Naming those that are not there and what lies in their folder.
-    """
+    """Give the paths back, or raise DataError naming those absent and what lies in their folder."""
     paths = tuple(paths)
     missing = [path for path in paths if not path.exists()]
     if missing:

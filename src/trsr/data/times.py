@@ -87,33 +87,19 @@ def read_times(
     day_first: bool | None = None,
     remedy: str = _REMEDY,
 ) -> pl.Series:
-    """Read a column of times.
+    """Read a column of times, of any type, as microseconds (Int64); null where there is no readable time.
+
+    Times without a zone are UTC. Notes take values that can't be read, empty ones, and what was
+    decided for the whole column. Raises DataError when the column's type is none of times, or not
+    one of its values can be read; `remedy` is the next step that the error names.
 
     Parameters
     ----------
-    rows
-        `FILE`, `LINE` and the column, of any type.
-    column
-        The column's name.
-    notes
-        Takes values that can't be read, empty ones, and what was decided for the whole column.
     form
         How texts are written, as in ``strptime``, or a unit of `UNITS` for numbers; None: told by each
         value.
     day_first
         How 11/02/2024 is read when the column itself doesn't tell.
-    remedy
-        The next step, for the error.
-
-    Returns
-    -------
-    polars.Series
-        Int64; null where there is no readable time. Times without a zone are UTC.
-
-    Raises
-    ------
-    DataError
-        When the column's type is none of times, or not one of its values can be read.
 
     Examples
     --------

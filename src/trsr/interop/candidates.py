@@ -24,13 +24,8 @@ FUSED: Final = "fused"
 class Frozen:
     """A run as other tools see it.
 
-    Parameters
-    ----------
-    prepared
-        Items, histories, background.
-    candidates
-        Name of the sampler to `USER`, `SPLIT`, `TARGET` and `CANDIDATES` of the measured users, by rising
-        user id; the run's own sampler first.
+    `candidates` is the name of a sampler, the run's own first, to `USER`, `SPLIT`, `TARGET` and
+    `CANDIDATES` of the measured users, by rising user id.
     """
 
     prepared: Prepared
@@ -58,10 +53,7 @@ class Frozen:
 def open_frozen(folder: RunFolder) -> Frozen:
     """Read a run's data, and the candidates of further samplers where a comparison has drawn them.
 
-    Raises
-    ------
-    ArtifactError
-        When the run is not prepared, or a file is damaged.
+    Raises ArtifactError when the run is not prepared, or a file is damaged.
     """
     prepared = load(folder)
     further = sorted((folder.path / "comparison").glob("candidates_*.parquet"))
@@ -76,10 +68,7 @@ def open_frozen(folder: RunFolder) -> Frozen:
 def system_scores(folder: RunFolder) -> dict[str, pl.DataFrame]:
     """Read the scores that lie in the run folder: its own, the baselines', and all that were imported.
 
-    Returns
-    -------
-    dict[str, polars.DataFrame]
-        Name to `USER`, `ITEM` and `SCORE`; empty for a run that has scored nothing yet.
+    Name to `USER`, `ITEM` and `SCORE`; empty for a run that has scored nothing yet.
     """
     found: dict[str, pl.DataFrame] = {}
     if folder.scores.exists():
@@ -93,13 +82,7 @@ def system_scores(folder: RunFolder) -> dict[str, pl.DataFrame]:
 
 
 def imported_scores(folder: RunFolder) -> dict[str, pl.DataFrame]:
-    """Read what `trsr import` has put into the run folder.
-
-    Returns
-    -------
-    dict[str, polars.DataFrame]
-        Name to `USER`, `ITEM` and `SCORE`, by name.
-    """
+    """Read what `trsr import` has put into the run folder: name to `USER`, `ITEM` and `SCORE`, by name."""
     files = sorted(imported_path(folder, "").parent.glob("*.parquet"))
     return {file.stem: read_parquet(file).select(USER, ITEM, SCORE) for file in files}
 

@@ -32,19 +32,8 @@ _INTER_HEADER: Final = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
 def write_recbole(frozen: Frozen, name: str, out: Path) -> tuple[Path, ...]:
     """Write a data set that RecBole reads, and the pairs that are to be scored.
 
-    Parameters
-    ----------
-    frozen
-        The run.
-    name
-        What RecBole calls the data set.
-    out
-        The folder, RecBole's ``data_path``; files come into ``out/name``.
-
-    Returns
-    -------
-    tuple[pathlib.Path, ...]
-        ``name.item``, three ``.inter``, ``candidates.tsv`` and ``recbole.yaml``.
+    `name` is what RecBole calls the data set, `out` its ``data_path``. Files come into ``out/name``:
+    ``name.item``, three ``.inter``, ``candidates.tsv`` and ``recbole.yaml``.
     """
     folder = out / name
     items = folder / f"{name}.item"
@@ -129,23 +118,11 @@ def _settings(frozen: Frozen, name: str, out: Path) -> dict[str, Any]:
 
 
 def write_rectools(frozen: Frozen, systems: Mapping[str, pl.DataFrame], out: Path) -> tuple[Path, ...]:
-    """Write what RecTools trains on, ranks, and measures.
+    """Write what RecTools trains on, ranks, and measures; `systems` is name to `USER`, `ITEM` and `SCORE`.
 
-    Parameters
-    ----------
-    frozen
-        The run.
-    systems
-        Name to `USER`, `ITEM` and `SCORE`.
-    out
-        The folder.
-
-    Returns
-    -------
-    tuple[pathlib.Path, ...]
-        ``interactions`` (of training and background users), ``context`` (what measured users took before
-        their targets), ``targets_valid`` and ``targets_test``, ``items``, ``candidates``, and one
-        ``reco_SYSTEM_SAMPLER`` per system that has scored all pairs of a sampler.
+    Written are ``interactions`` (of training and background users), ``context`` (what measured users took
+    before their targets), ``targets_valid`` and ``targets_test``, ``items``, ``candidates``, and one
+    ``reco_SYSTEM_SAMPLER`` per system that has scored all pairs of a sampler.
     """
     histories, background = frozen.prepared.histories, frozen.prepared.background
     trains = pl.col(SPLIT) == Split.TRAIN.value
@@ -193,26 +170,10 @@ _RECBOLE_NAME: Final = "trsr"
 
 
 def export(folder: RunFolder, to: Tool, out: Path) -> tuple[Path, ...]:
-    """Write a run's frozen candidates, and the scores that lie in it, in another tool's form.
+    """Write a prepared run's frozen candidates, and the scores that lie in it, in another tool's form.
 
-    Parameters
-    ----------
-    folder
-        A prepared run; what is scored already is exported too.
-    to
-        ``trec``: qrels and runs. ``recbole``: atomic files with the split. ``rectools``: tables.
-    out
-        The folder to write to.
-
-    Returns
-    -------
-    tuple[pathlib.Path, ...]
-        What was written.
-
-    Raises
-    ------
-    ArtifactError
-        When the run is not prepared, or `out` can't be written.
+    ``trec``: qrels and runs. ``recbole``: atomic files with the split. ``rectools``: tables. Returns what
+    was written. Raises ArtifactError when the run is not prepared, or `out` can't be written.
     """
     frozen = open_frozen(folder)
     match to:

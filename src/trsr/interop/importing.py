@@ -24,29 +24,14 @@ _ENDINGS: Final = (*_SEPARATORS, ".parquet", *_TREC)
 
 
 def read_scores(file: Path, frozen: Frozen) -> pl.DataFrame:
-    """Read an outside system's scores.
+    """Read an outside system's scores: `LINE`, `USER`, `ITEM` and `SCORE`.
 
-    Tables have the columns ``user_id``, ``item_id`` and ``score``; other columns are passed
-    over. Columns such as ``user_id:token`` are those of the exported RecBole files, whose ids
-    are written as `to_plain` does.
+    The file is a table (``.csv``, ``.tsv``, ``.parquet``) or a TREC run (``.txt``, ``.run``, ``.trec``); text
+    may be gzipped. For Parquet `LINE` is the row's number, from 1. Tables have the columns ``user_id``,
+    ``item_id`` and ``score``; other columns are passed over. Columns such as ``user_id:token`` are those of
+    the exported RecBole files, whose ids are written as `to_plain` does.
 
-    Parameters
-    ----------
-    file
-        ``.csv``, ``.tsv``, ``.parquet``, or ``.txt``, ``.run``, ``.trec`` for a TREC run; text may be
-        gzipped.
-    frozen
-        The run that the scores are for.
-
-    Returns
-    -------
-    polars.DataFrame
-        `LINE` (for Parquet the row's number, from 1), `USER`, `ITEM` and `SCORE`.
-
-    Raises
-    ------
-    DataError
-        When the file can't be read, a column is missing, or a score is no number.
+    Raises DataError when the file can't be read, a column is missing, or a score is no number.
     """
     ending = Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
     if not file.is_file():
@@ -126,19 +111,8 @@ _TAKEN: Final = frozenset({OWN, FUSED, *get_args(BaselineName), *get_args(Langua
 def import_scores(folder: RunFolder, file: Path, name: str) -> Path:
     """Put an outside system's scores into ``imported/NAME.parquet``; an earlier import is replaced.
 
-    Parameters
-    ----------
-    folder
-        A prepared run.
-    file
-        A TREC run (``.txt``, ``.run``, ``.trec``), CSV, TSV or Parquet; see `read_scores`.
-    name
-        What tables call the system.
-
-    Returns
-    -------
-    pathlib.Path
-        The file that was written: `USER`, `SPLIT`, `ITEM` and `SCORE`.
+    For the forms of the file see `read_scores`; `name` is what tables call the system. Returns the file
+    that was written: `USER`, `SPLIT`, `ITEM` and `SCORE`.
 
     Raises
     ------
@@ -163,30 +137,15 @@ def import_scores(folder: RunFolder, file: Path, name: str) -> Path:
 
 
 def checked_scores(rows: pl.DataFrame, frozen: Frozen, file: Path) -> pl.DataFrame:
-    """Hold rows of scores against the frozen candidates.
+    """Hold rows of scores against the frozen candidates; `file` is where they come from, for messages.
 
     Every pair of the test split must be there, of all samplers; the validation split is
     whole or absent (without it the system can't be chosen by validation). A pair may
-    stand there twice, once a sampler, with the same score.
+    stand there twice, once a sampler, with the same score. DataError names file and line of
+    the first row at fault.
 
-    Parameters
-    ----------
-    rows
-        `LINE`, `USER`, `ITEM` and `SCORE`.
-    frozen
-        The run.
-    file
-        Where the rows come from, for messages.
-
-    Returns
-    -------
-    polars.DataFrame
-        `USER`, `SPLIT`, `ITEM` and `SCORE`, each pair once, by user and item.
-
-    Raises
-    ------
-    DataError
-        Naming file and line of the first row at fault.
+    Takes `LINE`, `USER`, `ITEM` and `SCORE`, and gives `USER`, `SPLIT`, `ITEM` and `SCORE`, each pair
+    once, by user and item.
     """
     pairs = frozen.all_pairs()
     _refuse_foreign(rows, pairs, frozen, file)

@@ -54,14 +54,7 @@ _FIELDS: Final = ("query", "Q0", "document", "rank", "score", "tag")
 def write_qrels(frozen: Frozen, split: str, path: Path) -> None:
     """Write which candidate is the target: relevance 1 for it, 0 for the negatives.
 
-    Parameters
-    ----------
-    frozen
-        The run.
-    split
-        Whose users; every sampler's queries are written.
-    path
-        The file.
+    Queries are those of the split's users, for every sampler.
     """
     lines = []
     for sampler in frozen.candidates:
@@ -73,23 +66,10 @@ def write_qrels(frozen: Frozen, split: str, path: Path) -> None:
 
 
 def write_run(frozen: Frozen, scores: pl.DataFrame, name: str, path: Path) -> tuple[str, ...]:
-    """Write one system's scores of all samplers of which it has scored every pair.
+    """Write one system's scores of all samplers of which it has scored every pair; return these samplers.
 
-    Parameters
-    ----------
-    frozen
-        The run.
-    scores
-        `USER`, `ITEM` and `SCORE`.
-    name
-        The system's name, the tag of every line.
-    path
-        The file; not written when no sampler is complete.
-
-    Returns
-    -------
-    tuple[str, ...]
-        The samplers that were written.
+    `scores` has `USER`, `ITEM` and `SCORE`; `name` is the tag of every line. The file is not written
+    when no sampler is complete.
     """
     lines, written = [], []
     for sampler in frozen.candidates:
@@ -108,24 +88,11 @@ def write_run(frozen: Frozen, scores: pl.DataFrame, name: str, path: Path) -> tu
 
 
 def read_run(path: Path, samplers: Mapping[str, object]) -> pl.DataFrame:
-    """Read a run file whose queries are called as `write_qrels` calls them.
+    """Read a run file, gzipped or not, whose queries are called as `write_qrels` calls them.
 
-    Parameters
-    ----------
-    path
-        The file, gzipped or not.
-    samplers
-        The samplers of the run, to know the queries by.
-
-    Returns
-    -------
-    polars.DataFrame
-        `LINE`, `USER`, `ITEM` and `SCORE` (as text), in the order of the file.
-
-    Raises
-    ------
-    DataError
-        When a line has not six fields, or a query is none of the run's.
+    Gives `LINE`, `USER`, `ITEM` and `SCORE` (as text), in the order of the file; queries are known by
+    the names of the run's samplers. Raises DataError when a line has not six fields, or a query is none
+    of the run's.
     """
     lines = read_lines(path, Notes()).filter(pl.col(TEXT).str.strip_chars() != "")
     fields = lines.select(LINE, pl.col(TEXT).str.extract_all(r"\S+").alias("fields"))

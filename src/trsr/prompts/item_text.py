@@ -18,21 +18,8 @@ def item_line(item: Item, tokens: Tokens, max_tokens: int) -> str:
 
     The line is cut at the cap, without a mark: fields stand in the order of the
     item, so a field that is longer than what is left is shown in part and the
-    fields after it not at all. Put what matters most first.
-
-    Parameters
-    ----------
-    item
-        The item; fields without visible text are left out.
-    tokens
-        Counts by the tokens of the model that will read the line.
-    max_tokens
-        Cap of the line.
-
-    Returns
-    -------
-    str
-        The line; ``(no text)`` for an item without any text.
+    fields after it not at all. Put what matters most first. Fields without visible text are left
+    out; an item without any text gives ``(no text)``. Tokens are those of the model that will read the line.
 
     Examples
     --------

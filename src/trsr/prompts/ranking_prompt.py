@@ -29,15 +29,7 @@ _CACHED_ITEMS: Final = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What did not fit into a prompt.
-
-    Parameters
-    ----------
-    recent_items
-        Recent items left out, the oldest first.
-    summary_tokens
-        Tokens cut off the summary's end.
-    """
+    """What did not fit: recent items, left out from the oldest on, and tokens of the summary's end."""
 
     recent_items: int = 0
     summary_tokens: int = 0
@@ -45,16 +37,9 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The user's part of a prompt.
+    """The user's part of a prompt, as token ids and as a person reads it, and what did not fit.
 
-    Parameters
-    ----------
-    ids
-        Token ids, beginning with the model's leading special token where it wants one.
-    text
-        What a person reads.
-    cut
-        What did not fit.
+    The ids begin with the model's leading special token where it wants one.
     """
 
     ids: tuple[int, ...]
@@ -64,15 +49,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Suffix:
-    """The candidate's part of a prompt; ends with the answer slot.
-
-    Parameters
-    ----------
-    ids
-        Token ids.
-    text
-        What a person reads.
-    """
+    """The candidate's part of a prompt, as token ids and as a person reads it; ends with the answer slot."""
 
     ids: tuple[int, ...]
     text: str
@@ -83,29 +60,21 @@ class RankingPrompt:
 
     The longest possible suffix is set aside first; what is left is the prefix's.
     A prefix that is longer loses its oldest recent items, then the end of its
-    summary. The candidate and the answer slot are never cut.
+    summary. The candidate and the answer slot are never cut. Raises ConfigError when
+    the budget doesn't even hold the instruction and one candidate.
 
     Parameters
     ----------
-    templates
-        The domain's templates.
     encode
         Texts to token ids of the ranking model.
     tokens
         Counts and cuts by the same tokens.
-    prompting
-        Budget, number of recent items and answers.
     item_tokens
         Cap of an item's line.
     leading
         Special tokens that the model wants before the text.
     terse
         Take the short wording that the compact model is trained on from the start.
-
-    Raises
-    ------
-    ConfigError
-        When the budget doesn't even hold the instruction and one candidate.
     """
 
     def __init__(
@@ -149,14 +118,9 @@ class RankingPrompt:
         return {name: str(self.templates.version(name)) for name in (self._prefix_name, self._suffix_name)}
 
     def prefix(self, summary: str, recent: Sequence[Item]) -> Prefix:
-        """Build the user's part.
+        """Build the user's part; the summary is empty when there is none.
 
-        Parameters
-        ----------
-        summary
-            The preference summary; empty when there is none.
-        recent
-            The user's items, oldest first; the newest `prompting.recent_items` are shown.
+        Items are oldest first; the newest `prompting.recent_items` are shown.
         """
         shown = recent[len(recent) - min(len(recent), self.prompting.recent_items) :]
         lines = [self._line(_key(item)) for item in shown]

@@ -36,19 +36,10 @@ RANKING_TEMPLATES: Final = ("rank_prefix", "rank_suffix", "rank_compact_prefix",
 
 
 class Templates:
-    """The templates of one domain.
+    """The templates of one domain, whose words stand in every template as ``domain.<word>``.
 
-    Parameters
-    ----------
-    domain
-        What the items are; its words stand in every template as ``domain.<word>``.
-    folder
-        Folder of own templates; whatever is not in it is taken from the built-in ones.
-
-    Raises
-    ------
-    TemplateError
-        When the folder doesn't exist, or the words of the domain can't be read.
+    What is not in the folder of own templates is taken from the built-in ones. Raises TemplateError
+    when the folder doesn't exist, or the words of the domain can't be read.
 
     Examples
     --------
@@ -79,21 +70,11 @@ class Templates:
         )
 
     def render(self, name: str, **variables: Any) -> str:
-        """Render the template `name`; the domain's words are given to it as ``domain``.
+        """Render a template, named without folder and ``.jinja``; the words of the domain are ``domain``.
 
-        Parameters
-        ----------
-        name
-            The template's name, without folder and ``.jinja``.
-        **variables
-            Everything else that the template uses. Untrusted text must have been
-            neutralised.
-
-        Raises
-        ------
-        TemplateError
-            Naming file and line: when the template is missing, has no version, is
-            malformed, or uses a variable that is not given.
+        Untrusted text among the variables must have been neutralised. Raises TemplateError, naming file
+        and line, when the template is missing, has no version, is malformed, or uses a variable that is
+        not given.
         """
         try:
             template = self._environment.get_template(name)
@@ -112,10 +93,7 @@ class Templates:
     def version(self, name: str) -> str:
         """Return the version that the template declares, and a hash of its text and its domain's words.
 
-        Raises
-        ------
-        TemplateError
-            When the template is missing or declares no version.
+        Raises TemplateError when the template is missing or declares no version.
         """
         _, source, declared = self._read(name)
         digest = hash_value([source, self._words])

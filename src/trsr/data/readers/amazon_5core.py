@@ -25,13 +25,7 @@ _HISTORY_COLUMN: Final = "history_item_id"
 
 
 def amazon_5core_files(source: Amazon5CoreData) -> tuple[Path, ...]:
-    """List `items.json` and those row files that are there, oldest first.
-
-    Raises
-    ------
-    DataError
-        When none of the row files is there.
-    """
+    """List `items.json` and those row files that are there, oldest first; DataError when no row file is."""
     rows = [source.path / name for name in source.files if (source.path / name).is_file()]
     if not rows:
         message = f"{source.path}: none of the row files {', '.join(source.files)}; check `path` and `files`"
@@ -41,12 +35,9 @@ def amazon_5core_files(source: Amazon5CoreData) -> tuple[Path, ...]:
 
 @noting
 def read_amazon_5core(source: Amazon5CoreData, notes: Notes) -> Dataset:
-    """Read rolling rows and stitch each user's rows into one history; see `trsr.data.readers.amazon_5core`.
+    """Read rolling rows and stitch each user's rows into one history; see `stitched`.
 
-    Raises
-    ------
-    DataError
-        When a file or column is missing, `items.json` is no JSON object, or nothing is left.
+    Raises DataError when a file or column is missing, `items.json` is no JSON object, or nothing is left.
     """
     items_file, *row_files = amazon_5core_files(source)
     absent = [name for name in source.files if not (source.path / name).is_file()]
@@ -136,20 +127,10 @@ _BEFORE: Final = "_before"
 def stitched(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """Stitch rows to one sequence a user.
 
-    Parameters
-    ----------
-    rows
-        `FILE`, `LINE`, ``user_id``, ``history`` (List of String) and ``item_id``;
-        a user's rows from oldest to newest.
-    notes
-        Takes repeated rows, and users whose rows don't all join: of these the
-        longest chain of rows is kept (of equal ones the newest).
-
-    Returns
-    -------
-    polars.DataFrame
-        One row a user, in order of first rows: `FILE` and `LINE` of the first row
-        of its chain, ``user_id`` and ``item_ids``.
+    Takes `FILE`, `LINE`, ``user_id``, ``history`` (List of String) and ``item_id``, a user's rows from
+    oldest to newest. Gives one row a user, in order of first rows: `FILE` and `LINE` of the first row of
+    its chain, ``user_id`` and ``item_ids``. Notes take repeated rows, and users whose rows don't all
+    join: of these the longest chain of rows is kept (of equal ones the newest).
 
     Examples
     --------

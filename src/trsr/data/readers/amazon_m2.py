@@ -23,13 +23,7 @@ _NEXT: Final = "next_item"
 
 
 def amazon_m2_files(source: AmazonM2Data) -> tuple[Path, ...]:
-    """List the product files, then the session files, each by name.
-
-    Raises
-    ------
-    DataError
-        When one of the two kinds is absent.
-    """
+    """List the product files, then the session files, each by name; DataError when one kind is absent."""
     found: list[Path] = []
     for pattern in ("products_*.csv", "sessions_*.csv"):
         files = sorted(source.path.glob(pattern))
@@ -45,12 +39,8 @@ def read_amazon_m2(source: AmazonM2Data, notes: Notes) -> Dataset:
     """Read the products and sessions of one locale; a session is a user, named by its file and line.
 
     The history is ``prev_items`` followed by ``next_item``. Session files without a
-    ``next_item`` (the competition's test sessions) are not used, and noted.
-
-    Raises
-    ------
-    DataError
-        When a file or column is missing, or the locale has no rows.
+    ``next_item`` (the competition's test sessions) are not used, and noted. Raises DataError
+    when a file or column is missing, or the locale has no rows.
     """
     files = amazon_m2_files(source)
     products = pl.concat(

@@ -36,12 +36,8 @@ def read_amazon_reviews(source: AmazonReviewsData, notes: Notes, seed: int = 0) 
     """Read the reviews of one category; a review of at least `min_rating` is an interaction.
 
     Items are products (``parent_asin``), not their variants. Lists and objects of the
-    metadata are written as plain text.
-
-    Raises
-    ------
-    DataError
-        When a file is missing or holds none of the keys, or nothing is left.
+    metadata are written as plain text. Raises DataError when a file is missing or holds
+    none of the keys, or nothing is left.
     """
     meta_file, reviews_file = amazon_reviews_files(source)
     fields = [name for name, _ in _FIELDS]

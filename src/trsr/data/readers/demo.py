@@ -59,16 +59,8 @@ _Floats = NDArray[np.float64]
 class Shop:
     """The hidden truth about the items, for tests and for whoever wants to know what could be learnt.
 
-    Parameters
-    ----------
-    items
-        The items' texts, as in `Dataset`.
-    style
-        Place in `STYLES` per item, -1 for neutral, ``(n_items,)``.
-    category
-        Place in `CATEGORIES` per item, ``(n_items,)``.
-    weight
-        Popularity per item, ``(n_items,)``.
+    Per item, each ``(n_items,)``: the place of its style in `STYLES` (-1 for neutral), the place of
+    its category in `CATEGORIES`, and its popularity.
     """
 
     items: pl.DataFrame
@@ -80,15 +72,7 @@ class Shop:
 def generate(source: DemoData) -> Dataset:
     """Make the shop and its users.
 
-    Parameters
-    ----------
-    source
-        Numbers of users and items, the seed, and whether there is a taste to find.
-
-    Returns
-    -------
-    Dataset
-        Items with title, brand, category, price and description; histories with times.
+    Items have title, brand, category, price and description; histories have times.
 
     Examples
     --------

@@ -16,8 +16,6 @@ class Style:
 
     Parameters
     ----------
-    name
-        What the look is called.
     brands
         Brands that make this look alone.
     adjectives
@@ -49,7 +47,7 @@ class Category:
     uses
         Ends of a description, after "and it".
     price
-        Price in dollars about which the prices lie.
+        Dollars about which the prices lie.
     """
 
     name: str

@@ -24,10 +24,7 @@ def microlens_files(source: MicroLensData) -> tuple[Path, ...]:
 def read_microlens(source: MicroLensData, notes: Notes) -> Dataset:
     """Read MicroLens; it has no times, the order of the ids is time.
 
-    Raises
-    ------
-    DataError
-        When a file or column is missing, or nothing is left.
+    Raises DataError when a file or column is missing, or nothing is left.
     """
     titles_file, pairs_file = microlens_files(source)
     titles = read_delimited(titles_file, ",", notes, encoding=source.encoding)

@@ -47,10 +47,7 @@ def read_mind(source: MindData, notes: Notes) -> Dataset:
     Clicks of the history have no time of their own. All of a row's interactions get
     the time of the row: they happened then or before.
 
-    Raises
-    ------
-    DataError
-        When a file is missing or nothing is left.
+    Raises DataError when a file is missing or nothing is left.
     """
     news_file, behaviors_file = mind_files(source)
     news = read_delimited(news_file, "\t", notes, columns=_NEWS, quoted=False, encoding=source.encoding)

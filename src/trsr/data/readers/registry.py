@@ -31,24 +31,10 @@ from trsr.records import Finding
 
 
 def read(source: DataSource, seed: int = 0) -> tuple[Dataset, tuple[Finding, ...]]:
-    """Read, repair and check a data source.
+    """Read, repair and check a data source; the findings are all that was noticed, repaired or left out.
 
-    Parameters
-    ----------
-    source
-        The `data` section of a configuration.
-    seed
-        The run's seed: events of one time are drawn by it where the files have no order of time.
-
-    Returns
-    -------
-    tuple[Dataset, tuple[Finding, ...]]
-        The data, and everything that was noticed, repaired or left out on the way.
-
-    Raises
-    ------
-    DataError
-        When a file or column is missing, a file can't be read, or nothing is left.
+    Events of one time are drawn by the seed where the files have no order of time. Raises DataError
+    when a file or column is missing, a file can't be read, or nothing is left.
     """
     input_files(source)
     match source:
@@ -73,10 +59,7 @@ def read(source: DataSource, seed: int = 0) -> tuple[Dataset, tuple[Finding, ...
 def input_files(source: DataSource) -> tuple[Path, ...]:
     """List the files that a source is read from, in a fixed order; none for generated data.
 
-    Raises
-    ------
-    DataError
-        When a file that the format needs does not exist.
+    Raises DataError when a file that the format needs does not exist.
     """
     match source:
         case DemoData():
@@ -117,12 +100,8 @@ _LIST_NAMES: Final = ("item_ids", "items", "history", "sequence", "item_list")
 def detect(path: Path) -> DataSource:
     """Recognise the format of a folder, of the folder of a file, or the `data` section of a YAML file.
 
-    Raises
-    ------
-    DataError
-        When there is nothing, or nothing that is known.
-    ConfigError
-        When the YAML file is no valid configuration.
+    Raises DataError when there is nothing, or nothing that is known, and ConfigError when the YAML
+    file is no valid configuration.
     """
     if path.suffix.lower() in (".yaml", ".yml"):
         return load(path).data

@@ -43,10 +43,7 @@ def table_files(source: TableData) -> tuple[Path, ...]:
 def read_tables(source: TableData, notes: Notes, seed: int = 0) -> Dataset:
     """Read own tables with the column names of the settings.
 
-    Raises
-    ------
-    DataError
-        When a file or column is missing, a file's ending is unknown, or nothing is left.
+    Raises DataError when a file or column is missing, a file's ending is unknown, or nothing is left.
     """
     items = _items(source, notes)
     if source.events is not None:
@@ -59,10 +56,8 @@ def read_tables(source: TableData, notes: Notes, seed: int = 0) -> Dataset:
 def read_table(path: Path, notes: Notes, encoding: str | None = None) -> pl.DataFrame:
     """Read one table by its ending; columns are String but in Parquet, after `FILE` and `LINE`.
 
-    Raises
-    ------
-    DataError
-        When the file can't be read, its ending is none of `SUFFIXES`, or parts don't fit together.
+    Raises DataError when the file can't be read, its ending is none of `SUFFIXES`, or parts don't fit
+    together.
     """
     parts = [(part, _read_part(part, path, notes, encoding)) for part in table_parts(path)]
     (first, table), *others = parts
@@ -84,10 +79,7 @@ def read_table(path: Path, notes: Notes, encoding: str | None = None) -> pl.Data
 def table_parts(path: Path) -> tuple[Path, ...]:
     """List the files of a table: itself, or what a folder holds but for empty and hidden files and marks.
 
-    Raises
-    ------
-    DataError
-        When the folder holds none.
+    Raises DataError when the folder holds none.
     """
     if not path.is_dir():
         return (path,)
@@ -104,13 +96,7 @@ def table_parts(path: Path) -> tuple[Path, ...]:
 
 
 def column_names(path: Path, encoding: str | None = None) -> list[str]:
-    """List the columns of a table without reading all of it.
-
-    Raises
-    ------
-    DataError
-        As `read_table`.
-    """
+    """List the columns of a table without reading all of it; raises as `read_table` does."""
     first = table_parts(path)[0]
     ending = table_ending(first, path)
     if ending in _SEPARATORS:
@@ -125,10 +111,7 @@ def column_names(path: Path, encoding: str | None = None) -> list[str]:
 def table_ending(path: Path, table: Path | None = None) -> str:
     """Give the ending that names a table's format, without ``.gz``; a part without one has its folder's.
 
-    Raises
-    ------
-    DataError
-        When it is none of `SUFFIXES`.
+    Raises DataError when it is none of `SUFFIXES`.
     """
     for named in (path, table or path):
         name = named.name.lower().removesuffix(".gz")
@@ -218,10 +201,7 @@ def read_events(
 ) -> pl.DataFrame:
     """Read a table of events by the column names of the settings, as `mend_events` takes them.
 
-    Raises
-    ------
-    DataError
-        When the file or a column is missing, or no time can be read.
+    Raises DataError when the file or a column is missing, or no time can be read.
     """
     table = read_table(path, notes, source.encoding)
     wanted = [source.user_column, source.item_column]
