@@ -28,10 +28,8 @@ class TrainingData:
     sequences
         Histories with their targets at the end, oldest first, of training users and then of
         background users; each has 2 items or more.
-    valid_users
-        Ids of the validation users.
     valid_histories
-        What they took before their targets.
+        What the validation users took before their targets.
     valid_candidates
         Their frozen candidates, ``(n_valid, n_candidates)``.
     valid_targets
@@ -176,21 +174,10 @@ _PAIRS_A_CHUNK: Final = 16_384
 
 
 def history_rows(histories: Sequence[Places], n_items: int, decay: float = 1.0) -> sparse.csr_array:
-    """Make a row of every history: an item weighs `decay` to the power of its age.
+    """Make a row of every history, ``(n_users, n_items)``: an item weighs `decay` to the power of its age.
 
-    Parameters
-    ----------
-    histories
-        Places in the catalogue, oldest first; may be empty.
-    n_items
-        Size of the catalogue.
-    decay
-        Weight of an item against that of the one taken after it.
-
-    Returns
-    -------
-    scipy.sparse.csr_array
-        ``(n_users, n_items)``; items that were taken again have the sum of their weights.
+    Histories are places in the catalogue, oldest first, and may be empty; items that were taken again have
+    the sum of their weights.
 
     Examples
     --------
@@ -210,22 +197,11 @@ def history_rows(histories: Sequence[Places], n_items: int, decay: float = 1.0) 
 def products(
     profiles: sparse.csr_array, items: sparse.csr_array, candidates: Places | None
 ) -> NDArray[np.float64]:
-    """Multiply users' rows with rows of items.
+    """Multiply users' rows ``(n_users, n_features)`` with rows of items ``(n_items, n_features)``.
 
-    Parameters
-    ----------
-    profiles
-        ``(n_users, n_features)``.
-    items
-        ``(n_items, n_features)``.
-    candidates
-        Which items to take for each user, ``(n_users, n_candidates)``; None for all. Only their pairs
-        are worked out, in chunks, so that memory depends neither on users nor on the catalogue.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
+    `candidates` says which items to take for each user, ``(n_users, n_candidates)``; None for all. Only their
+    pairs are worked out, in chunks, so that memory depends neither on users nor on the catalogue. The result
+    is ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
     """
     if candidates is None:
         table: NDArray[np.float64] = (profiles @ items.T).toarray()
@@ -259,17 +235,9 @@ def share_ties(
 ) -> NDArray[np.float64]:
     """Give all of a user's candidates of one kind the score of the first of them.
 
-    A product of dense matrices rounds the same pair differently at different places, and what differs in
-    the last bit doesn't tie.
-
-    Parameters
-    ----------
-    scores
-        ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
-    kinds
-        Of all items, as `row_kinds` numbers them, ``(n_items,)``.
-    candidates
-        What was scored, ``(n_users, n_candidates)``; None for all items.
+    A product of dense matrices rounds the same pair differently at different places, and what differs in the
+    last bit doesn't tie. Scores are as `products` gives them for these `candidates`; `kinds` are of all
+    items, as `row_kinds` numbers them, ``(n_items,)``.
 
     Examples
     --------

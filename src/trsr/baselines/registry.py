@@ -28,21 +28,10 @@ _CELLS_A_BATCH: Final = 16_000_000
 
 
 def open_baseline(name: BaselineName, seed: int, embedding_model: str | None = None) -> Baseline:
-    """Make an untrained baseline.
+    """Make an untrained baseline; the seed is that of what it draws or trains.
 
-    Parameters
-    ----------
-    name
-        Its name in the configuration.
-    seed
-        Seed of what it draws or trains.
-    embedding_model
-        Folder or hub id of the model of `embeddings`; the others don't need it.
-
-    Raises
-    ------
-    ConfigError
-        When there is no baseline of that name, or `embeddings` has no model.
+    `embedding_model` is a folder or hub id for `embeddings`; the others don't need it. Raises `ConfigError`
+    when there is no baseline of that name, or `embeddings` has no model.
 
     Examples
     --------
@@ -71,21 +60,10 @@ def open_baseline(name: BaselineName, seed: int, embedding_model: str | None = N
 
 
 def score_candidates(baseline: Baseline, prepared: Prepared, candidates: pl.DataFrame) -> pl.DataFrame:
-    """Score any candidates of users of the run.
+    """Score any candidates of users of the run with a trained baseline.
 
-    Parameters
-    ----------
-    baseline
-        A trained one.
-    prepared
-        The run's data.
-    candidates
-        `USER` and `CANDIDATES`, lists of one length.
-
-    Returns
-    -------
-    polars.DataFrame
-        `USER`, `ITEM` and `SCORE`, in the order of `candidates`.
+    `candidates` has `USER` and `CANDIDATES`, lists of one length. Returns `USER`, `ITEM` and `SCORE`, in the
+    order of `candidates`.
 
     Examples
     --------
@@ -114,24 +92,7 @@ def score_candidates(baseline: Baseline, prepared: Prepared, candidates: pl.Data
 def score_places(
     baseline: Baseline, users: Sequence[str], histories: Sequence[Places], candidates: Places
 ) -> NDArray[np.float64]:
-    """Score candidates given as places in the catalogue, in batches of users.
-
-    Parameters
-    ----------
-    baseline
-        A trained one.
-    users
-        Their ids.
-    histories
-        What they took before.
-    candidates
-        ``(n_users, n_candidates)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_users, n_candidates)``.
-    """
+    """Score candidates given as places in the catalogue, ``(n_users, n_candidates)``, in batches of users."""
     scores = np.empty(candidates.shape)
     for start in range(0, len(users), _USERS_A_BATCH):
         part = slice(start, start + _USERS_A_BATCH)
@@ -144,22 +105,8 @@ def score_catalogue(
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Score every item of the catalogue, in batches of users that fit into memory.
 
-    Parameters
-    ----------
-    baseline
-        A trained one.
-    users
-        Their ids.
-    histories
-        What they took before.
-    n_items
-        Size of the catalogue.
-
-    Yields
-    ------
-    tuple[slice, numpy.ndarray]
-        Which of the users, and their scores, ``(n_users_of_the_batch, n_items)``; 128 MB at most, or
-        one user.
+    Yields which of the users, and their scores, ``(n_users_of_the_batch, n_items)``; 128 MB at most, or one
+    user.
     """
     size = max(1, _CELLS_A_BATCH // max(1, n_items))
     for start in range(0, len(users), size):

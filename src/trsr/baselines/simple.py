@@ -34,13 +34,7 @@ class Popularity:
 
 
 class Random:
-    """A random number per pair; it depends on the ids of user and item, and on no other row.
-
-    Parameters
-    ----------
-    seed
-        Another seed, other numbers.
-    """
+    """A random number per pair and seed; it depends on the ids of user and item, and on no other row."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

@@ -21,14 +21,9 @@ from trsr.records import ITEM
 
 
 def item_texts(items: pl.DataFrame, fields: Sequence[str] = ()) -> list[str]:
-    """Join the text fields of every item with a space; missing ones are left out.
+    """Join the text fields of every item with a space, in the order of `fields`; missing ones are left out.
 
-    Parameters
-    ----------
-    items
-        `ITEM` and text fields.
-    fields
-        Which fields, in this order; empty for all.
+    Without `fields` all are joined.
 
     Examples
     --------
@@ -141,15 +136,7 @@ class Bm25:
 class Embeddings:
     """Cosine between the candidate's embedding and the sum of those of the history.
 
-    Parameters
-    ----------
-    model
-        Folder or hub id of a sentence-transformers model.
-
-    Raises
-    ------
-    ConfigError
-        When there is no model.
+    `model` is a folder or hub id of a sentence-transformers model; without one, `ConfigError` is raised.
     """
 
     def __init__(self, model: str | None) -> None:
@@ -168,10 +155,7 @@ class Embeddings:
     def fit(self, data: TrainingData) -> None:
         """Embed the catalogue; see `Baseline`.
 
-        Raises
-        ------
-        ModelError
-            When sentence-transformers is not installed, or the model can't be loaded.
+        Raises `ModelError` when sentence-transformers is not installed, or the model can't be loaded.
         """
         self._fields = data.fields
         self._texts = item_texts(data.items, data.fields)

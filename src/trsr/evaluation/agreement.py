@@ -26,14 +26,8 @@ _EQUAL: Final = 1e-12
 class SharedHits:
     """For which share of users both, one, or neither of two systems hit, and who is ahead.
 
-    Parameters
-    ----------
-    users
-        Users of both.
-    both, only_first, only_second, neither
-        Shares that sum to 1; ties of the two systems are broken independently.
-    wins, losses, ties
-        Users for whom the first system is ahead, behind, level, by the same metric.
+    The four shares sum to 1; ties of the two systems are broken independently. Wins, losses and ties are
+    users for whom the first system is ahead, behind, level, by the same metric.
     """
 
     users: int
@@ -52,8 +46,6 @@ class OrderAgreement:
 
     Parameters
     ----------
-    users
-        Users of both.
     rank_correlation
         Spearman's, of the candidates within a user, mean over users for whom it exists; NaN when
         there is none.
@@ -71,19 +63,9 @@ class OrderAgreement:
 
 
 def shared_hits(first: pl.DataFrame, second: pl.DataFrame, metric: str) -> SharedHits:
-    """Compare the hits of two systems, user by user.
+    """Compare the hits of two systems, as `user_metrics` gives them, user by user.
 
-    Parameters
-    ----------
-    first, second
-        As `user_metrics` gives them, of the same users.
-    metric
-        A Recall, such as ``Recall@3``.
-
-    Raises
-    ------
-    DataError
-        When the users differ.
+    The metric is a Recall, such as ``Recall@3``. Raises `DataError` when the users differ.
 
     Examples
     --------
@@ -107,19 +89,10 @@ def shared_hits(first: pl.DataFrame, second: pl.DataFrame, metric: str) -> Share
 
 
 def hit_matrix(systems: Mapping[str, pl.DataFrame], metric: str) -> NDArray[np.float64]:
-    """Share of users for whom two systems both hit, for all pairs.
+    """Share of users for whom two systems both hit, for all pairs, ``(n_systems, n_systems)``.
 
-    Parameters
-    ----------
-    systems
-        Name to metrics user by user, all of the same users.
-    metric
-        A Recall, such as ``Recall@3``.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_systems, n_systems)`` in the order of `systems`; on the diagonal the system's own hits.
+    Systems are metrics user by user, all of the same users, and the metric is a Recall, such as ``Recall@3``.
+    Rows follow the order of `systems`; on the diagonal stand the system's own hits.
 
     Examples
     --------
@@ -135,19 +108,9 @@ def hit_matrix(systems: Mapping[str, pl.DataFrame], metric: str) -> NDArray[np.f
 
 
 def order_agreement(first: pl.DataFrame, second: pl.DataFrame, k: int = 3) -> OrderAgreement:
-    """Compare how two systems order the same candidates.
+    """Compare how two systems order the same candidates, and how far they share the first k.
 
-    Parameters
-    ----------
-    first, second
-        `USER`, `ITEM` and `SCORE` of the same pairs.
-    k
-        How many of the first are compared.
-
-    Raises
-    ------
-    DataError
-        When the pairs differ.
+    Each has `USER`, `ITEM` and `SCORE`. Raises `DataError` when the pairs differ.
 
     Examples
     --------

@@ -31,18 +31,9 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Pairs whose probability lies in one range.
+    """Pairs whose probability lies in one range; its upper end belongs to it.
 
-    Parameters
-    ----------
-    low, high
-        Ends of the range; the upper one belongs to it.
-    pairs
-        How many pairs.
-    predicted
-        Their mean probability.
-    observed
-        The share of them that are targets.
+    `predicted` is their mean probability, `observed` the share of them that are targets.
     """
 
     low: float
@@ -58,8 +49,6 @@ class Calibration:
 
     Parameters
     ----------
-    users, pairs
-        How many were measured.
     base_rate
         Share of targets among the pairs.
     equal_mass, equal_width
@@ -94,10 +83,8 @@ def calibrate(
         `USER` and `TARGET` of the users to be measured.
     scores
         `USER`, `ITEM` and `SCORE`, which is a probability; rows of other users are ignored.
-    resamples
-        Resamples of users for the intervals.
-    seed
-        Seed of the resamples.
+    resamples, seed
+        Of users, for the intervals.
     bins
         Bins of either kind; equal probabilities always share a bin, so that there may be fewer.
 

@@ -38,17 +38,17 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CatalogueRanks:
-    """Where each user's target stands in the whole catalogue.
+    """Where each user's target stands in the whole catalogue; all are ``(n_users,)``, without history.
 
     Parameters
     ----------
     above
-        Items with a higher score than the target, without history, ``(n_users,)``.
+        Items with a higher score than the target.
     tied
-        Other items with the target's score, without history, ``(n_users,)``.
+        Other items with the target's score.
     others
-        Items beside the target that were ranked: the catalogue without history and target,
-        ``(n_users,)``. Uniform negatives are drawn from exactly these.
+        Items beside the target that were ranked: the catalogue without history and target. Uniform
+        negatives are drawn from exactly these.
     """
 
     above: _Ints
@@ -104,17 +104,7 @@ def rank_catalogue(
 def place_in_catalogue(
     scores: ArrayLike, targets: ArrayLike, histories: Sequence[ArrayLike]
 ) -> CatalogueRanks:
-    """Place the targets of some users whose scores are all at hand; see `rank_catalogue`.
-
-    Parameters
-    ----------
-    scores
-        ``(n_users, n_items)``.
-    targets
-        Places of the targets, ``(n_users,)``.
-    histories
-        Places of the histories, one sequence a user.
-    """
+    """Place targets of users whose scores ``(n_users, n_items)`` are all at hand; see `rank_catalogue`."""
     table = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     column = np.asarray(targets, dtype=np.int64)
     if not len(table) == len(column) == len(histories):
@@ -158,25 +148,10 @@ def top_items(
 ) -> NDArray[np.int64]:
     """Retrieve each user's `n` items of highest score that are not in the history.
 
-    Nothing here knows the target, so that a target that repeats an item of the history
-    is never retrieved. Equal scores are put into an order by chance, not by their places
-    in the catalogue, which may tell how popular an item is.
-
-    Parameters
-    ----------
-    scores
-        ``(n_users, n_items)``.
-    histories
-        Places of the histories, one sequence a user.
-    n
-        Items a user.
-    rng
-        Source of the order of equal scores.
-
-    Returns
-    -------
-    numpy.ndarray
-        Places in the catalogue by falling score, ``(n_users, n)``.
+    They are places in the catalogue by falling score, ``(n_users, n)``. Nothing here knows the target, so
+    that a target that repeats an item of the history is never retrieved. Equal scores are put into an order
+    by chance, which `rng` draws, not by their places in the catalogue, which may tell how popular an item is.
+    Scores are ``(n_users, n_items)``, histories are places in the catalogue.
 
     Raises
     ------
@@ -226,12 +201,8 @@ def sampled_expectation(ranks: CatalogueRanks, negatives: int, ks: Sequence[int]
 
     Parameters
     ----------
-    ranks
-        Where the targets stand in the whole catalogue.
     negatives
         Negatives a user, drawn uniformly without replacement from all items but history and target.
-    ks
-        Cut-offs.
 
     Returns
     -------
@@ -320,8 +291,6 @@ def two_stage_metrics(targets: pl.DataFrame, retrieved: pl.DataFrame, ks: Sequen
     retrieved
         `USER`, `ITEM` and `SCORE`: what was proposed, with the scores of the system that orders it.
         Other users are ignored.
-    ks
-        Cut-offs.
 
     Returns
     -------

@@ -278,19 +278,8 @@ def metrics_frame(
 ) -> pl.DataFrame:
     """Put metrics that were computed user by user into the frame that all statistics work on.
 
-    Parameters
-    ----------
-    users, splits
-        Whose metrics they are, ``(n_users,)``.
-    tied
-        How many others share the target's score, ``(n_users,)``.
-    metrics
-        Name to values, each ``(n_users,)``.
-
-    Returns
-    -------
-    polars.DataFrame
-        `USER`, `SPLIT`, `TIED`, then one column per metric, by rising user id.
+    All are ``(n_users,)``; `tied` says how many others share the target's score. The frame has `USER`,
+    `SPLIT`, `TIED`, then one column per metric, by rising user id.
 
     Examples
     --------

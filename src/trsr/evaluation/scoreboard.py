@@ -22,8 +22,6 @@ class Result:
 
     Parameters
     ----------
-    users
-        Users measured.
     tie_rate
         Share of users whose target has the same score as another candidate.
     metrics
@@ -38,28 +36,10 @@ class Result:
 def evaluate(
     candidates: pl.DataFrame, scores: pl.DataFrame, evaluation: Evaluation, seed: int
 ) -> dict[str, Result]:
-    """Measure one system on every split that the candidates hold.
+    """Measure one system on every split that the candidates hold, by the name of the split.
 
-    Parameters
-    ----------
-    candidates
-        `USER`, `SPLIT`, `TARGET` and `CANDIDATES` of the users to be measured.
-    scores
-        `USER`, `ITEM` and `SCORE` of one system.
-    evaluation
-        Cut-offs and resamples.
-    seed
-        Seed of the resamples.
-
-    Returns
-    -------
-    dict[str, Result]
-        By the name of the split.
-
-    Raises
-    ------
-    DataError
-        When scores and candidates don't fit; see `user_metrics`.
+    Candidates have `USER`, `SPLIT`, `TARGET` and `CANDIDATES` of the users to be measured; scores have
+    `USER`, `ITEM` and `SCORE`. Raises `DataError` when they don't fit; see `user_metrics`.
     """
     per_user = user_metrics(candidates, scores, evaluation.ks)
     return {
@@ -69,16 +49,9 @@ def evaluate(
 
 
 def summarise(per_user: pl.DataFrame, resamples: int, seed: int) -> Result:
-    """Take the mean over users last, with intervals.
+    """Take the mean over users last, with intervals from resamples of users.
 
-    Parameters
-    ----------
-    per_user
-        As `user_metrics` gives it, of one split; `TIED` may be a share of seeds.
-    resamples
-        Resamples of users.
-    seed
-        Seed of the resamples.
+    `per_user` is of one split, as `user_metrics` gives it; `TIED` may be a share of seeds.
     """
     names = metric_names(per_user)
     estimates = bootstrap_means(per_user.select(names).to_numpy(), resamples, seed)
@@ -87,14 +60,9 @@ def summarise(per_user: pl.DataFrame, resamples: int, seed: int) -> Result:
 
 
 def to_json(systems: Mapping[str, Mapping[str, Result]], rule: CandidateRule) -> dict[str, Any]:
-    """Put results into the form of ``metrics.json``.
+    """Put results, by system and split, into the form of ``metrics.json``.
 
-    Parameters
-    ----------
-    systems
-        Name of the system to its results by split.
-    rule
-        How the candidates were drawn.
+    `rule` says how the candidates were drawn.
 
     Examples
     --------
@@ -113,17 +81,10 @@ def to_json(systems: Mapping[str, Mapping[str, Result]], rule: CandidateRule) ->
 
 
 def choose(systems: Mapping[str, Mapping[str, Result]], metric: str) -> str:
-    """Return the system whose mean is highest on the validation split.
+    """Return the system whose mean of `metric`, such as ``NDCG@10``, is highest on the validation split.
 
-    Results of other splits may be there and are not read. Of equal means the first
-    in the order of `systems` is taken.
-
-    Parameters
-    ----------
-    systems
-        Name to results by split, as `evaluate` gives them.
-    metric
-        The metric to choose by, such as ``NDCG@10``.
+    Systems are names to results by split, as `evaluate` gives them. Results of other splits may be there and
+    are not read. Of equal means the first in the order of `systems` is taken.
 
     Raises
     ------

@@ -40,14 +40,8 @@ _LENGTH: Final = "length"
 class SliceCuts:
     """Where slices end; all ends belong to the lower slice.
 
-    Parameters
-    ----------
-    rare
-        Largest training count of a rare target.
-    middling
-        Largest training count of a middling target; what is above is popular.
-    short
-        Longest history that is short.
+    `rare` and `middling` are the largest training counts of such targets, what is above is popular; `short`
+    is the longest history that is short.
     """
 
     rare: int
@@ -59,14 +53,7 @@ class SliceCuts:
 class SliceResult:
     """One system on one slice.
 
-    Parameters
-    ----------
-    users
-        Users of the slice.
-    few
-        True below `FEW_USERS`: not to be leant on.
-    result
-        Metrics with their intervals; None when there is no user.
+    `few` is true below `FEW_USERS`: not to be leant on. `result` is None when there is no user.
     """
 
     users: int
@@ -77,16 +64,12 @@ class SliceResult:
 def default_cuts(histories: pl.DataFrame, counts: ArrayLike) -> SliceCuts:
     """Cut training interactions into thirds by the count of their item, and histories at their median.
 
-    Items of one count stay together: the rare ones make up at most a third of all interactions, they
-    and the middling ones at most two thirds. Thirds of interactions, not of items: in a catalogue
-    with a long tail two thirds of the items are taken once or twice and hardly ever a target.
+    Items of one count stay together: the rare ones make up at most a third of all interactions, they and the
+    middling ones at most two thirds. Thirds of interactions, not of items: in a catalogue with a long tail
+    two thirds of the items are taken once or twice and hardly ever a target.
 
-    Parameters
-    ----------
-    histories
-        `HISTORY` of the users to be measured.
-    counts
-        How often training users took each item, ``(n_items,)``.
+    `histories` has `HISTORY` of the users to be measured; `counts` says how often training users took each
+    item, ``(n_items,)``.
 
     Examples
     --------
@@ -156,23 +139,10 @@ def slices(
 def slice_results(
     per_user: pl.DataFrame, membership: pl.DataFrame, resamples: int, seed: int
 ) -> dict[str, SliceResult]:
-    """Measure one system on every slice.
+    """Measure one system on every slice, by the slice's name, empty slices included.
 
-    Parameters
-    ----------
-    per_user
-        As `user_metrics` gives it, of one split.
-    membership
-        As `slices` gives it; users without metrics are ignored.
-    resamples
-        Resamples of users for the 95% intervals.
-    seed
-        Seed of the resamples.
-
-    Returns
-    -------
-    dict[str, SliceResult]
-        By the slice's name, empty slices included.
+    `per_user` is as `user_metrics` gives it, of one split; `membership` is as `slices` gives it, where users
+    without metrics are ignored. 95% intervals come from resamples of users.
     """
     found = {}
     for name in membership.columns:

@@ -31,24 +31,9 @@ class Estimate:
 def bootstrap_means(values: NDArray[np.float64], resamples: int, seed: int) -> list[Estimate]:
     """Compute means over users with 95% percentile intervals; all columns share the resamples.
 
-    Parameters
-    ----------
-    values
-        One row a user, one column a metric, ``(n_users, n_metrics)``.
-    resamples
-        How many times users are drawn anew, with replacement.
-    seed
-        Seed of the draws.
-
-    Returns
-    -------
-    list[Estimate]
-        One per column.
-
-    Raises
-    ------
-    DataError
-        When there is no user.
+    `values` has one row a user, one column a metric, ``(n_users, n_metrics)``; there is one estimate a
+    column. Users are drawn anew, with replacement, `resamples` times. Raises `DataError` when there is no
+    user.
 
     Examples
     --------
@@ -86,14 +71,9 @@ class PairedTest:
 
     Parameters
     ----------
-    first, second
-        Names; the difference is `first` minus `second`.
-    metric
-        Such as ``NDCG@10``.
-    users
-        Users of the pair.
     difference
-        Mean over users with its 95% interval (users resampled, both systems together).
+        Of `first` minus `second`, mean over users with its 95% interval (users resampled, both systems
+        together).
     wins, losses, ties
         Users for whom `first` is better, worse, equal.
     p
@@ -125,6 +105,8 @@ def paired_tests(
 ) -> tuple[PairedTest, ...]:
     """Test pairs of systems, with Holm's correction over all pairs and metrics of this call.
 
+    Tests stand metric by metric, in the order of `pairs`.
+
     Parameters
     ----------
     systems
@@ -135,17 +117,8 @@ def paired_tests(
         one family of tests, so give what is going to be read together, and nothing else.
     metrics
         Names of the metrics; one primary metric, if the answer is to be one sentence.
-    resamples
-        Resamples of users for the intervals.
-    flips
-        Random sign patterns.
-    seed
-        Seed of resamples and flips.
-
-    Returns
-    -------
-    tuple[PairedTest, ...]
-        Metric by metric, in the order of `pairs`.
+    resamples, flips
+        Resamples of users for the intervals, and random sign patterns.
 
     Raises
     ------
@@ -216,25 +189,9 @@ def all_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 def sign_flip_p(differences: ArrayLike, flips: int = FLIPS, seed: int = 0) -> _Floats:
     """Compute two-sided p of the paired sign-flip permutation test.
 
-    Parameters
-    ----------
-    differences
-        One row a user, one column a metric, ``(n_users, n_metrics)``; all columns share the flips.
-    flips
-        Random sign patterns.
-    seed
-        Seed of the signs.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(b + 1) / (flips + 1)`` per column, where ``b`` patterns are as extreme as the data,
-        ``(n_metrics,)``.
-
-    Raises
-    ------
-    DataError
-        When there is no user.
+    It is ``(b + 1) / (flips + 1)`` per column, where ``b`` of the random sign patterns are as extreme as the
+    data, ``(n_metrics,)``. `differences` has one row a user, one column a metric, ``(n_users, n_metrics)``;
+    all columns share the flips. Raises `DataError` when there is no user.
 
     Examples
     --------
@@ -299,14 +256,8 @@ def _values(name: str, systems: Mapping[str, pl.DataFrame], metrics: Sequence[st
 class SeedSpread:
     """How a mean over users varies with the seed of the training.
 
-    Parameters
-    ----------
-    means
-        The mean over users at each seed, in the order given.
-    low, high
-        The least and the greatest of them.
-    sd
-        Their standard deviation (n - 1 in the denominator); NaN with one seed.
+    `means` has it at each seed, in the order given, `low` and `high` the least and the greatest of them, `sd`
+    their standard deviation (n - 1 in the denominator), NaN with one seed.
     """
 
     means: tuple[float, ...]
@@ -318,15 +269,8 @@ class SeedSpread:
 def average_seeds(runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Average a system's metrics over seeds within each user, so that a user counts once.
 
-    Parameters
-    ----------
-    runs
-        One frame a seed, each as `user_metrics` gives it, of the same users.
-
-    Returns
-    -------
-    polars.DataFrame
-        Of the same form; `TIED` is the share of seeds in which the target is tied.
+    There is one frame a seed, each as `user_metrics` gives it, of the same users. The result has the same
+    form; `TIED` is the share of seeds in which the target is tied.
 
     Raises
     ------
@@ -351,17 +295,9 @@ def average_seeds(runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def seed_spread(runs: Sequence[pl.DataFrame]) -> dict[str, SeedSpread]:
-    """Tell how each metric's mean over users varies with the seed.
+    """Tell how each metric's mean over users varies with the seed, by the name of the metric.
 
-    Parameters
-    ----------
-    runs
-        As for `average_seeds`.
-
-    Returns
-    -------
-    dict[str, SeedSpread]
-        By the name of the metric.
+    Runs are as for `average_seeds`.
 
     Examples
     --------

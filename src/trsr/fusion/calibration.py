@@ -26,10 +26,8 @@ class Calibration:
     ----------
     kind
         ``platt``: one straight line; ``isotonic``: as many pieces as the data asks for.
-    utilities
-        Where the pieces meet, rising; two points make one line.
-    log_odds
-        The log-odds there, rising.
+    utilities, log_odds
+        Where the pieces meet, both rising; two points make one line.
     slope
         Rise of the log-odds a unit of utility before the first and after the last point.
     """
@@ -57,17 +55,9 @@ class Calibration:
 def fit_calibration(kind: Kind, utilities: _Floats, is_target: NDArray[np.bool_]) -> Calibration:
     """Learn how often candidates of a utility are the target.
 
-    Sources: Platt, Probabilistic outputs for support vector machines, 1999; Zadrozny and Elkan,
-    Transforming classifier scores into accurate multiclass probability estimates, KDD 2002.
-
-    Parameters
-    ----------
-    kind
-        The form.
-    utilities
-        Of all candidates, ``(n,)``, from weights that were learnt without their users.
-    is_target
-        Which of them are targets, ``(n,)``.
+    Both are of all candidates, ``(n,)``, the utilities from weights that were learnt without their users.
+    Sources: Platt, Probabilistic outputs for support vector machines, 1999; Zadrozny and Elkan, Transforming
+    classifier scores into accurate multiclass probability estimates, KDD 2002.
     """
     slope, start = _platt(utilities, is_target)
     ends = np.array([utilities.min(), max(utilities.max(), utilities.min() + 1.0)])
@@ -83,14 +73,7 @@ def fit_calibration(kind: Kind, utilities: _Floats, is_target: NDArray[np.bool_]
 def choose_kind(utilities: _Floats, is_target: NDArray[np.bool_], folds: NDArray[np.int64]) -> Kind:
     """Choose the form that is surer of the truth on users whom it was not learnt from.
 
-    Parameters
-    ----------
-    utilities
-        ``(n_users, n_candidates)``.
-    is_target
-        ``(n_users, n_candidates)``.
-    folds
-        Fold of each row, ``(n_users,)``.
+    Utilities and targets are ``(n_users, n_candidates)``; `folds` has the fold of each row, ``(n_users,)``.
     """
     losses = {}
     for kind in KINDS:

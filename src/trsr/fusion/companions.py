@@ -22,15 +22,7 @@ from trsr.fusion.fusion import Fusion
 
 
 class Companions:
-    """Trained systems, and how often training saw each item.
-
-    Parameters
-    ----------
-    systems
-        Trained ones by their names.
-    counts
-        How often training saw each item of the catalogue, ``(n_items,)``.
-    """
+    """Trained systems, and how often training saw each item of the catalogue, ``(n_items,)``."""
 
     def __init__(self, systems: Mapping[BaselineName, Baseline], counts: NDArray[np.int64]) -> None:
         self._systems = dict(systems)
@@ -40,18 +32,9 @@ class Companions:
     def fit(
         cls, names: Sequence[BaselineName], data: TrainingData, seed: int, embedding_model: str | None = None
     ) -> Companions:
-        """Train every system.
+        """Train every system; the seed is that of what they draw.
 
-        Parameters
-        ----------
-        names
-            Which ones.
-        data
-            What they learn from.
-        seed
-            Seed of what they draw.
-        embedding_model
-            Folder or hub id of the model of `embeddings`; the others don't need it.
+        `embedding_model` is a folder or hub id for `embeddings`; the others don't need it.
         """
         systems = {name: open_baseline(name, seed, embedding_model) for name in names}
         for system in systems.values():
@@ -74,10 +57,7 @@ class Companions:
     ) -> Companions:
         """Read the neural systems that `save` wrote, and let the others learn again.
 
-        Raises
-        ------
-        ArtifactError
-            When a neural system is missing or damaged.
+        Raises `ArtifactError` when a neural system is missing or damaged.
         """
         learnt = cls.fit([name for name in names if name not in SEQUENTIAL], data, seed, embedding_model)
         for name in names:
@@ -95,14 +75,12 @@ class Companions:
         drawn_by_popularity: bool,
         new_items: pl.DataFrame | None = None,
     ) -> Evidence:
-        """Gather every system's scores.
+        """Gather every system's scores, the language model's first.
 
         Parameters
         ----------
-        users
-            Their ids.
         histories
-            What they took before, oldest first, as places in the catalogue and, behind it, in `new_items`.
+            What users took before, oldest first, as places in the catalogue and, behind it, in `new_items`.
         candidates
             Places in the same way, ``(n_users, n_candidates)``.
         p_yes
@@ -112,11 +90,6 @@ class Companions:
         new_items
             Text fields of items that the catalogue doesn't have. Systems that know behaviour alone pass
             them over.
-
-        Returns
-        -------
-        Evidence
-            The language model first.
         """
         size = len(self._counts)
         unknown = candidates >= size
@@ -141,14 +114,8 @@ WEIGHTS: Final = "fusion.json"
 class KeptFusion:
     """Learnt weights and the trained companions that they belong to.
 
-    Parameters
-    ----------
-    fusion
-        The weights.
-    companions
-        The systems.
-    drawn_by_popularity
-        Whether candidates are to be taken as the run's were drawn: in proportion to popularity, or evenly.
+    `drawn_by_popularity` says whether candidates are to be taken as the run's were drawn: in proportion to
+    popularity, or evenly.
     """
 
     def __init__(self, fusion: Fusion, companions: Companions, drawn_by_popularity: bool) -> None:
@@ -158,13 +125,7 @@ class KeptFusion:
 
     @classmethod
     def load(cls, config: Config, folder: RunFolder) -> KeptFusion:
-        """Read what the stage ``fuse`` wrote.
-
-        Raises
-        ------
-        ArtifactError
-            When an artifact is missing or damaged.
-        """
+        """Read what the stage ``fuse`` wrote; raises `ArtifactError` where it is missing or damaged."""
         fusion = Fusion.load(folder.fusion / WEIGHTS)
         names = [name for name in get_args(BaselineName) if name in fusion.systems]
         data = training_data(load(folder), config.items.fields)
@@ -175,19 +136,7 @@ class KeptFusion:
     def score(
         self, history: Places, candidates: Places, p_yes: NDArray[np.float64], new_items: pl.DataFrame
     ) -> NDArray[np.float64]:
-        """Return p(next item) of one user's candidates; see `Companions.evidence`.
-
-        Parameters
-        ----------
-        history
-            ``(n_history,)``.
-        candidates
-            ``(n_candidates,)``.
-        p_yes
-            ``(n_candidates,)``.
-        new_items
-            Text fields of items that the catalogue doesn't have.
-        """
+        """Return p(next item) of one user's candidates; see `Companions.evidence`, less its first axis."""
         evidence = self._companions.evidence(
             [""], [history], candidates[None], p_yes[None], self._drawn_by_popularity, new_items
         )

@@ -101,24 +101,15 @@ def column_names(systems: Iterable[str]) -> tuple[str, ...]:
 def columns(evidence: Evidence, scales: Scales) -> NDArray[np.float64]:
     """Put evidence into the form in which it is weighted.
 
-    Systems that read texts may weigh more where there is nothing else. Those that know behaviour alone
-    are silent about an item that training never saw: their column is 0, which is their mean.
+    Systems that read texts may weigh more where there is nothing else. Those that know behaviour alone are
+    silent about an item that training never saw: their column is 0, which is their mean.
 
-    How candidates were drawn decides what popularity says: among items drawn evenly, the popular one is
-    the likelier target; among items drawn by popularity, that is why they are there. Popularity therefore
-    has one weight for all candidates and another that is added where they were drawn by popularity.
+    How candidates were drawn decides what popularity says: among items drawn evenly, the popular one is the
+    likelier target; among items drawn by popularity, that is why they are there. Popularity therefore has one
+    weight for all candidates and another that is added where they were drawn by popularity.
 
-    Parameters
-    ----------
-    evidence
-        Scores of at least the systems of `scales`.
-    scales
-        As `learn_scales` measured them.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_users, n_candidates, n_columns)``, in the order of `column_names`.
+    The evidence has at least the systems of `scales`; see `learn_scales`. The columns are ``(n_users,
+    n_candidates, n_columns)``, in the order of `column_names`.
     """
     cold = evidence.counts == 0
     made = []

@@ -36,21 +36,10 @@ PENALTIES: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def choice_losses(columns: _Floats, targets: _Ints, weights: _Floats) -> _Floats:
-    """Compute each user's negative log-likelihood of the target among the candidates.
+    """Compute each user's negative log-likelihood of the target among the candidates, ``(n_users,)``.
 
-    Parameters
-    ----------
-    columns
-        ``(n_users, n_candidates, n_columns)``.
-    targets
-        Place of the target among the candidates, ``(n_users,)``.
-    weights
-        ``(n_columns,)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_users,)``.
+    `columns` are ``(n_users, n_candidates, n_columns)``, `weights` ``(n_columns,)``; `targets` has the
+    target's place among the candidates, ``(n_users,)``.
     """
     utilities = columns @ weights
     losses: _Floats = logsumexp(utilities, axis=1) - utilities[np.arange(len(targets)), targets]
@@ -62,24 +51,9 @@ def fit_weights(
 ) -> _Floats:
     """Find the weights of the least mean loss plus half the penalty times their squared length.
 
-    The problem is convex, so that the answer depends on nothing but the data. Source: McFadden,
+    The problem is convex, so that the answer depends on nothing but the data. Shapes are those of
+    `choice_losses`; `rising` says which weights must not be below 0, None for no rule. Source: McFadden,
     Conditional logit analysis of qualitative choice behavior, 1974.
-
-    Parameters
-    ----------
-    columns
-        ``(n_users, n_candidates, n_columns)``.
-    targets
-        Place of the target among the candidates, ``(n_users,)``.
-    penalty
-        Strength of the ridge.
-    rising
-        Which weights must not be below 0; None for no rule.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_columns,)``.
 
     Examples
     --------
@@ -115,12 +89,8 @@ def choose_penalty(
 ) -> float:
     """Choose the penalty under which weights do best on the folds that they were not fitted on.
 
-    Parameters
-    ----------
-    columns, targets, rising
-        As `fit_weights` takes them.
-    folds
-        Fold of each row, ``(n_users,)``; all rows of one user must be in one fold.
+    `folds` has the fold of each row, ``(n_users,)``; all rows of one user must be in one fold. The rest is as
+    in `fit_weights`.
     """
     losses = [
         np.concatenate(
@@ -245,8 +215,9 @@ class Fusion:
 def fit_fusion(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[str]) -> Fusion:
     """Learn weights under which the targets win, and how sure their sum is.
 
-    The penalty is chosen by cross-validation over users. The calibration is learnt from sums whose
-    weights never saw the user, so that it isn't too sure of itself.
+    The penalty is chosen by cross-validation over users. The calibration is learnt from sums whose weights
+    never saw the user, so that it isn't too sure of itself. The fusion is the same, whatever the order of
+    rows and candidates, up to rounding.
 
     Parameters
     ----------
@@ -257,11 +228,6 @@ def fit_fusion(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[s
         Place of the target among the candidates, ``(n_rows,)``.
     users
         Whose row each is, ``(n_rows,)``; rows of one user stay together in cross-validation.
-
-    Returns
-    -------
-    Fusion
-        The same, whatever the order of rows and candidates, up to rounding.
 
     Raises
     ------
@@ -293,15 +259,7 @@ def fit_fusion(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[s
 def cross_fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[str]) -> NDArray[np.float64]:
     """Score every user by a fusion that was learnt without the user, from the first choice to the last.
 
-    Parameters
-    ----------
-    evidence, targets, users
-        As `fit_fusion` takes them.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_rows, n_candidates)``.
+    Takes what `fit_fusion` takes; the scores are ``(n_rows, n_candidates)``.
     """
     folds = _folds(users)
     chances = np.empty(evidence.counts.shape)

@@ -17,19 +17,8 @@ _IGNORED = -100
 def whole_text_loss(model: nn.Module, users: Sequence[UserPrompts], answers: Tensor) -> Tensor:
     """Return the mean cross-entropy over all tokens of all prompts, answers included.
 
-    Parameters
-    ----------
-    model
-        A causal language model.
-    users
-        Prompts of the users.
-    answers
-        Token id of the right answer to each prompt, in order, ``(n_prompts,)``.
-
-    Returns
-    -------
-    Tensor
-        A scalar; each token but a prompt's first counts the same.
+    `answers` has the token id of the right answer to each prompt, in order, ``(n_prompts,)``. Each token but
+    a prompt's first counts the same.
     """
     rows = [
         [*user.prefix, *suffix, int(answer)]
@@ -49,24 +38,11 @@ def whole_text_loss(model: nn.Module, users: Sequence[UserPrompts], answers: Ten
 
 
 def listwise_loss(logits: Tensor, sizes: Sequence[int], targets: Sequence[int]) -> Tensor:
-    """Return the mean cross-entropy of the true item among each user's candidates.
+    """Return the mean cross-entropy of the true item among each user's candidates; each user counts the same.
 
-    The probability of a candidate is the softmax, over the user's candidates, of the
-    margin between the logits of yes and no.
-
-    Parameters
-    ----------
-    logits
-        Of yes and no, in this order, shape ``(n_candidates of all users, 2)``.
-    sizes
-        Candidates of each user.
-    targets
-        Place of the true item among the user's candidates.
-
-    Returns
-    -------
-    Tensor
-        A scalar; each user counts the same.
+    The probability of a candidate is the softmax, over the user's candidates, of the margin between the
+    logits of yes and no, which stand in this order, ``(n_candidates of all users, 2)``. `sizes` has the
+    candidates of each user, `targets` the place of the true item among them.
 
     Examples
     --------

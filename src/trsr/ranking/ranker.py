@@ -60,8 +60,7 @@ class Origin:
     identity
         What the report calls it: name and revision.
     base
-        How to load the model that an adapter sits on; None when the base weights
-        are saved with the ranker.
+        The model that an adapter sits on; None when the base weights are saved with the ranker.
     """
 
     kind: str
@@ -135,10 +134,7 @@ class Ranker:
     def adapt(self, settings: Lora) -> None:
         """Put fresh adapters onto the model; only they will be trained.
 
-        Raises
-        ------
-        ModelError
-            When the model has adapters already, or no module to adapt.
+        Raises `ModelError` when the model has adapters already, or no module to adapt.
         """
         if isinstance(self.model, PeftModel):
             message = "the model has an adapter already; start from its base model"
@@ -248,10 +244,7 @@ class Ranker:
 def read_card(folder: Path) -> dict[str, Any]:
     """Read what `Ranker.save` says of a ranker, without its weights.
 
-    Raises
-    ------
-    ArtifactError
-        When there is no complete ranker.
+    Raises `ArtifactError` when there is no complete ranker.
     """
     path = folder / _CARD
     try:

@@ -34,8 +34,6 @@ def find_answers(encode: Encode, slot: str, words: tuple[str, str], unknown: int
 
     Parameters
     ----------
-    encode
-        The ranking model's tokenizer.
     slot
         The prompt's last part, which the answer follows.
     words
@@ -84,14 +82,10 @@ class RankingUser:
 
     Parameters
     ----------
-    user_id
-        Whose task it is.
     summary
         The preference summary; empty when there is none.
     history
         Items before the target, oldest first.
-    candidates
-        Items to rank.
     target
         Place of the true next item among the candidates; None when it isn't known.
     """
@@ -105,18 +99,10 @@ class RankingUser:
 
 @dataclass(frozen=True, slots=True)
 class EncodedUser:
-    """A ranking task as token ids.
+    """A ranking task as token ids: the prefix that all candidates share, and suffixes with the answer slot.
 
-    Parameters
-    ----------
-    prefix
-        Ids that all candidates of the user share.
-    suffixes
-        Ids of each candidate with the answer slot.
-    target
-        Place of the true next item; None when it isn't known.
-    cut
-        What of the user didn't fit into the prompt.
+    `target` is the true next item's place, None when it isn't known; `cut` is what didn't fit into the
+    prompt.
     """
 
     prefix: tuple[int, ...]
@@ -161,33 +147,20 @@ def score(
     memory: PrefixMemory | None = None,
     title: str | None = None,
 ) -> list[NDArray[np.float64]]:
-    """Return p(yes) per user and candidate.
+    """Return p(yes) per user and candidate, one array of shape ``(n_candidates,)`` a user.
 
-    p is the softmax over the two answers' logits, computed in float32. A score
-    doesn't depend on what was computed beside it, up to rounding. Candidates of a user with
-    equal prompts are computed once, so that they tie.
+    p is the softmax over the two answers' logits, computed in float32. A score doesn't depend on what was
+    computed beside it, up to rounding. Candidates of a user with equal prompts are computed once, so that
+    they tie.
 
     Parameters
     ----------
-    model
-        A causal language model.
-    users
-        Ranking tasks.
-    answers
-        The two answers' tokens.
-    plan
-        How the prompts go through the model.
     batch_tokens
         Tokens a batch, padding included, of models that take one prompt per candidate.
     memory
         Where prefixes are kept for a user's next request; None where nobody asks twice.
     title
         What the progress says; None to say nothing.
-
-    Returns
-    -------
-    list
-        One array of shape ``(n_candidates,)`` a user.
     """
     was_training = model.training
     model.eval()

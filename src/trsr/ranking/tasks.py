@@ -30,23 +30,8 @@ def ranking_tasks(
 ) -> list[RankingUser]:
     """Join what the model is to see of each user of one split, by rising user id.
 
-    Parameters
-    ----------
-    prepared
-        The run's data.
-    summaries
-        `USER` and `SUMMARY`.
-    catalogue
-        The items, with the fields that the model reads.
-    split
-        Whose tasks.
-    candidates
-        `USER` and `CANDIDATES`; None for the frozen ones.
-
-    Raises
-    ------
-    ArtifactError
-        When a user has no row among the summaries.
+    `summaries` has `USER` and `SUMMARY`, `candidates` has `USER` and `CANDIDATES`; None for the frozen ones.
+    Raises `ArtifactError` when a user has no row among the summaries.
     """
     offered = prepared.candidates if candidates is None else candidates
     users = (
@@ -83,23 +68,10 @@ def score_language_model(
     split: Split,
     candidates: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Score candidates of one split's users with the language model.
+    """Score candidates of one split's users with the language model; see `ranking_tasks`.
 
-    Parameters
-    ----------
-    config
-        Says which fields the model reads, and how many tokens a batch has.
-    prepared, summaries, candidates
-        As `ranking_tasks` takes them.
-    ranker
-        The fine-tuned model.
-    split
-        Whose candidates.
-
-    Returns
-    -------
-    polars.DataFrame
-        `USER`, `SPLIT`, `ITEM` and `P_YES`, by rising user id.
+    The configuration says which fields the model reads, and how many tokens a batch has. Returns `USER`,
+    `SPLIT`, `ITEM` and `P_YES`, by rising user id.
     """
     catalogue = Catalogue(prepared.items, config.ranking_fields)
     tasks = ranking_tasks(prepared, summaries, catalogue, split, candidates)

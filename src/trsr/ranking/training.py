@@ -40,12 +40,8 @@ _MOST_STEPS_UNSAVED: Final = 200
 class Example:
     """One user in one epoch: which of the candidates are asked about.
 
-    Parameters
-    ----------
-    user
-        Place among the training users.
-    candidates
-        Places among the user's candidates; the positive is the user's target.
+    Both are places: among the training users, and among the user's candidates, of which the positive is the
+    user's target.
     """
 
     user: int
@@ -55,26 +51,11 @@ class Example:
 def plan_epochs(
     users: Sequence[EncodedUser], settings: Training, seed: int, processes: int = 1
 ) -> list[list[Example]]:
-    """Plan every batch of every epoch.
+    """Plan every batch of every epoch; each epoch has the same number of whole updates.
 
-    Each user is asked about the target and `settings.negatives` of the other
-    candidates; epochs take these in turn, in an order of the user's own.
-
-    Parameters
-    ----------
-    users
-        Training users.
-    settings
-        How to train.
-    seed
-        Decides negatives and order.
-    processes
-        How many train together; an update takes `settings.accumulation` batches of each.
-
-    Returns
-    -------
-    list
-        Batches of examples, the same number of whole updates in every epoch.
+    Each user is asked about the target and `settings.negatives` of the other candidates; epochs take these in
+    turn, in an order of the user's own. The seed decides negatives and order. `processes` train together; an
+    update takes `settings.accumulation` batches of each.
     """
     generator = np.random.default_rng(seed)
     lengths = np.array([len(user.prefix) + max(map(len, user.suffixes)) for user in users])
@@ -107,12 +88,12 @@ def fine_tune(
 ) -> list[dict[str, float]]:
     """Train the ranker in place and leave it with the weights of its best epoch.
 
-    A run that was killed goes on from its last checkpoint in `folder` and ends with
-    the weights of an uninterrupted one.
+    A run that was killed goes on from its last checkpoint in `folder` and ends with the weights of an
+    uninterrupted one.
 
-    Under ``torchrun`` every process calls this with the same arguments and ends with
-    the same weights and log. W processes train as one does that accumulates W times as
-    many batches, and share `folder`, which the main process alone clears.
+    Under ``torchrun`` every process calls this with the same arguments and ends with the same weights and
+    log. W processes train as one does that accumulates W times as many batches, and share `folder`, which the
+    main process alone clears.
 
     Parameters
     ----------
@@ -120,8 +101,6 @@ def fine_tune(
         With a plain model; LoRA adapters are put on when `settings.method` says so.
     train, valid
         Users with a known target. Without `valid` the last epoch is kept.
-    settings
-        How to train.
     folder
         Checkpoints go here; the caller deletes it when the ranker is saved.
     seed

@@ -54,14 +54,9 @@ class Block(nn.Module):
 
 
 class AttentionNetwork(NextItemNetwork):
-    """Items with their places, through attention blocks.
+    """Items with their places, through attention blocks; see `Network`.
 
-    Parameters
-    ----------
-    items, settings
-        As for every `Network`.
-    added
-        Places beyond `settings.max_length`: the start, and what else stands in a sequence.
+    `added` counts places beyond `settings.max_length`: the start, and what else stands in a sequence.
     """
 
     def __init__(self, items: ItemVectors, settings: Settings, added: int) -> None:
@@ -76,15 +71,7 @@ class AttentionNetwork(NextItemNetwork):
         self.dropout = nn.Dropout(settings.dropout)
 
     def attend(self, ids: Tensor, bias: Tensor) -> Tensor:
-        """Return the states of all places, ``(n, length, width)``.
-
-        Parameters
-        ----------
-        ids
-            Items, ``(n, length)``.
-        bias
-            As `Block` takes it.
-        """
+        """Return states ``(n, length, width)`` of places with ids ``(n, length)``; see `Block.forward`."""
         states = self.items(ids) * self.settings.width**0.5 + self.positions.weight[: ids.shape[1]]
         states = self.dropout(states)
         for block in self.blocks:
@@ -94,12 +81,9 @@ class AttentionNetwork(NextItemNetwork):
 
 
 def causal_bias(weight: Tensor, length: int) -> Tensor:
-    """Let each place attend to itself and to earlier ones; of the type and on the device of `weight`.
+    """Let each place attend to itself and to earlier ones, ``(1, 1, length, length)``.
 
-    Returns
-    -------
-    torch.Tensor
-        ``(1, 1, length, length)``.
+    Of the type and on the device of `weight`.
     """
     return weight.new_full((length, length), float("-inf")).triu(1)[None, None]
 

@@ -36,8 +36,6 @@ class Settings:
         Numbers in an item's vector.
     layers
         Blocks, or layers, on top of the item vectors.
-    heads
-        Attention heads.
     max_length
         Newest items of a history that are read.
     dropout
@@ -49,12 +47,8 @@ class Settings:
         Share of negatives drawn uniformly; the others are drawn by training count.
     label_smoothing
         Share of the target's probability that is spread over the negatives.
-    learning_rate
-        Of AdamW, after `warmup_steps`.
-    warmup_steps
-        Steps in which the rate rises to `learning_rate`.
-    weight_decay
-        Of AdamW.
+    learning_rate, warmup_steps, weight_decay
+        Of AdamW; the rate rises to the full one over the warm-up's steps.
     batch_size
         Sequences a step.
     max_epochs, patience
@@ -113,16 +107,8 @@ SPECIAL = 3
 class ItemVectors(nn.Module):
     """Vectors of items and of the special ids.
 
-    Parameters
-    ----------
-    n_items
-        Items of the catalogue.
-    width
-        Numbers in a vector.
-    text
-        Vectors of the items' texts, ``(n_items, text_width)``; None for learned vectors alone.
-    offset_scale
-        What the learned part is multiplied with, where there is text.
+    `text` has vectors of the items' texts, ``(n_items, text_width)``, to which the learned part is added
+    after it is multiplied with `offset_scale`; None for learned vectors alone.
     """
 
     def __init__(
@@ -174,10 +160,7 @@ class ItemVectors(nn.Module):
     def settle(self, counts: Tensor) -> None:
         """Give items that training never saw the mean learned part of the items that it saw least often.
 
-        Parameters
-        ----------
-        counts
-            How often training saw each item, ``(n_items,)``.
+        `counts` says how often it saw each, ``(n_items,)``.
         """
         seen = counts[counts > 0]
         if len(seen) in (0, len(counts)):
@@ -193,14 +176,8 @@ _NEVER = -1e9
 class NegativeDraw:
     """Draws items that training saw: a share of them uniformly, the others by training count.
 
-    Items that training never saw are no negatives, so that nothing pushes them down.
-
-    Parameters
-    ----------
-    counts
-        How often training saw each item, ``(n_items,)``.
-    uniform_share
-        Share of uniform draws.
+    Items that training never saw are no negatives, so that nothing pushes them down. `counts` says how often
+    it saw each, ``(n_items,)``.
     """
 
     def __init__(self, counts: Tensor, uniform_share: float) -> None:
@@ -229,14 +206,10 @@ def sampled_softmax(
 
     Parameters
     ----------
-    own
-        Logits of the targets, ``(n,)``.
-    others
-        Logits of the negatives, ``(n, n_drawn)``.
-    targets
-        Ids of the targets, ``(n,)``.
-    drawn
-        Ids of the negatives, ``(n_drawn,)``.
+    own, others
+        Logits of the targets, ``(n,)``, and of the negatives, ``(n, n_drawn)``.
+    targets, drawn
+        Ids of the targets, ``(n,)``, and of the negatives, ``(n_drawn,)``.
     log_chance
         Log of each item's chance in one draw, ``(n_items,)``.
     smoothing
@@ -258,15 +231,7 @@ def full_softmax(logits: Tensor, columns: Tensor, smoothing: float) -> Tensor:
 
 
 class Network(nn.Module, ABC):
-    """A network over histories of items.
-
-    Parameters
-    ----------
-    items
-        The item vectors.
-    settings
-        How it is built.
-    """
+    """A network over histories of items."""
 
     of_prefixes: ClassVar[bool] = False
     """Training examples are all prefixes of the sequences, each with its last item as the target."""
@@ -289,30 +254,14 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def match(self, read: Tensor, candidates: Tensor) -> Tensor:
-        """Score candidates against what `read` gave.
+        """Score candidates, ``(n, n_candidates)``, against what `read` gave of n users, its first dimension.
 
-        Parameters
-        ----------
-        read
-            Of n users, in the first dimension.
-        candidates
-            Each user's own, ``(n, n_candidates)``, or ids that all users share, ``(n_candidates,)``.
-
-        Returns
-        -------
-        torch.Tensor
-            ``(n, n_candidates)``.
+        They are each user's own, ``(n, n_candidates)``, or ids that all users share, ``(n_candidates,)``.
         """
 
     @abstractmethod
     def kind_of_negatives(self, n_seen: int) -> str:
-        """Say in words what targets are told from in training.
-
-        Parameters
-        ----------
-        n_seen
-            Items that training saw.
-        """
+        """Say in words what targets are told from in training, which saw `n_seen` items."""
 
     def started(self, sequences: Tensor) -> Tensor:
         """Put the start before sequences, so that none is empty, ``(n, length + 1)``."""
@@ -326,10 +275,7 @@ class NextItemNetwork(Network):
     def states(self, ids: Tensor) -> Tensor:
         """Read a start and items after it ``(n, length)``; a state knows nothing of later places.
 
-        Returns
-        -------
-        torch.Tensor
-            ``(n, length, width)``.
+        The states are ``(n, length, width)``.
         """
 
     def loss(self, sequences: Tensor, negatives: NegativeDraw, generator: torch.Generator) -> Tensor:

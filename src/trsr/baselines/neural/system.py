@@ -30,23 +30,10 @@ from trsr.prompts.words import words
 
 
 def text_vectors(items: pl.DataFrame, fields: Sequence[str], width: int, seed: int) -> NDArray[np.float32]:
-    """Turn every item's text into numbers.
+    """Turn every item's text into numbers, ``(n_items, width)``, by a randomized SVD.
 
-    Parameters
-    ----------
-    items
-        `ITEM` and text fields.
-    fields
-        Which fields; empty for all.
-    width
-        Numbers in a vector.
-    seed
-        Of the randomized SVD.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n_items, width)``, rows of length 1, or 0 where a text has no word that another text has.
+    Without `fields` all text fields are read. Rows have length 1, or 0 where a text has no word that another
+    text has.
 
     Examples
     --------
@@ -83,16 +70,9 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What makes a saved system whole besides its weights.
+    """What makes a saved system whole besides its weights: what the network is made from, how it was trained.
 
-    Parameters
-    ----------
-    format
-        Version of the file's form.
-    name, seed, n_items, settings
-        What the network is made from.
-    record
-        How it was trained.
+    `format` is the version of the file's form.
     """
 
     format: int
@@ -111,13 +91,7 @@ class Card:
 
 
 def read_card(path: Path) -> Card:
-    """Read a card.
-
-    Raises
-    ------
-    ArtifactError
-        When the file is missing, damaged or of another version.
-    """
+    """Read a card; raises `ArtifactError` when the file is missing, damaged or of another version."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["record"]["validation"] is None:
@@ -154,16 +128,8 @@ class Sequential:
     least often; with text vectors, its text's part is added and tells it from others. Without, all such items
     are scored alike: like a typical rare item.
 
-    Validation users choose the epoch whose weights are kept, and nothing else; see `Validation`.
-
-    Parameters
-    ----------
-    name
-        The system's name.
-    seed
-        Of weights, batches, negatives and dropout.
-    settings
-        How it is built and trained; None for the name's own.
+    Validation users choose the epoch whose weights are kept, and nothing else; see `Validation`. The seed is
+    that of weights, batches, negatives and dropout; without `settings` the name's own are taken.
     """
 
     def __init__(self, name: SequentialName, seed: int, settings: Settings | None = None) -> None:
@@ -175,13 +141,7 @@ class Sequential:
 
     @property
     def record(self) -> TrainingRecord:
-        """How it was trained.
-
-        Raises
-        ------
-        ModelError
-            Before `fit`.
-        """
+        """How it was trained; raises `ModelError` before `fit`."""
         if self._record is None:
             raise self._untrained()
         return self._record
@@ -189,12 +149,7 @@ class Sequential:
     def fit(self, data: TrainingData) -> None:
         """Train; see `Baseline`. When it is interrupted, the system stays as it was.
 
-        Raises
-        ------
-        DataError
-            When there is no sequence to learn from.
-        ModelError
-            When training diverges.
+        Raises `DataError` when there is no sequence to learn from, `ModelError` when training diverges.
         """
         if not data.sequences:
             message = (
@@ -219,13 +174,7 @@ class Sequential:
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
-        """Score by the network; see `Baseline`.
-
-        Raises
-        ------
-        ModelError
-            Before `fit`.
-        """
+        """Score by the network; see `Baseline`. Raises `ModelError` before `fit`."""
         if self._network is None:
             raise self._untrained()
         scores = _score(self._network, histories, candidates)
@@ -234,10 +183,7 @@ class Sequential:
     def save(self, folder: Path) -> None:
         """Write weights (safetensors) and, last, `sequential.json`, which makes it complete.
 
-        Raises
-        ------
-        ModelError
-            Before `fit`.
+        Raises `ModelError` before `fit`.
         """
         if self._network is None or self._record is None:
             raise self._untrained()
@@ -251,13 +197,7 @@ class Sequential:
 
     @classmethod
     def load(cls, folder: Path) -> Sequential:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        ArtifactError
-            When the folder holds no complete system.
-        """
+        """Read what `save` wrote; raises `ArtifactError` when the folder holds no complete system."""
         card = read_card(folder / _CARD)
         loaded = cls(card.name, card.seed, card.settings)
         text = torch.zeros(card.n_items, card.settings.text_width) if card.settings.text_width else None
@@ -285,19 +225,9 @@ class Sequential:
 
 
 def open_sequential(name: str, seed: int) -> Sequential:
-    """Make an untrained sequential system.
+    """Make an untrained sequential system, one of `SEQUENTIAL_NAMES`; `ConfigError` for any other name.
 
-    Parameters
-    ----------
-    name
-        One of `SEQUENTIAL_NAMES`.
-    seed
-        Of weights, batches, negatives and dropout.
-
-    Raises
-    ------
-    ConfigError
-        When there is no system of that name.
+    The seed is that of weights, batches, negatives and dropout.
 
     Examples
     --------
@@ -312,13 +242,7 @@ def open_sequential(name: str, seed: int) -> Sequential:
 
 
 def load_sequential(folder: Path) -> Sequential:
-    """Read a trained system that `Sequential.save` wrote.
-
-    Raises
-    ------
-    ArtifactError
-        When the folder holds no complete system.
-    """
+    """Read a trained system that `Sequential.save` wrote, with the same errors as `Sequential.load`."""
     return Sequential.load(folder)
 
 

@@ -79,12 +79,8 @@ class Validation:
     """Mean NDCG@10 of each validation target, half among its candidates, half among other users' targets.
 
     Against uniform candidates alone a network looks best as soon as it knows what is popular, and training
-    would end before it tells popular items apart. Targets of others are as popular as targets are.
-
-    Parameters
-    ----------
-    data
-        Its validation users are used, and nothing else.
+    would end before it tells popular items apart. Targets of others are as popular as targets are. Of the
+    data nothing but the validation users is used.
     """
 
     def __init__(self, data: TrainingData) -> None:
@@ -133,8 +129,6 @@ class TrainingRecord:
         Targets in one epoch.
     negatives
         What targets were told from, in words.
-    epochs
-        Epochs run.
     best_epoch
         The epoch whose weights were kept.
     seconds

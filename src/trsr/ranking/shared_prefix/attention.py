@@ -43,10 +43,8 @@ class Transcript:
     windows
         The sliding window of every layer that ran.
     prefix
-        Keys and values of the prefix, layer by layer: handed in for a row that does not
-        have its prefix, filled for one that does if `keeps_prefix`.
-    keeps_prefix
-        Whether to fill `prefix`; for rows of one user.
+        Of the prefix, layer by layer: handed in for a row that does not have its prefix, filled for one
+        that does if `keeps_prefix` (for rows of one user).
     """
 
     windows: dict[int, int | None] = field(default_factory=dict)
@@ -60,16 +58,12 @@ class PackedCall:
 
     Parameters
     ----------
-    layout
-        The row.
     answers_only
         Compute the last layer at the answer slots only.
     takes_keys
         Stop at the first attention and hand over its keys and values.
     kept
         Keys and values of the whole row, when the queries stand at the answer slots only.
-    transcript
-        What goes from layer to caller and from an earlier call to a layer.
     """
 
     layout: Layout
@@ -106,28 +100,11 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attend inside a packed row, or as torch's own attention does when the call is not packed.
 
-    Parameters
-    ----------
-    module
-        The model's attention layer.
-    query
-        Shape ``(1, heads, n_tokens, width)``, or one query a candidate in the last layer.
-    key, value
-        Shape ``(1, key_heads, n_tokens, width)``.
-    attention_mask
-        Not looked at when packed.
-    scaling
-        Factor of the products; None: ``width ** -0.5``.
-    dropout
-        Share of attention weights to drop.
-    **kwargs
-        What the model passes on: `shared_prefix` with the `PackedCall`, the layer's
-        `sliding_window`, and features that can make the layer unfit.
-
-    Returns
-    -------
-    tuple
-        Output of shape ``(1, n_tokens, heads, width)``, and None for the weights.
+    A row's `query` is ``(1, heads, n_tokens, width)``, or has one query a candidate in the last layer; `key`
+    and `value` are ``(1, key_heads, n_tokens, width)``; the mask is not looked at. `scaling` None is ``width
+    ** -0.5``. `kwargs` is what the model passes on: `shared_prefix` with the `PackedCall`, the layer's
+    `sliding_window`, and features that can make the layer unfit. The output is ``(1, n_tokens, heads,
+    width)``, and None for the weights.
     """
     call: PackedCall | None = kwargs.pop(ARGUMENT, None)
     if call is None:
@@ -301,29 +278,20 @@ def cascade(
     keys: Fold,
     scale: float,
 ) -> Tensor:
-    """Attend from runs of queries to shared far keys and to each run's own near keys.
+    """Attend from runs of queries to shared far keys and to each run's own near keys; differentiable.
+
+    `query` and the output are ``(1, heads, n_queries, width)``.
 
     Parameters
     ----------
-    query
-        Shape ``(1, heads, n_queries, width)``.
     far
-        Keys and values that every query sees, shape ``(1, key_heads, n_far, width)``;
-        `n_far` may be 0.
+        Keys and values that every query sees, ``(1, key_heads, n_far, width)``; `n_far` may be 0.
     near
-        Keys and values of the runs, shape ``(1, key_heads, n_near, width)``.
+        Keys and values of the runs, ``(1, key_heads, n_near, width)``.
     queries
-        The runs of the queries. The same object as `keys`: causal inside a run.
-        Another: every query sees all keys of its run.
-    keys
-        The runs of the near keys.
+        The same object as `keys`: causal inside a run. Another: every query sees all keys of its run.
     scale
         Factor of the products.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(1, heads, n_queries, width)``; differentiable.
     """
     joined: Tensor = _Cascade.apply(query, *far, *near, queries, keys, scale)  # type: ignore[no-untyped-call]
     return joined
@@ -356,15 +324,8 @@ def masked(
 ) -> Tensor:
     """Attend as `cascade` does, inside a window of positions if one is given.
 
-    Parameters
-    ----------
-    query, far, near, queries, keys, scale
-        As in `cascade`; where `queries` are not the same runs as `keys`, each run has
-        one query, which stands at its run's last position.
-    window
-        Positions that a query sees, its own included; None: all before it.
-    dropout
-        Share of attention weights to drop.
+    Where `queries` are not the same runs as `keys`, each run has one query, which stands at its run's last
+    position. `window` counts the positions that a query sees, its own included; None: all before it.
     """
     prefix = far[0].shape[2]
     device = query.device

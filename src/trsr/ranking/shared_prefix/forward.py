@@ -26,26 +26,11 @@ def packed_logits(
 ) -> Tensor:
     """Return the logits of the answer tokens after every candidate of a packed row.
 
-    Gradients flow as through the model's own forward, which is what runs: wrappers
-    around it (adapters, DDP) work as they do elsewhere.
-
-    Parameters
-    ----------
-    model
-        A model with an `Attachment`, or a wrapper of one.
-    row
-        The packed row; it is moved to the model's device if it lies elsewhere.
-    answers
-        Token ids whose logits are wanted; None for the whole vocabulary.
-    trims
-        Compute the last layer at the answer slots only.
-    transcript
-        For whoever wants to know what the layers said, or to keep or hand in a prefix.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_candidates, n_answers)``, float32, candidates in the row's order.
+    Gradients flow as through the model's own forward, which is what runs: wrappers around it (adapters, DDP)
+    work as they do elsewhere. The model, or what it wraps, has an `Attachment`. The logits are
+    ``(n_candidates, n_answers)``, float32, candidates in the row's order; `answers` None is the whole
+    vocabulary. With `trims` the last layer is computed at the answer slots only. A `transcript` is for
+    whoever wants to know what the layers said, or to keep or hand in a prefix.
 
     Raises
     ------
@@ -90,30 +75,11 @@ def scored_logits(
 ) -> Tensor:
     """Return the logits of the answer tokens after every candidate of one user, without gradients.
 
-    Candidates go through the model in groups; the first group takes the prefix along,
-    unless it is remembered, and the others use its keys. On a CPU groups of about a
-    thousand tokens stay in the processor's cache, and any number of candidates needs
-    the memory of one group.
-
-    Parameters
-    ----------
-    model
-        A model with an `Attachment`, or a wrapper of one.
-    user
-        The user's prompts.
-    answers
-        Token ids whose logits are wanted; None for the whole vocabulary.
-    budget
-        Candidates' tokens of a group at most.
-    trims
-        Compute the last layer at the answer slots only.
-    memory
-        Of this model alone: where the prefix is looked for, and kept for the next request.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_candidates, n_answers)``, float32.
+    Candidates go through the model in groups of at most `budget` of their tokens; the first group takes the
+    prefix along, unless it is remembered, and the others use its keys. On a CPU groups of about a thousand
+    tokens stay in the processor's cache, and any number of candidates needs the memory of one group.
+    `memory`, of this model alone, is where the prefix is looked for and kept for the next request. The rest
+    is as in `packed_logits`.
     """
     held = memory.get(user.prefix) if memory is not None else None
     groups = divide(user, budget)
@@ -130,24 +96,11 @@ def scored_logits(
 
 
 def answer_columns(model: nn.Module, inputs: dict[str, Any], answers: Sequence[int] | None) -> Tensor:
-    """Run the model and return the logits of the answer tokens.
+    """Run the model and return the logits of the answer tokens, ``(n_rows, n_places, n_answers)``, float32.
 
-    The model's own forward runs, so a bias, a scale or a cap of the logits counts as
-    it always does; only the product with the rest of the vocabulary is left out.
-
-    Parameters
-    ----------
-    model
-        A causal language model of transformers, or a wrapper of one.
-    inputs
-        Keywords of its forward.
-    answers
-        Token ids whose logits are wanted; None for the whole vocabulary.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_rows, n_places, n_answers)``, float32.
+    The model's own forward runs on `inputs`, its keywords, so a bias, a scale or a cap of the logits counts
+    as it always does; only the product with the rest of the vocabulary is left out. `answers` None is the
+    whole vocabulary.
     """
     if answers is None:
         return _logits(model(**inputs))
@@ -164,19 +117,9 @@ def answer_columns(model: nn.Module, inputs: dict[str, Any], answers: Sequence[i
 def columns_at(
     model: nn.Module, inputs: dict[str, Any], ends: Tensor, answers: Sequence[int] | None
 ) -> Tensor:
-    """Run a batch and return the answers' logits at one place of each row.
+    """Run a batch as `answer_columns` does and return the logits at one place of each row.
 
-    Parameters
-    ----------
-    model, inputs, answers
-        As in `answer_columns`.
-    ends
-        The place of each row, shape ``(n_rows,)``.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_rows, n_answers)``, float32.
+    `ends` has the place of each row, ``(n_rows,)``; the logits are ``(n_rows, n_answers)``, float32.
     """
     kept, place = torch.unique(ends, return_inverse=True)
     logits = answer_columns(model, {**inputs, "logits_to_keep": kept}, answers)

@@ -89,16 +89,9 @@ class Fold:
 class Segment:
     """One user's part of a packed row: the prefix, then the candidates one after another.
 
-    Parameters
-    ----------
-    start
-        Place of the prefix's first token in the row.
-    prefix
-        Tokens of the prefix; may be 0.
-    fold
-        The candidates' runs.
-    is_held
-        The prefix is not in the row: its keys are held from an earlier one.
+    `start` is the place of the prefix's first token in the row, `prefix` its number of tokens, which may be
+    0; `fold` has the candidates' runs. Where `is_held`, the prefix is not in the row: its keys are held from
+    an earlier one.
     """
 
     start: int
@@ -129,15 +122,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Layout:
-    """A packed row: the segments of one or more users, without gaps.
-
-    Parameters
-    ----------
-    segments
-        The users' parts in their order.
-    device
-        Where the row lies.
-    """
+    """A packed row: the segments of one or more users in their order, without gaps."""
 
     segments: tuple[Segment, ...]
     device: torch.device
@@ -190,14 +175,9 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class UserPrompts:
-    """The prompts of one user: what all candidates share, and each candidate's own end.
+    """The prompts of one user as token ids: what all candidates share, and each candidate's own end.
 
-    Parameters
-    ----------
-    prefix
-        Token ids of the shared part; may be empty.
-    suffixes
-        Token ids of each candidate with the answer slot; none empty, one at least.
+    The prefix may be empty. Suffixes have the answer slot; there is one at least, and none is empty.
     """
 
     prefix: Sequence[int]
@@ -211,15 +191,7 @@ class UserPrompts:
 
 @dataclass(frozen=True)
 class Pack:
-    """One packed row, ready for a model.
-
-    Parameters
-    ----------
-    ids
-        Token ids, shape ``(1, n_tokens)``.
-    layout
-        Which token belongs where.
-    """
+    """One packed row, ready for a model; `ids` are ``(1, n_tokens)``."""
 
     ids: Tensor
     layout: Layout
@@ -238,19 +210,8 @@ class Pack:
 def pack(users: Sequence[UserPrompts], device: torch.device | str = "cpu", *, is_held: bool = False) -> Pack:
     """Put users behind each other into one row.
 
-    Parameters
-    ----------
-    users
-        Prompts of the users.
-    device
-        Where the row shall lie.
-    is_held
-        Leave the prefixes out of the row; their keys are held from an earlier one.
-
-    Raises
-    ------
-    ModelError
-        When there is no user, a user has no candidate, or a candidate has no token.
+    With `is_held` the prefixes are left out of the row; their keys are held from an earlier one. Raises
+    `ModelError` when there is no user, a user has no candidate, or a candidate has no token.
 
     Examples
     --------
@@ -270,14 +231,9 @@ def pack(users: Sequence[UserPrompts], device: torch.device | str = "cpu", *, is
 
 
 def share_rows(users: Sequence[UserPrompts], budget: int) -> list[list[int]]:
-    """Divide users, in their order, into rows of at most `budget` tokens.
+    """Divide users, in their order, into rows of at most `budget` tokens, each a list of users' indices.
 
     A user that is longer than the budget has a row alone.
-
-    Returns
-    -------
-    list
-        Indices of the users of each row.
 
     Examples
     --------

@@ -17,18 +17,9 @@ from trsr.ranking.shared_prefix.attention import ARGUMENT, NAME, KeysTaken, Pack
 class Attachment:
     """A model's fitting; the model computes what is not packed as it did before.
 
-    The attention implementation stays set for good, not for a call, because gradient
-    checkpointing runs layers again when the call is over.
-
-    Parameters
-    ----------
-    model
-        A causal language model whose attention is torch's (`sdpa`), adapters included.
-
-    Raises
-    ------
-    ModelError
-        When the model's attention can't be set.
+    The model is a causal language model whose attention is torch's (`sdpa`), adapters included. The attention
+    implementation stays set for good, not for a call, because gradient checkpointing runs layers again when
+    the call is over. Raises `ModelError` when it can't be set.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,13 +43,7 @@ class Attachment:
 
 
 def layers_of(model: PreTrainedModel) -> nn.ModuleList:
-    """Return the decoder's layers.
-
-    Raises
-    ------
-    ModelError
-        When it is not clear which modules they are.
-    """
+    """Return the decoder's layers; raises `ModelError` when it is not clear which modules they are."""
     count = model.config.get_text_config().num_hidden_layers
     found = [
         module

@@ -12,13 +12,9 @@ from trsr.ranking.shared_prefix.attention import KeysAndValues
 class PrefixMemory:
     """Remembers prefixes of one model; what was asked for longest ago goes first.
 
-    A prefix is known by its token ids, so a user whose history or summary has changed is
-    a new one. Clear it when the model's weights change.
-
-    Parameters
-    ----------
-    max_bytes
-        Keys and values held at most; a prefix that is larger alone is not held.
+    A prefix is known by its token ids, so a user whose history or summary has changed is a new one. Clear it
+    when the model's weights change. Keys and values of at most `max_bytes` are held; a prefix that is larger
+    alone is not held.
 
     Examples
     --------

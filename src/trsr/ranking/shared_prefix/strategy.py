@@ -44,8 +44,6 @@ class Plan:
 
     Parameters
     ----------
-    path
-        The way.
     trims
         Whether a packed row leaves out of the last layer what no answer needs.
     reason
@@ -60,13 +58,8 @@ class Plan:
 def choose(model: nn.Module) -> Plan:
     """Try the ways on random prompts, fastest first, and take the first that is right.
 
-    A model that can be packed is fitted for it (`Attachment`) and stays so; what is not
-    packed it computes as before.
-
-    Parameters
-    ----------
-    model
-        A causal language model, adapters included.
+    A causal language model, adapters included, that can be packed is fitted for it (`Attachment`) and stays
+    so; what is not packed it computes as before.
     """
     refusals: list[str] = []
     with _quietly(model):
@@ -95,26 +88,17 @@ def candidate_logits(
 ) -> Tensor:
     """Return the logits of the answer tokens after every candidate of every user, in order.
 
-    With gradients switched on the result is differentiable; without, large users go
-    through the model in parts.
+    With gradients switched on the result is differentiable; without, large users go through the model in
+    parts. The logits are ``(n_candidates of all users, n_answers)``, float32.
 
     Parameters
     ----------
     model
         The model that `plan` was chosen for.
-    users
-        Prompts of the users.
     answers
         Token ids whose logits are wanted, such as those of yes and no; None for the whole vocabulary.
-    plan
-        What `choose` said.
     budget
         Tokens of a row, or of a batch when plain; None for what suits the device.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_candidates of all users, n_answers)``, float32.
     """
     if plan.path is Path.PACKED:
         return _packed(model, [factor(user) for user in users], answers, plan, budget or row_budget(model))
@@ -190,15 +174,7 @@ _KINDS: Final = frozenset({"full_attention", "sliding_attention"})
 
 
 class Probe:
-    """Random prompts with what the untouched model says about them.
-
-    Parameters
-    ----------
-    model
-        The model as it was loaded, before anything is attached to it.
-    seed
-        Seed of the prompts.
-    """
+    """Random prompts with what the untouched model, before anything is attached to it, says about them."""
 
     def __init__(self, model: nn.Module, seed: int = 0) -> None:
         config = model.config.get_text_config()  # type: ignore[operator, union-attr]
@@ -220,10 +196,7 @@ class Probe:
     def check(self, way: Logits) -> float:
         """Return the root mean square error of `way`.
 
-        Raises
-        ------
-        ModelError
-            When the error is too large beside what another prefix would change.
+        Raises `ModelError` when the error is too large beside what another prefix would change.
         """
         got = way(self._user, self._answers)
         error = _rms(got - self._expected)
@@ -258,19 +231,10 @@ def _rms(values: Tensor) -> float:
 
 
 def check_windows(config: Any, windows: dict[int, int | None]) -> None:
-    """Check that every layer's window came from the layer itself as the configuration has it.
+    """Check that every layer's window came from the layer itself as the text model's configuration has it.
 
-    Parameters
-    ----------
-    config
-        The text model's configuration.
-    windows
-        The window of each layer, as a packed row heard it.
-
-    Raises
-    ------
-    ModelError
-        When a layer is of an unknown kind or its window did not arrive.
+    `windows` has the window of each layer as a packed row heard it. Raises `ModelError` when a layer is of an
+    unknown kind or its window did not arrive.
     """
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
@@ -290,23 +254,9 @@ def check_windows(config: Any, windows: dict[int, int | None]) -> None:
 def plain_logits(
     model: nn.Module, users: Sequence[UserPrompts], answers: Sequence[int] | None, budget: int
 ) -> Tensor:
-    """Return the logits of the answer tokens, one prompt per candidate, in length-sorted batches.
+    """Return what `candidate_logits` does, one prompt per candidate, in length-sorted batches.
 
-    Parameters
-    ----------
-    model
-        A causal language model of transformers.
-    users
-        Prompts of the users.
-    answers
-        Token ids whose logits are wanted; None for the whole vocabulary.
-    budget
-        Tokens a forward pass at most, padding included.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_candidates of all users, n_answers)``, float32.
+    A forward pass has `budget` tokens at most, padding included.
     """
     prompts = [[*user.prefix, *suffix] for user in users for suffix in user.suffixes]
     batches = token_batches([len(prompt) for prompt in prompts], budget)
@@ -316,24 +266,11 @@ def plain_logits(
 
 
 def reusing_logits(model: nn.Module, user: UserPrompts, answers: Sequence[int] | None) -> Tensor:
-    """Return the logits of the answer tokens after every candidate, the prefix computed once.
+    """Return the logits of the answer tokens after every candidate of one user, the prefix computed once.
 
-    The way for models whose attention can't be set: more memory and time than a packed
-    row takes, and still no prefix is computed twice.
-
-    Parameters
-    ----------
-    model
-        A causal language model of transformers that keeps keys and values.
-    user
-        The user's prompts.
-    answers
-        Token ids whose logits are wanted; None for the whole vocabulary.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(n_candidates, n_answers)``, float32.
+    The way for models that keep keys and values but whose attention can't be set: more memory and time than a
+    packed row takes, and still no prefix is computed twice. The logits are ``(n_candidates, n_answers)``,
+    float32; `answers` None is the whole vocabulary.
     """
     if not user.prefix:
         return _ends(model, user.suffixes, answers)
