@@ -30,6 +30,38 @@ def docstring_lines(function: ast.FunctionDef) -> int:
     return first.end_lineno - first.lineno + 1 if is_docstring else 0
 
 
+def test_no_small_file_has_a_single_user() -> None:
+    """What few lines do for one other file alone belongs into that file; a reader is a format's own."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    users = {module_of(path): set[str]() for path in SOURCES}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in users:
+                for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                    users[name if name in users else node.module].add(module_of(path))
+    small = [path for path in SOURCES if code_lines(path, trees[path]) < 40]
+    rooms = [path for path in small if not path.name.startswith("__") and path.parent.name != "readers"]
+    assert [str(path.relative_to(ROOT)) for path in rooms if len(users[module_of(path)]) < 2] == []
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "src").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def code_lines(path: Path, tree: ast.Module) -> int:
+    """Count the lines that are no import, no docstring, no comment and not blank."""
+    told = {
+        number
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for number in range(node.lineno, node.end_lineno + 1)
+    }
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    return sum(bool(line.strip()) and line.lstrip()[0] != "#" for number, line in lines if number not in told)
+
+
 @pytest.mark.parametrize("document", ["README.md", "docs/architecture.md"])
 def test_the_tree_in_the_documents_exists(document: str) -> None:
     blocks = re.findall(r"```\n(src/trsr/\n.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)

@@ -12,7 +12,6 @@ from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
 from trsr.evaluation.metrics import expected_auc, expected_metrics
 from trsr.evaluation.statistics import bootstrap_means, paired_tests, with_reference
-from trsr.report.comparison.insights import Agreement, Calibration, Duel, Duels, FusedWeight, Fusion, Placed
 from trsr.report.comparison.results import (
     Choice,
     ComparisonContent,
@@ -26,6 +25,7 @@ from trsr.report.comparison.results import (
     Table,
     TwoStage,
 )
+from trsr.report.insights import Agreement, Calibration, Duel, Duels, FusedWeight, Fusion, Placed
 
 MEASURE = "NDCG@10"
 NEGATIVES = 20

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from trsr.report.content import ReportContent
-from trsr.report.headline import Headline, headline
 from trsr.report.measures import Verdict, boards
+from trsr.report.page import Headline, headline
 
 
 def said(content: ReportContent) -> Headline:

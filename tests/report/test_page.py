@@ -8,8 +8,8 @@ import pytest
 from page_structure import HOSTILE, Structure
 
 from trsr.records import ITEM, TARGET, USER, Finding
-from trsr.report.comparison.insights import Bin, Calibration, FusedWeight, Fusion
 from trsr.report.content import BillLine, Failure, RankedLine, ReportContent
+from trsr.report.insights import Bin, Calibration, FusedWeight, Fusion
 from trsr.report.page import p_yes_scale, render
 
 

@@ -24,17 +24,8 @@ from trsr.experiments.selection import Judge
 from trsr.experiments.tables import Tables
 from trsr.pipeline import describe_environment
 from trsr.records import SUMMARY, USER, Item, Split
-from trsr.report.comparison.insights import (
-    Agreement,
-    Bin,
-    Calibration,
-    Duel,
-    Duels,
-    FusedWeight,
-    Fusion,
-    Placed,
-)
 from trsr.report.comparison.results import Choice, ComparisonContent, Kind, Provenance, System
+from trsr.report.insights import Agreement, Bin, Calibration, Duel, Duels, FusedWeight, Fusion, Placed
 
 
 def provenance(

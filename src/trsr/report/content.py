@@ -14,7 +14,7 @@ from typing import Any, Final
 import polars as pl
 
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SPLIT, TARGET, USER, Finding, Usage
-from trsr.report.comparison.insights import Calibration, Fusion
+from trsr.report.insights import Calibration, Fusion
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,10 @@ from trsr.records import (
     Split,
     Usage,
 )
-from trsr.report.comparison.insights import Calibration, FusedWeight
-from trsr.report.comparison.insights import Fusion as FusionContent
 from trsr.report.content import BillLine, Failure, RankedLine, ReportContent, RunCard, TrainingLog, UserCard
 from trsr.report.figures import bill_lines
+from trsr.report.insights import Calibration, FusedWeight
+from trsr.report.insights import Fusion as FusionContent
 from trsr.report.page import render
 from trsr.stages.evaluate import FUSED, system_name
 from trsr.stages.plan import BILL

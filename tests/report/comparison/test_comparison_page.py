@@ -11,7 +11,6 @@ import pytest
 from page_structure import HOSTILE, Structure
 
 from trsr.evaluation.statistics import Estimate
-from trsr.report.comparison.insights import Bin, Calibration, Duels, FusedWeight, Fusion, Placed
 from trsr.report.comparison.page import render
 from trsr.report.comparison.results import (
     Choice,
@@ -25,6 +24,7 @@ from trsr.report.comparison.results import (
     System,
     Table,
 )
+from trsr.report.insights import Bin, Calibration, Duels, FusedWeight, Fusion, Placed
 from trsr.report.wording import signed
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from trsr.report.comparison import plots
 from trsr.report.comparison.board import board
-from trsr.report.comparison.insights import Calibration
 from trsr.report.comparison.results import ComparisonContent, Roster
+from trsr.report.insights import Calibration
 
 NAMES = ("by_system", "recall_curves", "by_slice", "by_cost", "reliability")
 

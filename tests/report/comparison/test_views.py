@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from trsr.report.comparison.insights import Agreement, FusedWeight, Fusion
 from trsr.report.comparison.page import heat_map, weight_list
 from trsr.report.comparison.results import Kind, Roster, System
+from trsr.report.insights import Agreement, FusedWeight, Fusion
 
 ROSTER = Roster((System("tfidf"), System("sasrec"), System("fused", kind=Kind.FUSED)))
 

@@ -12,10 +12,10 @@ from trsr.report.charts import limits_of
 from trsr.report.comparison import plots
 from trsr.report.comparison.board import Board, board, to_csv
 from trsr.report.comparison.headline import headline
-from trsr.report.comparison.insights import Agreement, Calibration, Fusion
 from trsr.report.comparison.results import ComparisonContent, Kind, Roster, Slice
 from trsr.report.document import document
 from trsr.report.figures import Figure
+from trsr.report.insights import Agreement, Calibration, Fusion
 from trsr.report.measures import in_order
 from trsr.report.wording import capitalised, counted, listed, percent, sampler_name, system_description
 
@@ -122,7 +122,7 @@ def weight_list(found: Fusion, roster: Roster) -> WeightList:
 
     Examples
     --------
-    >>> from trsr.report.comparison.insights import FusedWeight
+    >>> from trsr.report.insights import FusedWeight
     >>> weights = (FusedWeight("tfidf", 0.01), FusedWeight("sasrec", 1.2), FusedWeight("popularity", -0.4))
     >>> print(weight_list(Fusion("fused", weights, "validation users"), Roster(())).sentence)
     Most weight goes to SASRec (+1.200). Popularity counts against a candidate. TF-IDF similarity has

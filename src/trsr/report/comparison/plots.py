@@ -27,8 +27,8 @@ from trsr.report.charts import (
     to_svg,
 )
 from trsr.report.comparison.board import Board
-from trsr.report.comparison.insights import Calibration
 from trsr.report.comparison.results import Kind, Roster, Slice, Standing, Table
+from trsr.report.insights import Calibration
 from trsr.report.measures import cutoff, family
 from trsr.report.wording import duration, sampler_name, shortened
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from trsr.evaluation.statistics import Estimate
 from trsr.report import wording
-from trsr.report.comparison.insights import Agreement, Calibration, Duels, Fusion
+from trsr.report.insights import Agreement, Calibration, Duels, Fusion
 from trsr.report.wording import count, split_name
 
 
