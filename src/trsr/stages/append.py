@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from trsr.artifacts import RunFolder, hash_value, read_parquet, write_parquet
+from trsr.artifacts import RunFolder, hash_value, read_parquet, sweep, write_parquet
 from trsr.config import Config
 from trsr.config.data import FileData, TableData
 from trsr.config.load import load_run
@@ -107,6 +107,7 @@ def append_events(
     """
     folder = RunFolder(run_dir)
     config = load_run(folder.config, limits)
+    sweep(folder.path)
     prepared = load(folder)
     catalogue = Catalogue(prepared.items, config.items.fields)
     users = _known_users(folder, prepared)
