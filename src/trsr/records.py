@@ -35,6 +35,14 @@ COMPLETION_TOKENS: Final = "completion_tokens"
 _WIDTH: Final = 100
 
 
+class Tool(StrEnum):
+    """Whose files `trsr export` writes."""
+
+    TREC = "trec"
+    RECBOLE = "recbole"
+    RECTOOLS = "rectools"
+
+
 class Split(StrEnum):
     """The part of the users that a row belongs to."""
 

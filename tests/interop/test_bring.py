@@ -11,8 +11,9 @@ import pytest
 from trsr.artifacts import RunFolder
 from trsr.errors import ArtifactError, ConfigError, DataError
 from trsr.interop.candidates import Frozen, imported_scores, open_frozen, system_scores
-from trsr.interop.export import Tool, export
+from trsr.interop.export import export
 from trsr.interop.importing import import_scores, read_scores
+from trsr.records import Tool
 
 PAIR = ["user_id", "item_id"]
 

@@ -6,7 +6,8 @@ import pytest
 from trsr.artifacts import RunFolder
 from trsr.evaluation.metrics import user_metrics
 from trsr.interop.candidates import Frozen
-from trsr.interop.export import Tool, export
+from trsr.interop.export import export
+from trsr.records import Tool
 
 
 @pytest.mark.parametrize("tool", list(Tool))

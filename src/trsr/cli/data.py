@@ -15,8 +15,7 @@ from trsr.cli.run import MaxCalls, MaxCost
 from trsr.config import load
 from trsr.config.summary import Limits
 from trsr.errors import ConfigError, DataError
-from trsr.interop.export import Tool
-from trsr.records import Usage
+from trsr.records import Tool, Usage
 
 
 def doctor(

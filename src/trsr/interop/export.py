@@ -1,10 +1,9 @@
-"""Tools that files are exchanged with."""
+"""The files that other tools read."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, assert_never
 
@@ -15,16 +14,7 @@ from trsr.artifacts import RunFolder, write_parquet, write_text
 from trsr.data.candidates import SAMPLER
 from trsr.interop.candidates import Frozen, open_frozen, system_scores
 from trsr.interop.trec import ranked_pairs, to_plain, write_qrels, write_run
-from trsr.records import HISTORY, ITEM, ITEMS, SCORE, SPLIT, TARGET, USER, Split
-
-
-class Tool(StrEnum):
-    """Whose files are written."""
-
-    TREC = "trec"
-    RECBOLE = "recbole"
-    RECTOOLS = "rectools"
-
+from trsr.records import HISTORY, ITEM, ITEMS, SCORE, SPLIT, TARGET, USER, Split, Tool
 
 _INTER_HEADER: Final = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
 

@@ -9,6 +9,7 @@ from multiprocessing.synchronize import Event
 
 from forks import FORKS, Forked
 from trsr.config.summary import Sampling
+from trsr.errors import StoreError
 from trsr.llm.generator import Chat, Completion
 from trsr.summarize.store import Question, Store
 
@@ -31,6 +32,11 @@ def start_payers(count: int, *arguments: object) -> list[Forked]:
         assert payer.stdout.readline() == "ready\n"
     gate.set()
     return payers
+
+
+def paid_by(payer: Forked) -> list[int]:
+    """Wait for the end; give the numbers that it said, which may stand among warnings."""
+    return [int(line) for line in payer.end()[1].splitlines() if line.isdigit()]
 
 
 def open_and_close(url: str) -> None:
@@ -74,3 +80,18 @@ def hold(url: str, count: int, lease_s: float) -> None:
     store = Store(url, lease_s=lease_s)
     print(len(store.claim([ask(number).key for number in range(count)])), flush=True)
     time.sleep(600)
+
+
+def read_and_claim_as_nobody(url: str) -> None:
+    """Become somebody else, once all is loaded: that user may not be able to read the project's files."""
+    with Store("sqlite://") as warm:
+        warm.claim([ask(0).key])
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    store = Store(url)
+    print(len(store.get_many([ask(0).key])))
+    try:
+        store.claim([ask(1).key])
+    except StoreError as error:
+        print(error)

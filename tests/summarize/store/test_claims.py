@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
-from store_process import ANSWER, ask, hold, start_payers
+from store_process import ANSWER, ask, hold, paid_by, start_payers
 
 from forks import Forked
 from trsr.summarize.store import Store
@@ -21,10 +21,6 @@ def beats(store: Store) -> int:
     return store.database.run(
         "read", lambda connection: connection.scalar(sa.select(sa.func.max(OWNERS.c.beat)))
     )
-
-
-def said(process: Forked) -> list[int]:
-    return [int(line) for line in process.end()[1].split()]
 
 
 @pytest.fixture
@@ -70,7 +66,7 @@ def test_a_store_that_is_closed_gives_its_claims_back(store_url: str) -> None:
 
 def test_processes_on_one_store_pay_for_nothing_twice(store_url: str) -> None:
     payers = start_payers(3, store_url, 40, 0.02, 30.0)
-    paid = [said(payer) for payer in payers]
+    paid = [paid_by(payer) for payer in payers]
     assert [payer.poll() for payer in payers] == [0, 0, 0]
     assert Counter(number for numbers in paid for number in numbers) == Counter(range(40))
     assert sum(map(bool, paid)) >= 2  # they did share the work
@@ -90,9 +86,9 @@ def test_a_killed_payer_is_replaced_and_only_its_call_under_way_is_repeated(stor
     [first] = start_payers(1, store_url, 20, 0.05, 30.0)
     before = [int(first.stdout.readline()) for _ in range(7)]
     first.kill()
-    before += said(first)
+    before += paid_by(first)
     [second] = start_payers(1, store_url, 20, 0.01, 30.0)
-    after = said(second)
+    after = paid_by(second)
     assert second.poll() == 0
     assert sorted({*before, *after}) == list(range(20))
     assert len(before) + len(after) <= 21

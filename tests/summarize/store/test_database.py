@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -12,32 +10,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from store_process import ANSWER, ask, start_payers
+from store_process import ANSWER, ask, paid_by, read_and_claim_as_nobody, start_payers
 
+from forks import Forked
 from postgres_server import PostgresServer
 from trsr.errors import StoreError
 from trsr.summarize.store import Store
 from trsr.summarize.store.admin import measure
-
-# Becomes somebody else once all is loaded: that user may not be able to read the project's files.
-READ_AND_CLAIM = """
-import os, sys
-sys.path[:0] = sys.argv[2:]
-from store_process import ask
-from trsr.errors import StoreError
-from trsr.summarize.store import Store
-with Store("sqlite://") as warm:
-    warm.claim([ask(0).key])
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-store = Store(sys.argv[1])
-print(len(store.get_many([ask(0).key])))
-try:
-    store.claim([ask(1).key])
-except StoreError as error:
-    print(error)
-"""
 
 
 def url(path: Path) -> str:
@@ -59,7 +38,7 @@ def test_postgresql_restarted_in_the_middle_of_a_run_costs_nothing(
             postgres.stop(kill=kill)
             time.sleep(0.3)  # away while both want it
             postgres.start()
-    paid = [int(line) for payer in payers for line in payer.end()[1].split()]
+    paid = [number for payer in payers for number in paid_by(payer)]
     assert [payer.poll() for payer in payers] == [0, 0]
     assert Counter(paid) == Counter(range(60))
     with Store(target) as store:
@@ -122,15 +101,10 @@ def test_a_file_of_somebody_else_can_be_read_and_says_so_before_anything_is_paid
         folder.chmod(0o755)
         for file in folder.iterdir():
             file.chmod(0o644)
-        here = Path(__file__).parent
-        done = subprocess.run(
-            [sys.executable, "-c", READ_AND_CLAIM, url(path), str(here)], capture_output=True, text=True
-        )
+        code, said = Forked(read_and_claim_as_nobody, url(path)).end()
         store.close()
-    assert done.stdout.startswith("1\n"), done.stderr
-    assert (
-        "can't be written: attempt to write a readonly database; answers can't be kept there" in done.stdout
-    )
+    assert (code, said[:2]) == (0, "1\n"), said
+    assert "can't be written: attempt to write a readonly database; answers can't be kept there" in said
 
 
 def test_a_full_disk_is_told_and_what_was_stored_is_safe(tmp_path: Path) -> None:
