@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: help demo test check format bench clean
 
 help:
-	@echo "make demo    the main job on a generated shop, about five minutes after installing, ends with a report"
+	@echo "make demo    the main job on a generated shop, about six minutes with installing, ends with a report"
 	@echo "make test    all tests but the slow ones"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make bench   measured speed, side by side, written to docs/performance.md; over an hour"
