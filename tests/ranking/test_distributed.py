@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 import two_processes
 from safetensors.torch import load_file
 
+from forks import Forked
 from trsr.ranking.training import plan_epochs
 
 
@@ -19,18 +18,17 @@ from trsr.ranking.training import plan_epochs
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes that train together leave behind."""
     out = tmp_path_factory.mktemp("together")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    with subprocess.Popen(
-        [*command, two_processes.__file__, str(out)], env=environment, stderr=subprocess.PIPE, text=True
-    ) as started:
-        try:
-            _, said = started.communicate()
-        except BaseException:
-            # Asked to end, torchrun ends its processes too; killed, it would leave them behind.
-            started.terminate()
-            raise
-    assert started.returncode == 0, said[-5000:]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    both = [Forked(two_processes.be_one_of_two, rank, port, out) for rank in (0, 1)]
+    try:
+        for process in both:
+            code, said = process.end()
+            assert code == 0, said[-5000:]
+    finally:
+        for process in both:  # one that fails leaves the other waiting
+            process.kill()
     return out
 
 

@@ -1,10 +1,9 @@
-"""Fine-tunes a tiny ranker in every case; started by torchrun, or called for one process."""
+"""Fine-tunes a tiny ranker in every case, in one process or as one of two."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,14 +89,13 @@ def run(
     return weights, log, rows
 
 
-def main(out: Path) -> None:
-    rank = os.environ["RANK"]
+def be_one_of_two(rank: int, port: int, out: Path) -> None:
+    """Train in every case, in the environment that torchrun gives, and leave weights and log in `out`."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", CUDA_VISIBLE_DEVICES="")
     for case in CASES:
         weights, log, rows = run(case, out / case)
         save_file(weights, out / f"{case}-{rank}.safetensors")
         (out / f"{case}-{rank}.json").write_text(json.dumps({"log": log, "rows": rows}), encoding="utf-8")
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
