@@ -20,7 +20,7 @@ from typing import Final
 from trsr.artifacts import RunFolder, sweep, write_text
 from trsr.config import Config, dump
 from trsr.errors import ConfigError, RunError, TrsrError
-from trsr.hf import trainer as processes
+from trsr.hf import processes
 from trsr.stages import evaluate, fuse, prepare, pretrain, report, score, summarize, train
 from trsr.stages.stage import Stage
 

@@ -8,6 +8,7 @@ import pytest
 import tiny_shop
 import torch
 
+from trsr.compact import next_item
 from trsr.compact import questions as rehearsal
 from trsr.compact.questions import Question, _thin, draw_questions, rehearse
 from trsr.ranking.ranker import Ranker
@@ -55,7 +56,7 @@ def test_questions_are_the_seeds() -> None:
 def test_the_ranker_learns_the_answers_and_a_killed_training_ends_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "_STEPS_UNSAVED", 5)
+    monkeypatch.setattr(next_item, "_STEPS_UNSAVED", 5)
     monkeypatch.setattr(rehearsal, "_BATCH", 8)
     questions = draw_questions(HISTORIES, 24, 240, seed=0)
     whole = tiny_shop.ranker()

@@ -1,4 +1,4 @@
-"""What baselines learn from, with items as their places in the catalogue."""
+"""What a baseline is, what it learns from, and profiles of histories."""
 
 from __future__ import annotations
 

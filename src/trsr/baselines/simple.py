@@ -1,4 +1,4 @@
-"""Scores by how often training users took the item."""
+"""Systems that read no text: popularity, random, neighbours of items."""
 
 from __future__ import annotations
 

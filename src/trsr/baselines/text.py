@@ -1,4 +1,4 @@
-"""What systems that compare texts read of an item."""
+"""Systems that compare texts: TF-IDF, BM25, sentence embeddings."""
 
 from __future__ import annotations
 

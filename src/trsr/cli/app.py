@@ -12,13 +12,7 @@ from typing import Final
 
 import typer
 
-from trsr.cli import data as append
-from trsr.cli import data as doctor
-from trsr.cli import data as exchange
-from trsr.cli import data as rank
-from trsr.cli import experiments, store
-from trsr.cli import run as plan
-from trsr.cli import run as stages
+from trsr.cli import data, experiments, run, store
 from trsr.errors import DataError, TrsrError
 
 _INTERRUPTED: Final = 130
@@ -37,23 +31,23 @@ app = typer.Typer(
 )
 
 for _command in (
-    plan.plan,
-    stages.run,
-    stages.prepare,
-    stages.summarize,
-    stages.pretrain,
-    stages.train,
-    stages.evaluate,
-    stages.report,
-    doctor.doctor,
-    rank.rank,
-    append.append,
-    exchange.export,
+    run.plan,
+    run.run,
+    run.prepare,
+    run.summarize,
+    run.pretrain,
+    run.train,
+    run.evaluate,
+    run.report,
+    data.doctor,
+    data.rank,
+    data.append,
+    data.export,
     experiments.compare,
     experiments.ablate,
 ):
     app.command()(_command)
-app.command("import")(exchange.import_scores)
+app.command("import")(data.import_scores)
 app.add_typer(store.app, name="store")
 
 

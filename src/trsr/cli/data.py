@@ -1,4 +1,4 @@
-"""The command that examines data."""
+"""The commands on data and finished runs: doctor, append, rank, export, import."""
 
 from __future__ import annotations
 
@@ -179,6 +179,6 @@ def import_scores(
 ) -> None:
     """Put another system's scores of the frozen candidates into the run, so that it is compared too."""
     from trsr.artifacts import RunFolder  # noqa: PLC0415  polars stays out of `trsr --help`
-    from trsr.interop import importing as bring  # noqa: PLC0415
+    from trsr.interop import importing  # noqa: PLC0415
 
-    typer.echo(f"Imported: {bring.import_scores(RunFolder(run_dir), file, name)}")
+    typer.echo(f"Imported: {importing.import_scores(RunFolder(run_dir), file, name)}")

@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""The commands of a run, each up to its stage, and the plan of its calls."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def prune(
     delete: Annotated[bool, typer.Option("--yes", help="Delete; without it, only tell how many.")] = False,
 ) -> None:
     """Delete answers by age, model or template; all conditions that are given must hold."""
-    from trsr.summarize.store import admin as upkeep  # noqa: PLC0415
+    from trsr.summarize.store import admin  # noqa: PLC0415
 
     settings = load(config)
     current = None
@@ -112,15 +112,15 @@ def prune(
             message = "--stale-templates needs --config: the configuration says which templates are in use"
             raise ConfigError(message)
         current = _templates_in_use(settings)
-    selection = upkeep.Selection(older_than, model, current, without_user)
-    if selection == upkeep.Selection():
+    selection = admin.Selection(older_than, model, current, without_user)
+    if selection == admin.Selection():
         message = "give --older-than, --model, --stale-templates or --without-user; nothing was deleted"
         raise ConfigError(message)
     with _open(settings, store) as opened:
         if delete:
-            typer.echo(f"deleted: {_told(upkeep.prune(opened, selection))}")
+            typer.echo(f"deleted: {_told(admin.prune(opened, selection))}")
         else:
-            told = _told(upkeep.count(opened, selection))
+            told = _told(admin.count(opened, selection))
             typer.echo(f"would delete: {told}; nothing was deleted, add --yes to do it")
 
 
@@ -139,15 +139,15 @@ def forget(
     """Delete every answer that holds a user's text, and all that shows the user in the given run folders."""
     from trsr.artifacts import RunFolder  # noqa: PLC0415
     from trsr.stages.forget import forget_user  # noqa: PLC0415
-    from trsr.summarize.store import admin as upkeep  # noqa: PLC0415
+    from trsr.summarize.store import admin  # noqa: PLC0415
 
     for folder in run or []:
         if not (folder / "config.yaml").exists():
             message = f"{folder}: not a run folder (it has no config.yaml); nothing was deleted"
             raise ConfigError(message)
     with _open(load(config), store) as opened:
-        typer.echo(f"{opened.database.shown}: deleted {_told(upkeep.forget(opened, user))} of {user!r}")
-        unknown = upkeep.measure(opened).without_user
+        typer.echo(f"{opened.database.shown}: deleted {_told(admin.forget(opened, user))} of {user!r}")
+        unknown = admin.measure(opened).without_user
     if unknown:
         typer.echo(
             f"  {unknown:,} answers have no user on record (histories without one, or an older version's): "

@@ -1,4 +1,4 @@
-"""A table in, a table out, its rows computed by actors of a Ray cluster.
+"""Summaries and scores computed by actors of a Ray cluster: a table in, a table out.
 
 Ray Data hands batches of rows to actors that open their model once, and runs what a
 lost machine had under way again elsewhere. What is not to be done twice, such as a

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Qwen2Model
+from transformers import Qwen2Model, Trainer, TrainingArguments
 
 from trsr.config.ranking import CompactModel
 from trsr.hf.loading import without_bars
@@ -194,18 +194,7 @@ def pretrain(
     plan = _plan(histories, settings.pretrain_epochs, seed)
     if not plan:
         return []
-    arguments = plan_arguments(
-        folder,
-        learning_rate=settings.pretrain_learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
-        weight_decay=0.1,
-        adam_beta2=0.98,
-        logging_steps=max(1, len(plan) // _LOGGED_LOSSES),
-        save_steps=_STEPS_UNSAVED,
-        save_total_limit=1,
-        seed=seed,
-    )
+    arguments = learning_arguments(folder, settings.pretrain_learning_rate, len(plan), seed)
     counts = np.zeros(len(items.lines.texts))
     for history in histories:
         np.add.at(counts, np.array(history[1:], dtype=np.int64), 1.0)
@@ -214,6 +203,27 @@ def pretrain(
     trainer = _NextItemTrainer(
         towers, plan, lambda batch: _collate(batch, items, counts), arguments, "pre-training"
     )
+    return learn(trainer, folder)
+
+
+def learning_arguments(folder: Path, learning_rate: float, steps: int, seed: int) -> TrainingArguments:
+    """Settle how the compact model learns before its fine-tuning, from next items and from questions."""
+    return plan_arguments(
+        folder,
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        weight_decay=0.1,
+        adam_beta2=0.98,
+        logging_steps=max(1, steps // _LOGGED_LOSSES),
+        save_steps=_STEPS_UNSAVED,
+        save_total_limit=1,
+        seed=seed,
+    )
+
+
+def learn(trainer: Trainer, folder: Path) -> list[dict[str, float]]:
+    """Train, from the last checkpoint on where there is one; give the losses that were logged."""
     with without_bars():
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     log = trainer.state.log_history

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from trsr.compact.next_item import WINDOW
-from trsr.hf.loading import without_bars
-from trsr.hf.trainer import PlannedTrainer, last_checkpoint, plan_arguments
+from trsr.compact.next_item import WINDOW, learn, learning_arguments
+from trsr.hf.trainer import PlannedTrainer
 from trsr.prompts.words import joined, spaced
 from trsr.ranking.losses import listwise_loss
 from trsr.ranking.ranker import Ranker
@@ -32,8 +31,6 @@ from trsr.records import Item
 _OTHERS: Final = 20
 _BATCH: Final = 16
 _LEARNING_RATE: Final = 1e-3
-_LOGGED_LOSSES: Final = 200
-_STEPS_UNSAVED: Final = 200
 
 _Floats = NDArray[np.float64]
 
@@ -105,24 +102,11 @@ def rehearse(
     plan = [questions[start : start + _BATCH] for start in range(0, len(questions), _BATCH)]
     if not plan:
         return []
-    arguments = plan_arguments(
-        folder,
-        learning_rate=_LEARNING_RATE,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
-        weight_decay=0.1,
-        adam_beta2=0.98,
-        logging_steps=max(1, len(plan) // _LOGGED_LOSSES),
-        save_steps=_STEPS_UNSAVED,
-        save_total_limit=1,
-        seed=seed,
-    )
+    arguments = learning_arguments(folder, _LEARNING_RATE, len(plan), seed)
     trainer = _RehearsalTrainer(ranker, catalogue, plan, arguments, dropped)
-    with without_bars():
-        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    losses = learn(trainer, folder)
     ranker.model.eval()
-    log = trainer.state.log_history
-    return [{"step": entry["step"], "loss": entry["loss"]} for entry in log if "loss" in entry]
+    return losses
 
 
 class _RehearsalTrainer(PlannedTrainer):

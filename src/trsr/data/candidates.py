@@ -1,4 +1,4 @@
-"""The candidates of every user: the target and items that the user did not take, in shuffled order."""
+"""The candidates of every user: the target and negatives, uniform or by popularity, in shuffled order."""
 
 from __future__ import annotations
 

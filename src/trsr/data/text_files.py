@@ -1,4 +1,4 @@
-"""Text files as numbered lines: unpacked, decoded and mended, block by block."""
+"""Text files as numbered lines: unpacked, decoded and mended; files and columns that must be there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The target's place among all items of the catalogue that the user has not taken.
+"""Ranks in the whole catalogue, expected figures among sampled candidates, and two-stage ranking.
 
 Items of the history leave the ranking, as nobody is shown them. The target stays
 even when the user took it before: it has to be ranked to be measured. Such repeats

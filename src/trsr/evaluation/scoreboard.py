@@ -1,4 +1,4 @@
-"""All systems in one table: per split, each metric with its interval, the number of users, the tie rate."""
+"""All systems in one table, each metric with its interval, and the choice of one on validation."""
 
 from __future__ import annotations
 

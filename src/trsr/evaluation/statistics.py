@@ -1,4 +1,4 @@
-"""How sure a mean over users is: percentile bootstrap."""
+"""How sure figures are: bootstrap intervals, paired tests, spread over training seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the numbers of an experiment come from."""
+"""What a comparison's page tells: where figures come from, single users, tables, calibration."""
 
 from __future__ import annotations
 

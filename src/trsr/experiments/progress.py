@@ -1,4 +1,4 @@
-"""What a long comparison says while it works: what is done, how long it took, how much is left."""
+"""What a comparison says: how far it is while it works, and its table at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one system answered with one seed, about frozen candidates and about the whole catalogue."""
+"""What one system answered with each seed, and where answers are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison decides: the retriever, the form of the language model, the best baseline.
+"""What a comparison decides: who takes part, the retriever, and the best of each kind on validation.
 
 All of it on the validation users. The functions measure these users only, so that no figure of
 a test user can reach a choice.

@@ -1,4 +1,4 @@
-"""Ranking the whole catalogue: where the target stands, and which items a retriever hands on."""
+"""The systems of a comparison at work: trained, asked about candidates and the catalogue, kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records as JSON values that are the same for every repetition."""
+"""The tables of a comparison, in figures that every repetition gives."""
 
 from __future__ import annotations
 

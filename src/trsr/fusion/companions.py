@@ -1,4 +1,4 @@
-"""The systems whose scores are joined with p(yes), trained together and kept together."""
+"""The systems that p(yes) is joined with: trained together, kept together, served together."""
 
 from __future__ import annotations
 

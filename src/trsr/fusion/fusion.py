@@ -1,4 +1,4 @@
-"""The conditional logit: weights under which the targets win against their users' other candidates."""
+"""The fused ranker: weights under which targets win against other candidates, calibrated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells one model from another of the same name: its path or id, and what lies there."""
+"""A model from a folder or a hub, checked against what it claims to be, and what tells it from others."""
 
 from __future__ import annotations
 

@@ -1,13 +1,17 @@
-"""Several processes that train together, as ``torchrun`` and ``accelerate launch`` start them."""
+"""transformers' Trainer over batches that were planned before the first step.
+
+The plan lists every batch of every epoch in order, so a resumed run skips what
+was done by counting, and sees exactly the batches that an uninterrupted one sees.
+Where several processes train together (``torchrun``), each takes every so-manieth
+batch, and their gradients are averaged.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,43 +31,8 @@ from transformers import (
 )
 
 from trsr.artifacts import write_text
+from trsr.hf.processes import count
 from trsr.progress import Progress
-
-_SIZE: Final = "WORLD_SIZE"
-_RANK: Final = "RANK"
-_LAUNCHERS: Final = ("RANK", "WORLD_", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
-_LONGEST_WAIT: Final = timedelta(days=30)
-"""One process may write summaries for days while the others wait."""
-
-
-def count() -> int:
-    """Return how many processes train together; 1 for an ordinary program."""
-    return int(os.environ.get(_SIZE, "1"))
-
-
-def is_main() -> bool:
-    """Say whether this is the one process that writes, or the only one."""
-    return int(os.environ.get(_RANK, "0")) == 0
-
-
-def wait() -> None:
-    """Wait until every process is here."""
-    import torch  # noqa: PLC0415  an ordinary program needs none of this
-    from accelerate import PartialState  # noqa: PLC0415
-
-    PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT).wait_for_everyone()
-
-
-def alone(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a program that trains by itself.
-
-    Examples
-    --------
-    >>> alone({"PATH": "/bin", "RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"})
-    {'PATH': '/bin'}
-    """
-    return {name: value for name, value in environment.items() if not name.startswith(_LAUNCHERS)}
-
 
 _POOL_BATCHES: Final = 32
 

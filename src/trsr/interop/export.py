@@ -1,4 +1,4 @@
-"""The files that other tools read."""
+"""The files that RecBole, RecTools and TREC tools read."""
 
 from __future__ import annotations
 

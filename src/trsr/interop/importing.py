@@ -1,4 +1,4 @@
-"""Reading scores that an outside system wrote: a TREC run, or a table of user, item and score."""
+"""Scores of an outside system, read and checked against the frozen candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids in files whose fields end at white space."""
+"""Files of TREC tools, whose fields end at white space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat as token ids: the chat template's own words with control tokens, everybody else's without."""
+"""A chat as token ids, and how many: control tokens of the template count, those of data are text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending the calls of one stream: so many at once, when the pace allows, each until it ends."""
+"""The calls of one stream: so many at once, each until it ends, answers as they come."""
 
 from __future__ import annotations
 

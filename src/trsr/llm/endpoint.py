@@ -1,4 +1,4 @@
-"""Answers by an OpenAI-compatible server."""
+"""Answers by an OpenAI-compatible server, and whether it cuts the prompts."""
 
 from __future__ import annotations
 

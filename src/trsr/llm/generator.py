@@ -1,4 +1,4 @@
-"""What a text generator is, whether it runs in this process or behind a server."""
+"""What a text generator is, in this process or behind a server; and one without a model, for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a try had no answer, as the schedule needs to know it."""
+"""When a call may go to a server: why one failed, back-off, rate limits, Retry-After, the breaker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding many prompts side by side: an answer that ends makes room for the next prompt at once."""
+"""Decoding many prompts side by side: an answer that ends makes room for the next; proven at load."""
 
 from __future__ import annotations
 

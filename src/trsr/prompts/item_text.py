@@ -1,4 +1,4 @@
-"""An item as one line of text."""
+"""An item as one line of text, and how many tokens a text takes."""
 
 from __future__ import annotations
 

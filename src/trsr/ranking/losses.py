@@ -1,4 +1,4 @@
-"""The loss of ordinary supervised fine-tuning: every token of prompt and answer, not the answer alone."""
+"""Losses of fine-tuning: over every token of prompt and answer, and over all candidates of a user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer slot: which two tokens are the answers, checked and never guessed."""
+"""p(yes) of candidates: the answer tokens, users as token ids, and scores of many users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of an ablation shows: plain records, gathered by whoever ran the variants.
+"""The page of an ablation: records, sentences, charts.
 
 Nothing here reads a file or a clock. A panel is one dimension of the settings;
 all of its variants share everything else with the default setting.

@@ -1,4 +1,4 @@
-"""A matplotlib figure as a small, deterministic, accessible SVG that takes its colours from the page."""
+"""The charts of a run's page, as small, deterministic SVG that takes its colours from the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the plots count: p(yes) and places of the targets, and the lengths of histories."""
+"""The figures of a run's page: what the charts count, the bill, captions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SPLIT, TARGET, USER, Split
-from trsr.report import charts as plots
+from trsr.report import charts
 from trsr.report.content import BillLine, ReportContent
 from trsr.report.measures import Board
 from trsr.report.wording import split_name
@@ -119,7 +119,7 @@ def metric_figures(board: Board) -> tuple[Figure, ...]:
     """One figure per family of measures of one split."""
     caption = f"{split_name(board.split)}. Dot: mean over users; line: 95% interval; @k: first k places."
     return tuple(
-        Figure(kind, caption, plots.intervals(board, kind) or "", f"{kind} was not measured.")
+        Figure(kind, caption, charts.intervals(board, kind) or "", f"{kind} was not measured.")
         for kind in board.families
     )
 
@@ -131,19 +131,19 @@ def training_figures(content: ReportContent) -> tuple[Figure, ...]:
         Figure(
             "Fine-tuning loss",
             "Cross-entropy of yes or no. Falling in training but rising in validation means overfitting.",
-            plots.losses(log.steps, log.epochs) or "",
+            charts.losses(log.steps, log.epochs) or "",
             "No training log: this run was not fine-tuned here.",
         ),
         Figure(
             "Choice of the epoch",
             "Validation Recall, summed over its cut-offs, after each epoch. The best epoch is circled.",
-            plots.recall_by_epoch(log.epochs) or "",
+            charts.recall_by_epoch(log.epochs) or "",
             "No validation Recall was logged during training.",
         ),
         Figure(
             "Pre-training loss",
             "The built-in compact model learns to continue item texts and training histories first.",
-            plots.pretraining(log.pretraining) or "",
+            charts.pretraining(log.pretraining) or "",
             "No pre-training in this run: the model came with its weights, or started from random ones.",
         ),
     )
@@ -159,19 +159,19 @@ def data_figures(content: ReportContent, boards: Sequence[Board]) -> tuple[Figur
         Figure(
             "p(yes) of targets and negatives",
             f"{split_name(split)}. Dashed: medians. The further apart, the better the ranking.",
-            plots.p_yes(targets, negatives) or "",
+            charts.p_yes(targets, negatives) or "",
             unscored,
         ),
         Figure(
             "Where the target stands",
             f"{split_name(split)}. The more at the left, the better; ties take their expected place.",
-            plots.target_ranks(ranks, total) or "",
+            charts.target_ranks(ranks, total) or "",
             unscored,
         ),
         Figure(
             "History lengths",
             "Items known about a user before the target, over all splits.",
-            plots.history_lengths(lengths_of(content.histories)) or "",
+            charts.history_lengths(lengths_of(content.histories)) or "",
             "No histories are at hand.",
         ),
     )

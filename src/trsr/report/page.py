@@ -1,4 +1,4 @@
-"""The result in plain words, computed from the metrics and honest when the model loses."""
+"""A run's page: its first sentences, and all sections put together."""
 
 from __future__ import annotations
 

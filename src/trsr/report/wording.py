@@ -1,4 +1,4 @@
-"""Numbers and names in the form in which a person reads them."""
+"""Numbers, names and the task in the form in which a person reads them."""
 
 from __future__ import annotations
 

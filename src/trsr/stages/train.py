@@ -17,7 +17,7 @@ from trsr.data.candidates import draw_candidates
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared, load
 from trsr.errors import ModelError
-from trsr.hf import trainer as processes
+from trsr.hf import processes
 from trsr.hf.loading import folder_identity, model_identity
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.tasks import ranking_tasks

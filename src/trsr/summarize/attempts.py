@@ -1,4 +1,4 @@
-"""One prompt's way to a summary: the first answer, and a repaired prompt where that is useless."""
+"""One prompt's way to a summary: the question, its answers, a repaired prompt where one is useless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's answer as the text of a summary."""
+"""A model's answer as the text of a summary, and whether it is of any use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cap on what a run may pay: asked before every call, told after it."""
+"""What a run may pay and what it paid: the cap, asked before every call, and the bill."""
 
 from __future__ import annotations
 

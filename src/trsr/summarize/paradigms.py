@@ -1,4 +1,4 @@
-"""Cutting a history into blocks of consecutive items, oldest first."""
+"""Histories cut into blocks, and the paradigms: folds of blocks into one summary."""
 
 from __future__ import annotations
 

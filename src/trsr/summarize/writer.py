@@ -1,4 +1,4 @@
-"""What a summariser is: three verbs, asked for in a stream of requests."""
+"""What a summariser is: three verbs, asked for in a stream of requests; summaries as a table."""
 
 from __future__ import annotations
 

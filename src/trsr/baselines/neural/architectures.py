@@ -1,4 +1,4 @@
-"""Attention blocks over histories."""
+"""The networks: SASRec, BERT4Rec, GRU4Rec, Caser, NCF, DIN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of every sequential system, in one place.
+"""What the neural systems share: settings, vectors of items, negatives, losses.
 
 Those of `sasrec_text` and `sasrec` were compared on validation users of two real data sets; the others share
 what these have in common, and were not tuned one by one.

@@ -1,4 +1,4 @@
-"""Dense vectors of item texts: TF-IDF, then a truncated SVD (latent semantic analysis)."""
+"""A neural system as a baseline: fitted, saved, loaded; vectors from texts to start from."""
 
 from __future__ import annotations
 

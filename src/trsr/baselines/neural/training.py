@@ -1,4 +1,4 @@
-"""Sequences of different lengths as rectangles of ids."""
+"""The training loop of all neural systems: batches, epochs, when to stop."""
 
 from __future__ import annotations
 

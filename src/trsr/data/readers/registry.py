@@ -1,4 +1,4 @@
-"""From the settings of a data source to its `Dataset`, whatever the format."""
+"""Every format of data: read by its settings, or found out from the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where everything lies in a packed row: prefixes, candidates, answer slots."""
+"""Packed rows: which users share one, and where prefixes, candidates and answer slots lie in it."""
 
 from __future__ import annotations
 

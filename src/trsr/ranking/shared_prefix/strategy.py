@@ -1,4 +1,4 @@
-"""Which way a model's candidates are computed, found out at load time and said."""
+"""Which way a model's candidates are computed, proven at load time and said; the way that reuses prefixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared hits and weights in the form in which the page shows them, with a sentence each."""
+"""The page of a comparison: its figures and lists, put together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words beside the points of a scatter plot, moved until none covers another."""
+"""The charts of a comparison's page, with labels that don't cover each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Systems of a comparison and their rows: how each did, against which candidates, compared with whom."""
+"""Records of a comparison's page: systems, rows, labels, where the figures come from."""
 
 from __future__ import annotations
 

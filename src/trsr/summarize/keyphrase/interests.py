@@ -1,4 +1,4 @@
-"""What a user has been seen to care about, as decayed weights that can be joined.
+"""What a user has been seen to care about, as decayed weights that can be joined, and what has changed.
 
 `Interests` is the state of the keyphrase writer. Joining is associative: weights
 of the older part fade by ``decay`` for every block of the newer part, so a history

@@ -1,4 +1,4 @@
-"""Reading words out of untrusted item text: runs of words between punctuation, and hashtags.
+"""Words of untrusted item text: runs between punctuation, hashtags, and the words that say nothing.
 
 What leaves this module are words only: letters, digits and the few signs that
 stand inside a word. Newlines, control characters, markup and control tokens

@@ -1,4 +1,4 @@
-"""Finding what one item mentions: attribute values and phrases of its prose.
+"""What items mention, and the catalogue's vocabulary of it: fields, phrases, their spellings and weights.
 
 A *feature* is a pair ``(field, key)``: the value of an attribute field such as a brand, or, with an empty
 field, a phrase of the prose. Keys are folded spellings, for counting only; people see the spellings that

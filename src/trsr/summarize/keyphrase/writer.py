@@ -1,4 +1,4 @@
-"""Choosing what to say about a user: lasting interests, and the changes of the newest items."""
+"""The built-in writer: which interests and changes to tell, and in what words."""
 
 from __future__ import annotations
 

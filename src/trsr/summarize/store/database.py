@@ -1,4 +1,4 @@
-"""What an answer is stored under: all that decides it."""
+"""The database under the store: what an answer is stored under, its tables, connections that come back."""
 
 from __future__ import annotations
 
