@@ -7,16 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final, get_args
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from trsr.baselines.base import Baseline, Places, candidate_places, places
+from trsr.baselines.base import Baseline, Places
 from trsr.baselines.simple import ItemNeighbours, Popularity, Random
 from trsr.baselines.text import Bm25, Embeddings, TextSimilarity
 from trsr.config.evaluation import BaselineName
-from trsr.data.prepare import Prepared
 from trsr.errors import ConfigError
-from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, USER
 
 SEQUENTIAL: Final[frozenset[BaselineName]] = frozenset(
     ("ncf", "din", "caser", "gru4rec", "sasrec", "bert4rec", "sasrec_text")
@@ -57,36 +54,6 @@ def open_baseline(name: BaselineName, seed: int, embedding_model: str | None = N
             return Embeddings(embedding_model)
     message = f"there is no baseline {name!r}; take one of {', '.join(get_args(BaselineName))}"
     raise ConfigError(message)
-
-
-def score_candidates(baseline: Baseline, prepared: Prepared, candidates: pl.DataFrame) -> pl.DataFrame:
-    """Score any candidates of users of the run with a trained baseline.
-
-    `candidates` has `USER` and `CANDIDATES`, lists of one length. Returns `USER`, `ITEM` and `SCORE`, in the
-    order of `candidates`.
-
-    Examples
-    --------
-    >>> from trsr.baselines.base import training_data
-    >>> from trsr.config import Config
-    >>> from trsr.config.data import DemoData
-    >>> from trsr.data.prepare import prepare
-    >>> prepared = prepare(Config(data=DemoData(users=100, items=100)))
-    >>> popularity = open_baseline("popularity", seed=0)
-    >>> popularity.fit(training_data(prepared))
-    >>> score_candidates(popularity, prepared, prepared.candidates.head(2)).shape
-    (42, 3)
-    """
-    ids = prepared.items[ITEM]
-    asked = candidates.select(USER, CANDIDATES).join(
-        prepared.histories.select(USER, HISTORY), on=USER, how="left", maintain_order="left"
-    )
-    histories = places(asked[HISTORY], ids)
-    scores = score_places(
-        baseline, asked[USER].to_list(), histories, candidate_places(asked[CANDIDATES], ids)
-    )
-    pairs = asked.select(USER, pl.col(CANDIDATES).alias(ITEM)).explode(ITEM)
-    return pairs.with_columns(pl.Series(SCORE, scores.ravel(), dtype=pl.Float64))
 
 
 def score_places(
