@@ -33,7 +33,7 @@ from trsr.experiments.scores import (
     table,
 )
 from trsr.ranking.ranker import Ranker
-from trsr.ranking.scoring import RankingUser
+from trsr.ranking.tasks import score_lists
 from trsr.records import CANDIDATES, ITEM, MEASURED, NO_SUMMARY, P_YES, SCORE, SPLIT, SUMMARY, USER, Split
 from trsr.report.comparison.results import Kind
 from trsr.stages.work import Artifact, Made, Work
@@ -109,27 +109,18 @@ class LanguageModel:
         `offered` are places in the catalogue, one array a user of the split; p(yes) has the same form.
         """
         data, config = protocol.splits[split], self.config
-        distinct = [np.unique(row) for row in offered]
         if config.cluster.kind == "ray":
-            scores = self._score_on_cluster(protocol, split, distinct)
-        else:
-            catalogue = Catalogue(protocol.prepared.value.items, config.ranking_fields)
-            everything = catalogue.items(catalogue.ids)
-            summaries = self.told
-            tasks = [
-                RankingUser(
-                    user,
-                    summaries[user],
-                    tuple(everything[place] for place in history),
-                    tuple(everything[place] for place in row),
-                )
-                for user, history, row in zip(data.users, data.histories, distinct, strict=True)
-            ]
-            scores = self.ranker.value.score(tasks, config.evaluation.batch_tokens, title=title)
-        return [
-            p_yes[np.searchsorted(items, row)]
-            for p_yes, items, row in zip(scores, distinct, offered, strict=True)
-        ]
+            return self._score_on_cluster(protocol, split, offered)
+        return score_lists(
+            self.ranker.value,
+            Catalogue(protocol.prepared.value.items, config.ranking_fields),
+            self.told,
+            data.users,
+            data.histories,
+            offered,
+            batch_tokens=config.evaluation.batch_tokens,
+            title=title,
+        )
 
     def _answer(self, protocol: EvaluationProtocol, name: str) -> SeedScores:
         started = time.monotonic()
@@ -144,14 +135,14 @@ class LanguageModel:
         return SeedScores(scores, {}, self._info(protocol, time.monotonic() - started))
 
     def _score_on_cluster(
-        self, protocol: EvaluationProtocol, split: Split, distinct: Sequence[Places]
+        self, protocol: EvaluationProtocol, split: Split, offered: Sequence[Places]
     ) -> list[Floats]:
         from trsr.cluster.ray import score_on_cluster  # noqa: PLC0415  an optional extra
 
         items = protocol.prepared.value.items
         told = protocol.prepared.value.histories.filter(pl.col(SPLIT) == split.value).sort(USER)
-        offered = [items[ITEM].gather(row).to_list() for row in distinct]
-        users = told.with_columns(pl.Series(CANDIDATES, offered, dtype=pl.List(pl.String))).join(
+        asked = [items[ITEM].gather(row).to_list() for row in offered]
+        users = told.with_columns(pl.Series(CANDIDATES, asked, dtype=pl.List(pl.String))).join(
             self.summaries.value.select(USER, SUMMARY), on=USER, maintain_order="left"
         )
         scored = score_on_cluster(self.config, self.ranker.path, items, users)

@@ -1,14 +1,21 @@
-"""Ranking tasks of a run: each user's summary, history and candidates together."""
+"""Ranking tasks: each user's summary, history and candidates together."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared
-from trsr.errors import ArtifactError
+from trsr.errors import ArtifactError, DataError
+from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.records import CANDIDATES, HISTORY, SPLIT, SUMMARY, TARGET, USER, Split
+
+Places = NDArray[np.int32]
 
 
 def ranking_tasks(
@@ -47,4 +54,52 @@ def ranking_tasks(
             candidates.index(target),
         )
         for user, summary, history, candidates, target in columns
+    ]
+
+
+def score_lists(
+    ranker: Ranker,
+    catalogue: Catalogue,
+    summaries: Mapping[str, str] | None,
+    users: Sequence[str],
+    histories: Sequence[Places],
+    offered: Sequence[Places],
+    *,
+    batch_tokens: int = 16384,
+    title: str | None = None,
+) -> list[NDArray[np.float64]]:
+    """Return p(yes) of lists of candidates, which may have any lengths and repeat items.
+
+    Parameters
+    ----------
+    summaries
+        What the model is told of each user; None: of nobody anything.
+    histories, offered
+        Places in the catalogue, one array a user.
+    batch_tokens, title
+        See `Ranker.score`.
+
+    Raises
+    ------
+    DataError
+        When a user has no summary and others have.
+    """
+    if summaries is not None and (lacking := [user for user in users if user not in summaries]):
+        message = f"{len(lacking)} users have no summary, the first is {lacking[0]!r}; summarise them first"
+        raise DataError(message)
+    items = catalogue.items(catalogue.ids)
+    distinct = [np.unique(row) for row in offered]
+    tasks = [
+        RankingUser(
+            user,
+            "" if summaries is None else summaries[user],
+            tuple(items[place] for place in history),
+            tuple(items[place] for place in row),
+        )
+        for user, history, row in zip(users, histories, distinct, strict=True)
+    ]
+    scores = ranker.score(tasks, batch_tokens, title=title)
+    return [
+        p_yes[np.searchsorted(asked, row)]
+        for p_yes, asked, row in zip(scores, distinct, offered, strict=True)
     ]

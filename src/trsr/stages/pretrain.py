@@ -8,11 +8,12 @@ from typing import Final
 import polars as pl
 
 from trsr.artifacts import write_json
-from trsr.compact.start import pretrain_compact, pretraining_settings
+from trsr.compact.start import Log, pretrain_compact, pretraining_settings
 from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared
+from trsr.ranking.ranker import Ranker
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, Split
 from trsr.stages.work import Artifact, Made, Work
 
@@ -30,6 +31,15 @@ def learnable_histories(prepared: Prepared) -> list[list[str]]:
     return [*own, *prepared.background[ITEMS].to_list()]
 
 
+def compact_ranker(config: Config, prepared: Prepared, checkpoints: Path) -> tuple[Ranker, Log]:
+    """Make the compact model from the catalogue and from histories that may be learnt from."""
+    shown, whole = (
+        Catalogue(prepared.items, fields) for fields in (config.ranking_fields, config.items.fields)
+    )
+    histories = learnable_histories(prepared)
+    return pretrain_compact(config, shown.items(shown.ids), whole.items(whole.ids), histories, checkpoints)
+
+
 def pretrain(work: Work, prepared: Artifact[Prepared]) -> Artifact[Path | None]:
     """Teach the compact model the catalogue and what comes next.
 
@@ -45,15 +55,12 @@ def pretrain(work: Work, prepared: Artifact[Prepared]) -> Artifact[Path | None]:
         if model.start is not None:
             work.say(f"  nothing to do: starts from {model.start}")
             return Made([])
-        items, target = prepared.value.items, work.folder.pretrained
-        shown, whole = (Catalogue(items, fields) for fields in (config.ranking_fields, config.items.fields))
-        histories = learnable_histories(prepared.value)
-        ranker, log = pretrain_compact(
-            config, shown.items(shown.ids), whole.items(whole.ids), histories, checkpoints
-        )
+        target = work.folder.pretrained
+        ranker, log = compact_ranker(config, prepared.value, checkpoints)
         ranker.save(target)
         write_json(log, target / LOG)
-        work.say(f"  learnt from {len(histories):,} histories of {len(shown):,} items")
+        known = len(learnable_histories(prepared.value))
+        work.say(f"  learnt from {known:,} histories of {prepared.value.items.height:,} items")
         return Made([target])
 
     return work.step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,11 +36,14 @@ def train(
     work: Work, prepared: Artifact[Prepared], summaries: Artifact[pl.DataFrame], start: Artifact[Path | None]
 ) -> Artifact[Ranker]:
     """Fine-tune the ranking model on answers yes or no; `start` is what `pretrain` gave."""
-    folder = work.folder
+    folder, checkpoints = work.folder, work.folder.checkpoints / "fine_tuning"
 
     def make(config: Config) -> Made:
-        log = _fine_tune(work, config, prepared.value, summaries.value, start.value)
+        ranker = fresh_ranker(config, start.value)
+        log = fine_tune_ranker(ranker, config, prepared.value, summaries.value, checkpoints)
+        _tell(work, config, ranker, log)
         if processes.is_main():
+            ranker.save(folder.model)
             begun = _pretraining(config, start.value)
             write_json({"pretraining": begun, "fine_tuning": log}, folder.model / LOG)
         return Made([folder.model])
@@ -56,24 +60,27 @@ def train(
     )
 
 
-def _fine_tune(
-    work: Work, config: Config, prepared: Prepared, summaries: pl.DataFrame, start: Path | None
+def fine_tune_ranker(
+    ranker: Ranker, config: Config, prepared: Prepared, summaries: pl.DataFrame, checkpoints: Path
 ) -> list[dict[str, float]]:
-    """Train, save the best ranker, and return the log."""
+    """Train a ranker in place, on the training users; returned is the log, see `fine_tune`.
+
+    A training that was killed goes on from what lies in `checkpoints`.
+    """
     catalogue = Catalogue(prepared.items, config.ranking_fields)
     offered = None if config.training.sampler == "candidates" else drawn_both_ways(config, prepared)
-    train = ranking_tasks(prepared, summaries, catalogue, Split.TRAIN, offered)
-    valid = ranking_tasks(prepared, summaries, catalogue, Split.VALID)
-    ranker = fresh_ranker(config, start)
-    log = fine_tune(
+    return fine_tune(
         ranker,
-        train,
-        valid,
+        ranking_tasks(prepared, summaries, catalogue, Split.TRAIN, offered),
+        ranking_tasks(prepared, summaries, catalogue, Split.VALID),
         config.training,
-        work.folder.checkpoints / "fine_tuning",
+        checkpoints,
         config.training_seed,
         config.evaluation.batch_tokens,
     )
+
+
+def _tell(work: Work, config: Config, ranker: Ranker, log: Sequence[Mapping[str, float]]) -> None:
     if isinstance(config.model, HuggingFaceModel):
         work.say(f"  model: {ranker.origin.identity}")
     fitted = ranker.prompt.prompting.max_tokens
@@ -83,13 +90,10 @@ def _fine_tune(
             f"{fitted + 1} positions, one of them for the answer"
         )
     work.say(f"  prompts: {ranker.plan.reason}")
-    if processes.is_main():
-        ranker.save(work.folder.model)
-        sums = [entry["valid_recall_sum"] for entry in log if "valid_recall_sum" in entry]
-        if sums:
-            best = max(range(len(sums)), key=sums.__getitem__)
-            work.say(f"  best epoch {best + 1} of {len(sums)}: validation Recall@3+5+10 {sums[best]:.3f}")
-    return log
+    sums = [entry["valid_recall_sum"] for entry in log if "valid_recall_sum" in entry]
+    if sums:
+        best = max(range(len(sums)), key=sums.__getitem__)
+        work.say(f"  best epoch {best + 1} of {len(sums)}: validation Recall@3+5+10 {sums[best]:.3f}")
 
 
 def drawn_both_ways(config: Config, prepared: Prepared) -> pl.DataFrame:
