@@ -93,7 +93,7 @@ def _story(work: Work) -> Iterator[str]:
     yield "pretrain"
     ranker = train(work, prepared, summaries, start)
     yield "train"
-    protocol = run_protocol(work, prepared)
+    protocol = run_protocol(work.config, prepared)
     model = LanguageModel(work.config, summaries, ranker)
     baselines = Baselines(work, protocol, kept=work.config.fusion.companions)
     systems = _score(work, protocol, model, baselines)

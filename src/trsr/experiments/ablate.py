@@ -110,7 +110,8 @@ class Measured:
         self.config = config
         self.folder = folder
         run = Work(config, RunFolder(config.folder), say)
-        self.protocol = comparison_protocol(run, prepare(run))
+        self._prepared = prepare(run)
+        self.protocol = comparison_protocol(run, self._prepared)
         self.measure = f"NDCG@{max(config.evaluation.ks)}"
         self._work = Work(config, RunFolder(folder / "variants"), say)
         names = dict.fromkeys(each.name for each in asked)
@@ -124,7 +125,8 @@ class Measured:
         if asked.name not in self._frames:
             config, seeds = self.config, self.config.ablation.seeds
             runs = tuple(
-                answer_variant(self._work, self.protocol, asked, seed, self._progress)[1] for seed in seeds
+                answer_variant(self._work, self._prepared, self.protocol, asked, seed, self._progress)[1]
+                for seed in seeds
             )
             system = SystemScores(asked.name, Kind.LANGUAGE_MODEL, seeds, runs)
             self._frames[asked.name] = sampled_frames(

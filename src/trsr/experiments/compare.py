@@ -16,6 +16,7 @@ import numpy as np
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName
+from trsr.data.prepare import Prepared
 from trsr.errors import TrsrError
 from trsr.experiments.content import gather
 from trsr.experiments.external import imported_names, outside_systems
@@ -38,7 +39,7 @@ from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
 from trsr.report.comparison.results import Choice, Kind
 from trsr.stages.prepare import prepare
-from trsr.stages.work import Work
+from trsr.stages.work import Artifact, Work
 
 
 def compare(
@@ -59,12 +60,13 @@ def compare(
     started = time.monotonic()
     run = Work(config, RunFolder(config.folder), say)
     wanted = select_systems(config, only, imported_names(run.folder))
-    protocol = comparison_protocol(run, prepare(run))
+    prepared = prepare(run)
+    protocol = comparison_protocol(run, prepared)
     if wanted.fused and (few := too_few(len(protocol.splits[Split.VALID].users))):
         say(few)
         wanted = replace(wanted, fused=False)
     work = Work(config, RunFolder(run.folder.path / "comparison"), say)
-    comparison = Comparison(work, protocol, wanted)
+    comparison = Comparison(work, prepared, protocol, wanted)
     systems, retriever = comparison.run()
     seconds = time.monotonic() - started
     content = gather(config, protocol, systems, retriever, comparison.depth, command, seconds)
@@ -78,8 +80,15 @@ class Comparison:
     Raises `ConfigError` at once when a system lacks a setting that it needs.
     """
 
-    def __init__(self, work: Work, protocol: EvaluationProtocol, wanted: SelectedSystems) -> None:
+    def __init__(
+        self,
+        work: Work,
+        prepared: Artifact[Prepared],
+        protocol: EvaluationProtocol,
+        wanted: SelectedSystems,
+    ) -> None:
         self._work = work
+        self._prepared = prepared
         self._protocol = protocol
         self._wanted = wanted
         self._seeds = work.config.comparison.seeds
@@ -155,7 +164,9 @@ class Comparison:
         for seed in self._seeds:
             for name in self._wanted.language_models:
                 variant = form(self._work.config, name)
-                model, scored = answer_variant(self._work, self._protocol, variant, seed, self._progress)
+                model, scored = answer_variant(
+                    self._work, self._prepared, self._protocol, variant, seed, self._progress
+                )
                 self._models[name, seed] = model
                 runs[name].append(scored)
         return [

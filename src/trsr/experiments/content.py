@@ -74,7 +74,7 @@ def duels(protocol: EvaluationProtocol, model: SystemScores, baseline: SystemSco
     # Equal differences: whoever is ranked best by the winner comes first, then the user's id.
     wins = [user for user in np.lexsort((ranks[0], -ahead)) if ahead[user] > 0][:_CARDS]
     losses = [user for user in np.lexsort((ranks[1], ahead)) if ahead[user] < 0][:_CARDS]
-    catalogue = Catalogue(protocol.prepared.value.items)
+    catalogue = Catalogue(protocol.prepared.items)
     lines = [_line(catalogue.item(item)) for item in catalogue.ids]
 
     def card(user: np.int64) -> Duel:
@@ -155,7 +155,7 @@ def gather(
             [choice for choice in (retriever, model, baseline, single) if choice is not None],
         ),
         domain=config.prompt.domain,
-        items=protocol.prepared.value.items.height,
+        items=protocol.prepared.items.height,
         language_model=model.chosen if model else "",
         baseline=baseline.chosen if baseline else "",
         catalogue=tables.catalogue(systems),

@@ -68,7 +68,7 @@ def _looked_up(
     pairs = pl.DataFrame(
         {
             USER: np.repeat(np.array(data.users, dtype=object), candidates.shape[1]).tolist(),
-            ITEM: protocol.prepared.value.items[ITEM].gather(candidates.ravel()),
+            ITEM: protocol.prepared.items[ITEM].gather(candidates.ravel()),
         },
         schema={USER: pl.String, ITEM: pl.String},
     )

@@ -66,7 +66,7 @@ class EvaluationProtocol:
         Hash of the data and of all candidates.
     """
 
-    prepared: Artifact[Prepared]
+    prepared: Prepared
     data: TrainingData
     splits: Mapping[Split, SplitData]
     samplers: tuple[Sampler, ...]
@@ -74,19 +74,32 @@ class EvaluationProtocol:
     digest: str
 
 
-def run_protocol(work: Work, prepared: Artifact[Prepared]) -> EvaluationProtocol:
-    """Ask the run's own candidates.
+def run_protocol(config: Config, prepared: Artifact[Prepared]) -> EvaluationProtocol:
+    """Ask the run's own candidates; see `protocol_of`."""
+    both = bool(config.fusion.companions)
+    return protocol_of(config, prepared.value, prepared.digest, _hashes(prepared), both=both)
 
-    Validation users, by whom a fused ranker learns, are asked those of both samplers.
+
+def protocol_of(
+    config: Config,
+    prepared: Prepared,
+    digest: str = "",
+    hashes: Mapping[str, str] | None = None,
+    *,
+    both: bool = True,
+) -> EvaluationProtocol:
+    """Ask the candidates that the data was prepared with.
+
+    Validation users, by whom a fused ranker learns, are asked those of `both` samplers.
     """
-    own = work.config.candidates.sampler
+    own = config.candidates.sampler
     other: Sampler = "popularity" if own == "uniform" else "uniform"
-    frames, learnt_from = {own: prepared.value.candidates}, [own]
-    if work.config.fusion.companions:
-        frames[other] = _drawn(work.config, prepared.value, other)
+    frames, learnt_from = {own: prepared.candidates}, [own]
+    if both:
+        frames[other] = _drawn(config, prepared, other)
         learnt_from.append(other)
     samplers = {Split.VALID: learnt_from, Split.TEST: [own]}
-    return _protocol(work.config, prepared, frames, samplers, _hashes(prepared))
+    return _protocol(config, prepared, digest, frames, samplers, hashes or {})
 
 
 def comparison_protocol(work: Work, prepared: Artifact[Prepared]) -> EvaluationProtocol:
@@ -100,7 +113,8 @@ def comparison_protocol(work: Work, prepared: Artifact[Prepared]) -> EvaluationP
         if not (path.exists() and read_parquet(path).equals(frames[sampler])):
             write_parquet(frames[sampler], path)
         hashes[path.name] = hash_path(path)
-    return _protocol(config, prepared, frames, dict.fromkeys(MEASURED, samplers), hashes)
+    asked = dict.fromkeys(MEASURED, samplers)
+    return _protocol(config, prepared.value, prepared.digest, frames, asked, hashes)
 
 
 def candidates_path(folder: RunFolder, sampler: Sampler) -> Path:
@@ -110,13 +124,14 @@ def candidates_path(folder: RunFolder, sampler: Sampler) -> Path:
 
 def _protocol(
     config: Config,
-    prepared: Artifact[Prepared],
+    prepared: Prepared,
+    digest: str,
     frames: Mapping[Sampler, pl.DataFrame],
     samplers: Mapping[Split, Sequence[Sampler]],
     hashes: Mapping[str, str],
 ) -> EvaluationProtocol:
     splits = {
-        split: _split(prepared.value, {sampler: frames[sampler] for sampler in samplers[split]}, split)
+        split: _split(prepared, {sampler: frames[sampler] for sampler in samplers[split]}, split)
         for split in MEASURED
     }
     drawn = [
@@ -126,11 +141,11 @@ def _protocol(
     ]
     return EvaluationProtocol(
         prepared=prepared,
-        data=training_data(prepared.value, config.items.fields),
+        data=training_data(prepared, config.items.fields),
         splits=splits,
         samplers=tuple(samplers[Split.TEST]),
         hashes=hashes,
-        digest=hash_value([prepared.digest, drawn]),
+        digest=hash_value([digest, drawn]),
     )
 
 

@@ -327,7 +327,7 @@ def targets_frame(protocol: EvaluationProtocol, split: Split) -> pl.DataFrame:
         {
             USER: data.users,
             SPLIT: [split.value] * len(data.users),
-            TARGET: protocol.prepared.value.items[ITEM].gather(data.targets),
+            TARGET: protocol.prepared.items[ITEM].gather(data.targets),
         }
     )
 
@@ -344,7 +344,7 @@ def _pairs(protocol: EvaluationProtocol, split: Split, items: Places, scores: Fl
     return pl.DataFrame(
         [
             users.gather(np.repeat(np.arange(len(users)), items.shape[1])),
-            protocol.prepared.value.items[ITEM].gather(items.ravel()),
+            protocol.prepared.items[ITEM].gather(items.ravel()),
             pl.Series(SCORE, scores.ravel()),
         ]
     )

@@ -113,7 +113,7 @@ class LanguageModel:
             return self._score_on_cluster(protocol, split, offered)
         return score_lists(
             self.ranker.value,
-            Catalogue(protocol.prepared.value.items, config.ranking_fields),
+            Catalogue(protocol.prepared.items, config.ranking_fields),
             self.told,
             data.users,
             data.histories,
@@ -139,8 +139,8 @@ class LanguageModel:
     ) -> list[Floats]:
         from trsr.cluster.ray import score_on_cluster  # noqa: PLC0415  an optional extra
 
-        items = protocol.prepared.value.items
-        told = protocol.prepared.value.histories.filter(pl.col(SPLIT) == split.value).sort(USER)
+        items = protocol.prepared.items
+        told = protocol.prepared.histories.filter(pl.col(SPLIT) == split.value).sort(USER)
         asked = [items[ITEM].gather(row).to_list() for row in offered]
         users = told.with_columns(pl.Series(CANDIDATES, asked, dtype=pl.List(pl.String))).join(
             self.summaries.value.select(USER, SUMMARY), on=USER, maintain_order="left"
@@ -152,7 +152,7 @@ class LanguageModel:
         steps = ("summarize", "pretrain", "train")
         entries = self.ranker.folder.entries()
         seconds = {name: entries[name].seconds for name in steps if name in entries}
-        users = protocol.prepared.value.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
+        users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
         drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler
         compact = isinstance(self.config.model, CompactModel)
@@ -280,7 +280,7 @@ class Baselines:
             }
             for split, data in protocol.splits.items()
         }
-        n_items, ties = protocol.prepared.value.items.height, self._work.config.seed
+        n_items, ties = protocol.prepared.items.height, self._work.config.seed
         catalogue = {
             split: rank_catalogue(baseline, protocol.splits[split], n_items, depth, ties)
             for split in (MEASURED if depth else ())
@@ -331,7 +331,7 @@ def rank_catalogue(baseline: Baseline, data: SplitData, n_items: int, depth: int
 def retrieval_depth(protocol: EvaluationProtocol, wanted: int) -> int:
     """Return `wanted`, or less when a small catalogue leaves a user with fewer new items."""
     longest = max(len(np.unique(history)) for data in protocol.splits.values() for history in data.histories)
-    return min(wanted, protocol.prepared.value.items.height - longest)
+    return min(wanted, protocol.prepared.items.height - longest)
 
 
 def second_stage_scores(

@@ -108,7 +108,7 @@ class Tables:
         if not frames:
             return None
         plain = {name: [_plain(frame) for frame in runs] for name, runs in frames.items()}
-        items = self._protocol.prepared.value.items.height
+        items = self._protocol.prepared.items.height
         return Table(
             sampler=CATALOGUE,
             candidates=items,
@@ -201,7 +201,7 @@ class Tables:
         return paired_tests(averaged, pairs, [metric], resamples=evaluation.bootstrap, seed=seed)
 
     def _slices(self, frames: Frames) -> tuple[Slice, ...]:
-        prepared = self._protocol.prepared.value
+        prepared = self._protocol.prepared
         ids = prepared.items[ITEM].to_list()
         counts = training_counts(prepared.histories, ids, prepared.background)
         members = slices(prepared.histories.filter(pl.col(SPLIT) == Split.TEST.value), ids, counts)

@@ -93,6 +93,7 @@ def train_variant(
 
 def answer_variant(
     work: Work,
+    prepared: Artifact[Prepared],
     protocol: EvaluationProtocol,
     variant: Variant,
     seed: int,
@@ -103,7 +104,7 @@ def answer_variant(
     `work` is that of the comparison or the ablation, whose folder keeps the scores.
     """
     with progress.job(Job(Sort.LANGUAGE_MODEL, variant.name, seed)) as job:
-        model = train_variant(work, protocol.prepared, variant, seed, job.tell)
+        model = train_variant(work, prepared, variant, seed, job.tell)
         scored = model.scores(work, f"{variant.name}/seed-{seed}", protocol, begin=job.begin)
         job.seconds = scored.value.info.seconds
     return model, scored.value
