@@ -75,9 +75,10 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
     first = "# Resolved configuration of this run; `trsr run` on it makes the run again."
     write_text(f"{first}\n# {made_with}\n{dump(config)}", folder.config)
-    if processes.count() > 1 and trains:
+    together = processes.count() > 1 and trains
+    if together:
         _lead(folder)
-    for step in _story(Work(config, folder, say)):
+    for step in _story(Work(config, folder, say, together=together)):
         if step == until:
             break
     return folder
@@ -94,7 +95,7 @@ def _story(work: Work) -> Iterator[str]:
     ranker = train(work, prepared, summaries, start)
     yield "train"
     protocol = run_protocol(work.config, prepared)
-    model = LanguageModel(work.config, summaries, ranker)
+    model = LanguageModel(work.config, summaries, start, ranker)
     baselines = Baselines(work, protocol, kept=work.config.fusion.companions)
     systems = _score(work, protocol, model, baselines)
     yield "score"
@@ -135,16 +136,19 @@ def _fuse(
     work: Work, protocol: EvaluationProtocol, systems: list[SystemScores], baselines: Baselines
 ) -> list[SystemScores]:
     """Join the language model with its companions; give the fused ranker, and companions that are new."""
-    fusion = work.folder.fusion
     try:
         fused = fuse(work, protocol, systems, baselines)
     except (TrsrError, ValueError, ArithmeticError) as error:
         # What is finished must reach the metrics and the page; the next run tries again.
         work.say(f"  left out: {error}")
         fused = []
+    # What a run with other settings left behind must not be taken for this run's.
     if not fused:
-        # What a run with other settings left behind must not be taken for this run's.
-        shutil.rmtree(fusion, ignore_errors=True)
+        shutil.rmtree(work.folder.fusion, ignore_errors=True)
+    names = {system.name for system in (*systems, *fused)}
+    for path in work.folder.scores.glob("*.parquet"):
+        if path.stem not in names:
+            path.unlink()
     return fused
 
 
@@ -164,6 +168,6 @@ def _lead(folder: RunFolder) -> None:
 def _follow(config: Config, folder: RunFolder) -> None:
     """Take part in the training alone, once the main process has prepared it."""
     processes.wait()
-    for step in _story(Work(config, folder, lambda line: None)):
+    for step in _story(Work(config, folder, lambda line: None, together=True)):
         if step == "train":
             return

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -50,13 +51,22 @@ class LanguageModel:
         The form's own settings.
     summaries
         The summaries table.
+    start
+        What the ranker began as; see `trsr.stages.pretrain`.
     ranker
         The fine-tuned model; it is loaded once, when first asked.
     """
 
-    def __init__(self, config: Config, summaries: Artifact[pl.DataFrame], ranker: Artifact[Ranker]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        summaries: Artifact[pl.DataFrame],
+        start: Artifact[Path | None],
+        ranker: Artifact[Ranker],
+    ) -> None:
         self.config = config
         self.summaries = summaries
+        self.start = start
         self.ranker = ranker
 
     @property
@@ -149,9 +159,8 @@ class LanguageModel:
         return [np.asarray(row, dtype=np.float64) for row in scored[P_YES].to_list()]
 
     def _info(self, protocol: EvaluationProtocol, scoring_seconds: float) -> ScoreInfo:
-        steps = ("summarize", "pretrain", "train")
-        entries = self.ranker.folder.entries()
-        seconds = {name: entries[name].seconds for name in steps if name in entries}
+        steps = {"summarize": self.summaries, "pretrain": self.start, "train": self.ranker}
+        seconds = {name: step.entry.seconds for name, step in steps.items()}
         users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
         drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler

@@ -88,7 +88,8 @@ def train_variant(
     others = [RunFolder(path) for place in places for path in sorted(place.glob("*/run-*"))]
     own = Work(settings, folder, lambda line: say(f"    {line}"), sources=(run, *others))
     summaries = summarize(own, prepared)
-    return LanguageModel(settings, summaries, train(own, prepared, summaries, pretrain(own, prepared)))
+    start = pretrain(own, prepared)
+    return LanguageModel(settings, summaries, start, train(own, prepared, summaries, start))
 
 
 def answer_variant(

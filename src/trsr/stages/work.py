@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 from trsr import __version__
 from trsr.artifacts import Entry, RunFolder, hash_value
 from trsr.config import Config
+from trsr.hf import processes
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -72,15 +73,25 @@ class Work:
         Called with lines for people.
     sources
         Other folders in which the same may have been made already; it is used where it lies.
+    together
+        Whether several processes take the same steps: all read what was made before as it is, also what
+        lacks something, and the main one alone writes.
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, say: Say = print, sources: Sequence[RunFolder] = ()
+        self,
+        config: Config,
+        folder: RunFolder,
+        say: Say = print,
+        sources: Sequence[RunFolder] = (),
+        *,
+        together: bool = False,
     ) -> None:
         self.config = config
         self.folder = folder
         self.say = say
         self._sources = [source for source in sources if source.path != folder.path]
+        self._together = together
 
     def step(
         self,
@@ -118,19 +129,21 @@ class Work:
         fingerprint = hash_value(
             {
                 "version": __version__,
-                "step": name.partition("/")[0],
+                "step": name,
                 "settings": _values(self.config, settings, free),
                 "content": content,
             }
         )
         for folder in (self.folder, *self._sources):
             entry = folder.find(fingerprint)
-            if entry is not None and not entry.is_partial:
+            if entry is not None and (self._together or not entry.is_partial):
                 self._tell(purpose, f"{name}{SKIPPED}")
                 return Artifact(folder, entry, load)
         self._tell(purpose, f"{name}: {purpose}")
         started = time.monotonic()
         made = make(only(self.config, *settings, *free))
+        if not processes.is_main():
+            return Artifact(self.folder, Entry(fingerprint, {}, 0, ""), load)
         entry = self.folder.mark_complete(
             name,
             fingerprint,
