@@ -2,7 +2,6 @@
 
 import tracemalloc
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -11,17 +10,16 @@ from baselines_shop import learnt_from, row
 
 from trsr.baselines import registry as module
 from trsr.baselines.base import Baseline, places, training_data
-from trsr.baselines.neural import SEQUENTIAL_NAMES
 from trsr.baselines.registry import open_baseline, score_candidates, score_catalogue
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData
-from trsr.config.evaluation import BaselineName
 from trsr.config.ranking import Evaluation
 from trsr.data.candidates import draw_candidates
 from trsr.data.prepare import Prepared, prepare
 from trsr.errors import ConfigError
 from trsr.evaluation.metrics import user_metrics
 from trsr.evaluation.scoreboard import evaluate
+from trsr.registry import BASELINES
 
 NAMES = ("random", "popularity", "itemknn", "tfidf", "bm25")
 HELD = pl.col("split") != "train"
@@ -111,9 +109,11 @@ def test_candidates_of_a_large_catalogue_are_scored_without_the_rest_of_it(name:
 
 
 def test_every_name_of_the_configuration_opens() -> None:
-    assert set(SEQUENTIAL_NAMES) == module.SEQUENTIAL
-    for name in get_args(BaselineName):
-        assert open_baseline(name, seed=0, embedding_model="somewhere") is not None
+    for name in BASELINES:
+        made = open_baseline("embeddings(model='somewhere')" if name == "embeddings" else name, seed=0)
+        assert made.kind() == name
+        assert made.label
+        assert made.description.endswith(".")
 
 
 def test_random_has_chance_level_and_follows_the_seed(prepared: Prepared) -> None:
@@ -137,7 +137,7 @@ def test_on_the_demo_data_the_floor_stands_in_the_expected_order(prepared: Prepa
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"no baseline 'tf-idf'; take one of random, .*tfidf.*embeddings"):
-        open_baseline("tf-idf", seed=0)  # type: ignore[arg-type]
+        open_baseline("tf-idf", seed=0)
 
 
 @pytest.mark.parametrize("name", ["tfidf", "bm25", "sasrec", "sasrec_text", "caser"])

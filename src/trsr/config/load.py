@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow, ItemText, SplitRule
 from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion
@@ -93,6 +93,28 @@ class Config(Section):
     """Machines beyond this one."""
     comparison: Comparison = Comparison()
     """What `trsr compare` puts into one table."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embedding_model(cls, values: Any) -> Any:
+        """Take `comparison.embedding_model`, as version 0.1 has it, for a setting of `embeddings`."""
+        if not isinstance(values, Mapping):
+            return values
+        comparison = values.get("comparison")
+        if not (isinstance(comparison, Mapping) and "embedding_model" in comparison):
+            return values
+        made = deepcopy(dict(values))
+        model = made["comparison"].pop("embedding_model")
+        for section, key in (
+            ("comparison", "baselines"),
+            ("evaluation", "baselines"),
+            ("fusion", "companions"),
+        ):
+            names = made.get(section)
+            if model and isinstance(names, dict) and isinstance(names.get(key), list | tuple):
+                told = {"kind": "embeddings", "model": model}
+                names[key] = [told if name == "embeddings" else name for name in names[key]]
+        return made
 
     @property
     def folder(self) -> Path:

@@ -20,6 +20,7 @@ from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import Contest
 from trsr.experiments.scores import Entry, catalogue_frames, sampled_frames
 from trsr.records import Split
+from trsr.registry import BASELINES, parse, spell
 from trsr.report.comparison.results import Choice, Kind, Option
 
 _NO_INTERVALS: Final = 1
@@ -131,13 +132,14 @@ def line_up(config: Config, only: Sequence[str] | None = None, imported: Sequenc
         baselines, forms, taken = comparison.baselines, comparison.language_models, None
         fused = comparison.fused and bool(forms) and bool(config.fusion.companions)
     else:
-        known = (*get_args(BaselineName), *get_args(LanguageModelName), FUSED, *imported)
-        unknown = [name for name in only if name not in known]
-        if unknown or not only:
-            asked = ", ".join(map(repr, unknown)) or "nothing"
-            message = f"--only must name systems among {', '.join(known)}, got {asked}"
+        others = (*get_args(LanguageModelName), FUSED, *imported)
+        asked = [name for name in only if name not in others]
+        baselines = tuple(
+            dict.fromkeys(found for name in asked for found in _baselines(name, config, others))
+        )
+        if not only:
+            message = f"--only must name systems among {', '.join((*BASELINES, *others))}, got nothing"
             raise ConfigError(message)
-        baselines = tuple(name for name in get_args(BaselineName) if name in only)
         forms = tuple(name for name in get_args(LanguageModelName) if name in only)
         fused = FUSED in only
         taken = tuple(name for name in imported if name in only)
@@ -149,3 +151,16 @@ def line_up(config: Config, only: Sequence[str] | None = None, imported: Sequenc
         raise ConfigError(message)
     companions = config.fusion.companions if fused else ()
     return Lineup(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken)
+
+
+def _baselines(name: str, config: Config, others: Sequence[str]) -> list[BaselineName]:
+    """Give what a name of `--only` stands for: systems of the settings, with theirs, else the name's own."""
+    listed = (*config.comparison.baselines, *config.fusion.companions, *config.evaluation.baselines)
+    if chosen := [each for each in listed if name in (each, parse(each)[0])]:
+        return chosen
+    try:
+        return [spell("baseline", name, BASELINES)]
+    except ConfigError as error:
+        known = ", ".join((*BASELINES, *others))
+        message = f"--only must name systems among {known}, or your own as package.module:Class ({error})"
+        raise ConfigError(message) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -14,10 +13,9 @@ import polars as pl
 
 from trsr import __version__
 from trsr.artifacts import hash_value
-from trsr.baselines.base import Baseline
-from trsr.baselines.neural import Sequential, load_sequential
-from trsr.baselines.neural.network import DEFAULTS
-from trsr.baselines.registry import SEQUENTIAL, open_baseline, score_catalogue
+from trsr.baselines.base import Baseline, Saved
+from trsr.baselines.neural.system import Sequential
+from trsr.baselines.registry import baseline_class, open_baseline, score_catalogue
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, LanguageModelName, Sampler
 from trsr.errors import ArtifactError
@@ -38,6 +36,7 @@ from trsr.experiments.scores import (
 )
 from trsr.experiments.variants import answer_variant, fingerprint, form, key, score_lists, train_variant
 from trsr.records import SCORE, USER, Split
+from trsr.registry import BASELINES, identity, path_name
 from trsr.report.comparison.results import Kind
 
 
@@ -69,7 +68,6 @@ def retrieval_depth(contest: Contest, wanted: int) -> int:
 
 
 _USERS_A_CALL: Final = 4096
-_COUNTS_INTERACTIONS: Final[frozenset[BaselineName]] = frozenset(("popularity", "itemknn"))
 
 
 class BaselineSystems:
@@ -88,7 +86,7 @@ class BaselineSystems:
 
     def seeds(self, name: BaselineName) -> tuple[int, ...]:
         """Return the training seeds; a system that nothing is drawn for has the run's alone."""
-        return self._config.comparison.seeds if name in SEQUENTIAL else (self._config.seed,)
+        return self._config.comparison.seeds if baseline_class(name).stochastic else (self._config.seed,)
 
     def fingerprint(self, name: BaselineName, seed: int) -> str:
         """Hash of everything that the answers depend on."""
@@ -97,11 +95,9 @@ class BaselineSystems:
             {
                 "version": __version__,
                 "contest": self._contest.fingerprint,
-                "system": name,
+                "system": identity("baseline", name, BASELINES),
                 "seed": seed,
                 "fields": self._config.items.fields,
-                "embedding_model": comparison.embedding_model if name == "embeddings" else None,
-                "settings": asdict(DEFAULTS[name]) if name in DEFAULTS else None,
                 "depth": comparison.retrieve,
                 "ties": self._config.seed,
             }
@@ -137,22 +133,23 @@ class BaselineSystems:
             started = time.monotonic()
             baseline = self._saved(name, seed)
             if baseline is None:
-                baseline = open_baseline(name, seed, self._config.comparison.embedding_model)
+                baseline = open_baseline(name, seed)
                 baseline.fit(self._contest.data)
             self._fitted[name, seed] = baseline, time.monotonic() - started
-            if isinstance(baseline, Sequential) and name in self._config.fusion.companions:
+            if isinstance(baseline, Saved) and name in self._config.fusion.companions:
                 baseline.save(self._model_folder(name, seed))
         return self._fitted[name, seed]
 
     def _saved(self, name: BaselineName, seed: int) -> Baseline | None:
-        """Load a neural system that was trained for the same settings and data."""
+        """Load a system that was trained for the same settings and data."""
+        made = baseline_class(name)
         try:
-            return load_sequential(self._model_folder(name, seed)) if name in SEQUENTIAL else None
+            return made.load(self._model_folder(name, seed)) if issubclass(made, Saved) else None
         except ArtifactError:
             return None
 
     def _model_folder(self, name: BaselineName, seed: int) -> Path:
-        return self._folder / name / f"model-{seed}-{self.fingerprint(name, seed)[:12]}"
+        return self._folder / path_name(name) / f"model-{seed}-{self.fingerprint(name, seed)[:12]}"
 
     def _card(self, name: BaselineName, baseline: Baseline, training: float, scoring: float) -> Card:
         if isinstance(baseline, Sequential):
@@ -164,7 +161,8 @@ class BaselineSystems:
                 "validation": record.validation if np.isfinite(record.validation) else None,
             }
             return Card(training, scoring, record.examples, record.negatives, details)
-        counted = sum(map(len, self._contest.data.sequences)) if name in _COUNTS_INTERACTIONS else None
+        counts = baseline.counts_interactions
+        counted = sum(map(len, self._contest.data.sequences)) if counts else None
         return Card(training, scoring, counted)
 
 
@@ -202,7 +200,7 @@ class Bench:
         self._baselines = BaselineSystems(config, contest, shelf.path)
         for name in baselines:
             # First of all: a system that can't be had is told before the long work.
-            open_baseline(name, config.seed, config.comparison.embedding_model)
+            open_baseline(name, config.seed)
         self._progress = Progress(self._jobs(), say)
 
     def baselines(self) -> list[Entry]:
@@ -239,7 +237,7 @@ class Bench:
         seeds = self._baselines.seeds(name)
         own_seed = seed if seed in seeds else seeds[0]
         made_for = self._second_fingerprint(self._baselines.fingerprint(name, own_seed), candidates)
-        shelf_name = f"second_stage/{name}/seed-{seed}"
+        shelf_name = f"second_stage/{path_name(name)}/seed-{seed}"
         found = self._shelf.find(shelf_name, made_for)
         if found is not None:
             return table(found[0][SCORE]).astype(np.float64)
@@ -264,13 +262,15 @@ class Bench:
     def _baseline(self, name: BaselineName, seed: int) -> Scored:
         job = Job(Work.BASELINE, name, seed)
         made_for = self._baselines.fingerprint(name, seed)
-        found = self._shelf.find(key(name, seed), made_for)
+        found = self._shelf.find(key(path_name(name), seed), made_for)
         if found is not None:
             self._progress.skip(job, found[1].training_seconds + found[1].scoring_seconds)
             return from_frame(*found, self._contest)
         with self._progress.job(job):
             scored = self._baselines.answer(name, seed)
-            self._shelf.put(key(name, seed), made_for, to_frame(scored, self._contest), scored.card)
+            self._shelf.put(
+                key(path_name(name), seed), made_for, to_frame(scored, self._contest), scored.card
+            )
         return scored
 
     def _language_model(self, name: LanguageModelName, seed: int) -> Scored:

@@ -23,6 +23,7 @@ from trsr.fusion.fusion import Fusion, cross_fit, fit_fusion, too_few
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.tasks import score_language_model
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SCORE, SPLIT, TARGET, USER, Split
+from trsr.registry import BASELINES, identity
 from trsr.stages.stage import Say, Stage
 
 
@@ -31,10 +32,9 @@ def _settings(config: Config) -> Any:
     if not names:
         return {"companions": []}
     return {
-        "companions": names,
+        "companions": [identity("baseline", name, BASELINES) for name in names],
         "seed": config.seed,
         "training_seed": config.training_seed,
-        "embedding_model": config.comparison.embedding_model if "embeddings" in names else None,
         **config.model_dump(mode="json", include={"items", "candidates"}),
     }
 
@@ -53,7 +53,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         return []
     data = training_data(prepared, config.items.fields)
     names, seed = config.fusion.companions, config.training_seed
-    companions = Companions.fit(names, data, seed, config.comparison.embedding_model)
+    companions = Companions.fit(names, data, seed)
     scores = read_parquet(folder.require(folder.scores, "evaluate"))
     other = _other_candidates(config, prepared)
     rescored = _score_other(config, folder, prepared, other)

@@ -15,6 +15,7 @@ from trsr.data.prepare import Prepared, load
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.tasks import MEASURED, measured, score_language_model
 from trsr.records import CANDIDATES, ITEM, P_YES, SCORE, SPLIT, SUMMARY, SYSTEM, USER, Split
+from trsr.registry import BASELINES, identity
 from trsr.stages.stage import Say, Stage
 
 
@@ -22,9 +23,8 @@ def _settings(config: Config) -> Any:
     names = config.evaluation.baselines
     return {
         "items": config.model_dump(mode="json", include={"items"}),
-        "baselines": names,
+        "baselines": [identity("baseline", name, BASELINES) for name in names],
         "seed": config.training_seed if names else None,
-        "embedding_model": config.comparison.embedding_model if "embeddings" in names else None,
     }
 
 
@@ -32,10 +32,7 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     prepared = load(folder)
     summaries = read_parquet(folder.require(folder.summaries, "summarize"))
     # First of all: a baseline that can't be had is told before the long work.
-    opened = {
-        name: open_baseline(name, config.training_seed, config.comparison.embedding_model)
-        for name in config.evaluation.baselines
-    }
+    opened = {name: open_baseline(name, config.training_seed) for name in config.evaluation.baselines}
     folder.require(folder.model, "train")
     if config.cluster.kind == "ray":
         scores = [_score_on_cluster(config, folder, prepared, summaries, split) for split in MEASURED]

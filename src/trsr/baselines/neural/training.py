@@ -255,8 +255,8 @@ class _Epoch:
             progress.advance(len(batch))
         if not math.isfinite(total):
             message = (
-                f"{self._title}: the loss of epoch {self._number} is no number; lower the learning rate "
-                f"(it is {settings.learning_rate:g}) in trsr.baselines.neural.network"
+                f"{self._title}: the loss of epoch {self._number} is no number; lower its setting "
+                f"learning_rate (it is {settings.learning_rate:g})"
             )
             raise ModelError(message)
 
