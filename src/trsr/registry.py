@@ -1,8 +1,8 @@
 """Parts by name: a built-in one by its short name, anybody's own as ``package.module:Class``.
 
 A part is a class that brings its ``Settings``, a `trsr.config.section.Section`, and is made from them by
-keywords. Its name may hold settings, as a call does: ``bm25(k1=1.5)``, ``my_shop.rankers:Ease(l2=9)``. In that
-one form it stands in configurations, tables and fingerprints, however it was given.
+keywords. Its name may hold settings, as a call does: ``bm25(k1=1.5)``, ``my_shop.rankers:Ease(l2=9)``. In
+that one form it stands in configurations, tables and fingerprints, however it was given.
 """
 
 from __future__ import annotations

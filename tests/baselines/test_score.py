@@ -17,7 +17,7 @@ from trsr.config.ranking import Evaluation
 from trsr.data.candidates import draw_candidates
 from trsr.data.prepare import Prepared, prepare
 from trsr.errors import ConfigError
-from trsr.evaluation.metrics import user_metrics
+from trsr.evaluation.metrics import metrics_at, user_metrics
 from trsr.evaluation.scoreboard import evaluate
 from trsr.registry import BASELINES
 
@@ -44,7 +44,7 @@ def scored(name: str, prepared: Prepared, seed: int = 0) -> pl.DataFrame:
 def test_every_candidate_is_scored_once(name: str, prepared: Prepared) -> None:
     scores = scored(name, prepared)
     wanted = prepared.candidates.filter(HELD)
-    assert user_metrics(wanted, scores, (3,)).height == wanted.height
+    assert user_metrics(wanted, scores, metrics_at((3,))).height == wanted.height
     assert scores.schema == {"user_id": pl.String, "item_id": pl.String, "score": pl.Float64}
     assert set(scores["user_id"]) == set(wanted["user_id"])
 
@@ -118,7 +118,7 @@ def test_every_name_of_the_configuration_opens() -> None:
 
 def test_random_has_chance_level_and_follows_the_seed(prepared: Prepared) -> None:
     first = score_candidates(learnt("random", prepared), prepared, prepared.candidates)
-    metrics = user_metrics(prepared.candidates, first, (3,))
+    metrics = user_metrics(prepared.candidates, first, metrics_at((3,)))
     # Chance is 3 / 21 = .143; the standard error over about 770 users is .0126.
     assert metrics["Recall@3"].mean() == pytest.approx(3 / 21, abs=0.04)
     assert not first.equals(score_candidates(learnt("random", prepared, 1), prepared, prepared.candidates))

@@ -19,6 +19,7 @@ from trsr.config import Config
 from trsr.config.data import DemoData
 from trsr.config.evaluation import DimensionName
 from trsr.errors import ConfigError
+from trsr.evaluation.metrics import metrics_at
 from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.statistics import Estimate, average_seeds, paired_tests, seed_spread
 from trsr.experiments.content import provenance
@@ -130,7 +131,7 @@ class Measured:
                 self.contest,
                 Split(self.config.ablation.split),
                 self.config.candidates.sampler,
-                self.config.evaluation.ks,
+                metrics_at(self.config.evaluation.ks),
             )
             self._seconds[asked.name] = sum(run.card.training_seconds for run in runs) / len(runs)
         return self._frames[asked.name]

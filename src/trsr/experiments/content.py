@@ -14,7 +14,7 @@ from trsr.config import Config, dump
 from trsr.data.catalogue import Catalogue
 from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
-from trsr.evaluation.metrics import place_target
+from trsr.evaluation.metrics import Recall, place_target
 from trsr.evaluation.statistics import FLIPS, average_seeds
 from trsr.experiments.external import OUTSIDE
 from trsr.experiments.fused import weights_of
@@ -258,7 +258,7 @@ def _fusion(contest: Contest, fused: Entry) -> Fusion:
 def _agreement(config: Config, contest: Contest, entries: Sequence[Entry]) -> Agreement:
     sampler, k = contest.samplers[0], config.evaluation.ks[0]
     frames = {
-        entry.name: average_seeds(sampled_frames(entry, contest, Split.TEST, sampler, config.evaluation.ks))
+        entry.name: average_seeds(sampled_frames(entry, contest, Split.TEST, sampler, [Recall(k=k)]))
         for entry in entries
         if sampler in entry.runs[0].scores[Split.TEST]
     }

@@ -20,7 +20,7 @@ from trsr.evaluation.catalogue import (
     sampled_expectation,
     two_stage_metrics,
 )
-from trsr.evaluation.metrics import AUC, expected_auc, expected_metrics, metrics_frame, place_target
+from trsr.evaluation.metrics import Metric, expected_metrics, metrics_frame, place_target
 from trsr.experiments.protocol import MEASURED, Contest, Panel, Places
 from trsr.records import ITEM, SCORE, SPLIT, TARGET, USER, Split
 from trsr.report.comparison.results import Kind
@@ -227,7 +227,7 @@ class Entry:
 
 
 def sampled_frames(
-    entry: Entry, contest: Contest, split: Split, sampler: Sampler, ks: Sequence[int]
+    entry: Entry, contest: Contest, split: Split, sampler: Sampler, metrics: Sequence[Metric]
 ) -> list[pl.DataFrame]:
     """Measure a system among the frozen candidates; one frame of user metrics a seed."""
     panel = contest.panels[split]
@@ -235,17 +235,21 @@ def sampled_frames(
     for run in entry.runs:
         scores = run.scores[split][sampler]
         above, tied = place_target(scores, panel.columns[sampler])
-        metrics = expected_metrics(above, tied, ks)
-        metrics[AUC] = expected_auc(above, tied, np.full(len(above), scores.shape[1] - 1))
-        frames.append(metrics_frame(panel.users, [split.value] * len(panel.users), tied, metrics))
+        computed = expected_metrics(above, tied, scores.shape[1] - 1, metrics)
+        frames.append(metrics_frame(panel.users, [split.value] * len(panel.users), tied, computed))
     return frames
 
 
-def catalogue_frames(entry: Entry, contest: Contest, split: Split, ks: Sequence[int]) -> list[pl.DataFrame]:
+def catalogue_frames(
+    entry: Entry, contest: Contest, split: Split, metrics: Sequence[Metric]
+) -> list[pl.DataFrame]:
     """Measure a system in the whole catalogue; empty for a system that doesn't rank it."""
     return [
         _frame(
-            contest, split, run.catalogue[split].ranks.tied, catalogue_metrics(run.catalogue[split].ranks, ks)
+            contest,
+            split,
+            run.catalogue[split].ranks.tied,
+            catalogue_metrics(run.catalogue[split].ranks, metrics),
         )
         for run in entry.runs
         if split in run.catalogue
@@ -253,7 +257,7 @@ def catalogue_frames(entry: Entry, contest: Contest, split: Split, ks: Sequence[
 
 
 def expected_frames(
-    entry: Entry, contest: Contest, split: Split, negatives: int, ks: Sequence[int]
+    entry: Entry, contest: Contest, split: Split, negatives: int, metrics: Sequence[Metric]
 ) -> list[pl.DataFrame]:
     """Compute the exact expectation of the figures under uniform negatives, from ranks in the catalogue."""
     return [
@@ -261,18 +265,18 @@ def expected_frames(
             contest,
             split,
             run.catalogue[split].ranks.tied,
-            sampled_expectation(run.catalogue[split].ranks, negatives, ks),
+            sampled_expectation(run.catalogue[split].ranks, negatives, metrics),
         )
         for run in entry.runs
         if split in run.catalogue
     ]
 
 
-def two_stage_frames(entry: Entry, contest: Contest, ks: Sequence[int]) -> list[pl.DataFrame]:
+def two_stage_frames(entry: Entry, contest: Contest, metrics: Sequence[Metric]) -> list[pl.DataFrame]:
     """Measure the order that a system gives to the retrieved items, on the test users."""
     targets = targets_frame(contest, Split.TEST)
     return [
-        two_stage_metrics(targets, _pairs(contest, Split.TEST, retrieved, scores), ks)
+        two_stage_metrics(targets, _pairs(contest, Split.TEST, retrieved, scores), metrics)
         for retrieved, scores in zip(entry.retrieved, entry.reranked, strict=True)
     ]
 

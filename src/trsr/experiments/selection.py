@@ -15,6 +15,7 @@ import polars as pl
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, LanguageModelName
 from trsr.errors import ConfigError
+from trsr.evaluation.metrics import Recall, metrics_at
 from trsr.evaluation.scoreboard import choose, summarise
 from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import Contest
@@ -46,7 +47,7 @@ class Judge:
             f"retriever of {depth} items",
             measure,
             able,
-            lambda entry: catalogue_frames(entry, self.contest, Split.VALID, [depth]),
+            lambda entry: catalogue_frames(entry, self.contest, Split.VALID, [Recall(k=depth)]),
         )
 
     def language_model(self, entries: Sequence[Entry]) -> Choice | None:
@@ -67,12 +68,12 @@ class Judge:
     def _by_measure(self, what: str, entries: Sequence[Entry]) -> Choice | None:
         sampler = self.contest.samplers[0]
         entries = [entry for entry in entries if sampler in entry.runs[0].scores.get(Split.VALID, {})]
-        ks = self.config.evaluation.ks
+        metrics = metrics_at([max(self.config.evaluation.ks)])
         choice = self._choose(
             what,
             self.measure,
             entries,
-            lambda entry: sampled_frames(entry, self.contest, Split.VALID, sampler, ks),
+            lambda entry: sampled_frames(entry, self.contest, Split.VALID, sampler, metrics),
         )
         if choice is None:
             return None

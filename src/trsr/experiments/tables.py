@@ -12,7 +12,7 @@ from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.data.candidates import training_counts
 from trsr.evaluation.catalogue import CEILING
-from trsr.evaluation.metrics import metric_names, plain_name
+from trsr.evaluation.metrics import metric_names, metrics_at, plain_name
 from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.slices import RULES, slice_results, slices
 from trsr.evaluation.statistics import (
@@ -66,16 +66,16 @@ class Tables:
         self._contest = contest
         self._measure = measure
         self._references = tuple(references)
-        self._ks = config.evaluation.ks
+        self._metrics = metrics_at(config.evaluation.ks, config.evaluation.metrics)
         # Tests in the table's first and last measure: what is quoted, and what choices go by.
-        self._tested = tuple(dict.fromkeys((f"Recall@{self._ks[0]}", measure)))
+        self._tested = tuple(dict.fromkeys((f"Recall@{config.evaluation.ks[0]}", measure)))
 
     def sampled(
         self, entries: Sequence[Entry], sampler: Sampler, pairs: Sequence[tuple[str, str]] = ()
     ) -> Table:
         """Make the table of all systems on one sampler's candidates; further `pairs` are tested in it."""
         frames = {
-            entry.name: sampled_frames(entry, self._contest, Split.TEST, sampler, self._ks)
+            entry.name: sampled_frames(entry, self._contest, Split.TEST, sampler, self._metrics)
             for entry in entries
             if sampler in entry.runs[0].scores[Split.TEST]
         }
@@ -95,7 +95,7 @@ class Tables:
         frames = {
             entry.name: found
             for entry in entries
-            if (found := catalogue_frames(entry, self._contest, Split.TEST, self._ks))
+            if (found := catalogue_frames(entry, self._contest, Split.TEST, self._metrics))
         }
         if not frames:
             return None
@@ -112,7 +112,7 @@ class Tables:
     def two_stage(self, entries: Sequence[Entry], retriever: str, depth: int) -> TwoStage | None:
         """Make the table of the two-stage ranking; None when nothing was ordered."""
         frames = {
-            entry.name: two_stage_frames(entry, self._contest, self._ks)
+            entry.name: two_stage_frames(entry, self._contest, self._metrics)
             for entry in entries
             if entry.reranked
         }
@@ -146,7 +146,7 @@ class Tables:
         negatives = self._config.candidates.negatives
         found = {}
         for entry in entries:
-            runs = expected_frames(entry, self._contest, Split.TEST, negatives, self._ks)
+            runs = expected_frames(entry, self._contest, Split.TEST, negatives, self._metrics)
             if runs:
                 means = average_seeds([_plain(run) for run in runs])
                 found[entry.name] = {

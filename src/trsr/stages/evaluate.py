@@ -13,6 +13,7 @@ from trsr.data.prepare import load
 from trsr.evaluation.scoreboard import evaluate, to_json
 from trsr.ranking.tasks import measured
 from trsr.records import ITEM, P_YES, SCORE, SYSTEM, USER, Split
+from trsr.registry import METRICS, identity
 from trsr.stages.stage import Say, Stage
 
 FUSED: Final = "TRSR fused"
@@ -37,6 +38,7 @@ def _settings(config: Config) -> Any:
     return {
         "seed": config.seed,
         "ks": config.evaluation.ks,
+        "metrics": [identity("metric", name, METRICS) for name in config.evaluation.metrics],
         "bootstrap": config.evaluation.bootstrap,
         "system": system_name(config),
     }
