@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -71,6 +71,17 @@ def is_dotted(name: str) -> bool:
     (False, True)
     """
     return ":" in name.partition("(")[0]
+
+
+def dotted(part: object) -> str:
+    """Write how a class or a function is imported; a name stays as it is.
+
+    Examples
+    --------
+    >>> dotted(Path), dotted("bm25")
+    ('pathlib:Path', 'bm25')
+    """
+    return part if isinstance(part, str) else f"{part.__module__}:{getattr(part, '__qualname__', part)}"
 
 
 def find_part(what: str, name: str, built_in: Mapping[str, str]) -> Any:
@@ -155,10 +166,9 @@ def spell(what: str, part: object, built_in: Mapping[str, str]) -> str:
     elif isinstance(part, Mapping) and isinstance(part.get("kind"), str):
         kind, settings = part["kind"], {str(key): value for key, value in part.items() if key != "kind"}
     elif isinstance(part, type) or isinstance(getattr(part, "settings", None), BaseModel):
-        made = part if isinstance(part, type) else type(part)
-        path = f"{made.__module__}:{made.__qualname__}"
+        path = dotted(part if isinstance(part, type) else type(part))
         kind = next((name for name, target in built_in.items() if target == path), path)
-        settings = {} if part is made else part.settings.model_dump(mode="json")  # type: ignore[attr-defined]
+        settings = {} if isinstance(part, type) else part.settings.model_dump(mode="json")  # type: ignore[attr-defined]
     else:
         message = f"a {what} is a name, a class, an object with settings, or a mapping with `kind`"
         raise ConfigError(message)
@@ -214,25 +224,16 @@ def identity(what: str, name: str, built_in: Mapping[str, str]) -> Any:
     """Say what a part's results depend on: its name, all its settings, and the file of an own one's class."""
     kind, settings = parse(name)
     values = settings_of(what, kind, settings, built_in).model_dump(mode="json")
-    return [kind, values, source_hash(find_part(what, kind, built_in)) if is_dotted(kind) else None]
+    return [kind, values, own_source(what, kind)]
 
 
-def source_hash(part: Any) -> str:
-    """Hash the file in which an own class stands, or its text where there is no file; changes are seen."""
+def own_source(what: str, name: str) -> str | None:
+    """Hash the file in which an own part stands, or its text without a file; None for a built-in one."""
+    if not is_dotted(name):
+        return None
+    part = find_part(what, name, {})
     try:
         text = Path(inspect.getsourcefile(part) or "").read_bytes()
     except (OSError, TypeError):
         text = repr(part).encode()
     return sha256(text).hexdigest()
-
-
-def named_by(what: str, built_in: Mapping[str, str]) -> Callable[[object], str]:
-    """Make the check of a field of the configuration that names such parts; see `spell`."""
-
-    def check(part: object) -> str:
-        try:
-            return spell(what, part, built_in)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-
-    return check

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from trsr.config.section import Section
+from trsr.config.section import Section, checking
 from trsr.errors import ConfigError
-from trsr.registry import READERS, find_part
+from trsr.registry import READERS, dotted, find_part
 
 NULL_WORDS: Final = (
     "N/A", "n/a", "NA", "#N/A", "<NA>", "NULL", "null", "(null)", r"\N", "NaN", "nan", "NaT", "None",
@@ -162,11 +162,11 @@ class TableData(FileData):
         return form
 
 
-def source_settings(name: object) -> type[Source]:
+def source_settings(reader: object) -> type[Source]:
     """Return the settings of a data format; raises ConfigError when there is no such reader."""
-    settings = getattr(find_part("data format", str(name), READERS), "Settings", None)
+    settings = getattr(find_part("data format", dotted(reader), READERS), "Settings", None)
     if not (isinstance(settings, type) and issubclass(settings, Source)):
-        message = f"the data format {name!r} must have a class `Settings`, a trsr.config.data.Source"
+        message = f"the data format {reader!r} must have a class `Settings`, a trsr.config.data.Source"
         raise ConfigError(message)
     return settings
 
@@ -178,14 +178,9 @@ def _chosen(source: object) -> Source:
     if not isinstance(source, Mapping) or "format" not in source:
         message = f"must be settings with a `format`, one of {', '.join(READERS)} or package.module:Class"
         raise ValueError(message)
-    name = source["format"]
-    if isinstance(name, type):
-        name = f"{name.__module__}:{name.__qualname__}"
-    try:
-        settings = source_settings(name)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    return settings.model_validate({**source, "format": name})
+    with checking():
+        settings = source_settings(source["format"])
+    return settings.model_validate({**source, "format": dotted(source["format"])})
 
 
 DataSource = Annotated[

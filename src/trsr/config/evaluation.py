@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from trsr.config.section import Section, require_each_once
+from trsr.config.section import Section, named_by, require_each_once
 from trsr.config.summary import KeyphraseWriter, Writer
-from trsr.registry import BASELINES, named_by
+from trsr.registry import BASELINES
 
 BaselineName = Annotated[
     str,

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from trsr.config.evaluation import BaselineName
-from trsr.config.section import Section
-from trsr.errors import ConfigError
-from trsr.registry import METRICS, make_part, named_by
+from trsr.config.section import Section, checking
+from trsr.registry import METRICS, make_part, spell
 
 
 class CompactModel(Section):
@@ -112,6 +111,10 @@ class Training(Section):
     the run's seed, so that several trainings are measured on the same users."""
     max_users: int | None = Field(None, ge=1)
     """Train on this many users at most, chosen by the seed."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that follow losses and validation, as transformers' Trainer names them: `tensorboard`,
+    `wandb`, `mlflow`, ... Each needs its own package and takes its settings from its own environment
+    variables; a run has the run folder's name. TensorBoard's files lie in the run folder, in `tracking`."""
     validation_users: int | None = Field(None, ge=1)
     """Validate on this many users at most after each epoch, chosen by the seed."""
 
@@ -125,11 +128,9 @@ class Training(Section):
 
 def _check_metric(part: object) -> str:
     """Write a metric's name; its gains are asked for once: what fails does so before the long work."""
-    name = named_by("metric", METRICS)(part)
-    try:
+    with checking():
+        name = spell("metric", part, METRICS)
         make_part("metric", name, METRICS).table(20)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
     return name
 
 

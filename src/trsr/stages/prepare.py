@@ -11,11 +11,13 @@ from trsr.config import Config
 from trsr.data.prepare import prepare, save
 from trsr.data.readers.registry import input_files
 from trsr.records import SPLIT, Finding
+from trsr.registry import own_source
 from trsr.stages.stage import Say, Stage
 
 
 def _settings(config: Config) -> Any:
-    return config.model_dump(mode="json", include={"seed", "data", "history", "split", "candidates"})
+    settings = config.model_dump(mode="json", include={"seed", "data", "history", "split", "candidates"})
+    return settings | {"reader": own_source("data format", config.data.format)}
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:

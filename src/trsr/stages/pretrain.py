@@ -13,6 +13,7 @@ from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared, load
+from trsr.hf.trainer import tracked
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, Split
 from trsr.stages.stage import Say, Stage
 
@@ -47,13 +48,14 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         Catalogue(prepared.items, fields) for fields in (config.ranking_fields, config.items.fields)
     )
     histories = learnable_histories(prepared)
-    ranker, log = pretrain_compact(
-        config,
-        shown.items(shown.ids),
-        whole.items(whole.ids),
-        histories,
-        folder.checkpoints / "pretraining",
-    )
+    with tracked(config.training.report_to, folder.path):
+        ranker, log = pretrain_compact(
+            config,
+            shown.items(shown.ids),
+            whole.items(whole.ids),
+            histories,
+            folder.checkpoints / "pretraining",
+        )
     ranker.save(folder.pretrained)
     write_json(log, folder.pretrained / LOG)
     say(f"  learnt from {len(histories):,} histories of {len(shown):,} items")

@@ -11,6 +11,7 @@ from trsr.artifacts import RunFolder, read_parquet, write_parquet
 from trsr.config import Config
 from trsr.prompts.templates import SUMMARY_TEMPLATES, Templates
 from trsr.records import FAILED, ITEM, USER
+from trsr.registry import own_source
 from trsr.stages.plan import billed, read_users
 from trsr.stages.stage import Say, Stage
 from trsr.summarize.summarizer import Summarizer
@@ -30,7 +31,11 @@ def _settings(config: Config) -> Any:
     for name in _PACE:
         settings["summary"]["writer"].pop(name, None)
     templates = Templates(config.prompt.domain, config.prompt.templates)
-    return settings | {"templates": templates.versions(SUMMARY_TEMPLATES)}
+    summary = config.summary
+    return settings | {
+        "templates": templates.versions(SUMMARY_TEMPLATES),
+        "own": [own_source("writer", summary.writer.kind), own_source("paradigm", summary.paradigm)],
+    }
 
 
 def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:

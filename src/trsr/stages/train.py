@@ -19,6 +19,7 @@ from trsr.data.prepare import Prepared, load
 from trsr.errors import ModelError
 from trsr.hf import processes
 from trsr.hf.loading import folder_identity, model_identity
+from trsr.hf.trainer import tracked
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.tasks import ranking_tasks
 from trsr.ranking.training import fine_tune
@@ -32,6 +33,7 @@ LOG: Final = "training_log.json"
 
 def _settings(config: Config) -> Any:
     settings = config.model_dump(mode="json", include={"seed", "items", "prompt", "model", "training"})
+    settings["training"].pop("report_to")  # who looks on changes nothing
     templates = Templates(config.prompt.domain, config.prompt.templates)
     settings |= {"templates": templates.versions(RANKING_TEMPLATES)}
     if isinstance(config.model, HuggingFaceModel) and Path(config.model.path).is_dir():
@@ -55,15 +57,16 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     train = ranking_tasks(prepared, summaries, catalogue, Split.TRAIN, offered)
     valid = ranking_tasks(prepared, summaries, catalogue, Split.VALID)
     ranker = fresh_ranker(config, folder.pretrained)
-    log = fine_tune(
-        ranker,
-        train,
-        valid,
-        config.training,
-        folder.checkpoints / "fine_tuning",
-        config.training_seed,
-        config.evaluation.batch_tokens,
-    )
+    with tracked(config.training.report_to, folder.path):
+        log = fine_tune(
+            ranker,
+            train,
+            valid,
+            config.training,
+            folder.checkpoints / "fine_tuning",
+            config.training_seed,
+            config.evaluation.batch_tokens,
+        )
     if isinstance(config.model, HuggingFaceModel):
         say(f"  model: {ranker.origin.identity}")
     fitted = ranker.prompt.prompting.max_tokens
