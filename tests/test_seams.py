@@ -242,7 +242,7 @@ def test_fused_scores_of_a_run_join_what_was_said_of_the_same_pair(whole: Whole)
 
 def _chance(folder: RunFolder, pairs: pl.DataFrame) -> list[float]:
     """Ask the random baseline for one pair after the other."""
-    random = Random(0)
+    random = Random(seed=0)
     prepared = load(folder)
     random.fit(training_data(prepared))
     place = {item: at for at, item in enumerate(prepared.items["item_id"])}
@@ -362,7 +362,7 @@ def test_the_whole_catalogue_is_ranked_without_the_history(whole: Whole) -> None
             row = rows[answer["user_id"]]
             assert not {ids[place] for place in answer["retrieved"]} & set(row["history"])
             assert answer["others"] == len(ids) - len({*row["history"], row["target"]})
-    random = Random(0)
+    random = Random(seed=0)
     random.fit(training_data(prepared))
     answers = read_parquet(whole.folder.path / "comparison" / "random" / "seed-0.parquet")
     for answer in answers.iter_rows(named=True):

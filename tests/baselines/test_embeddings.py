@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @installed
 def test_likeness_is_the_cosine_with_the_sum_of_the_history(model: str) -> None:
-    system = Embeddings(model)
+    system = Embeddings(model=model)
     system.fit(learnt_from(fields=("title",)))
     whole = system.score(["u", "v"], [row(DRILL), row()])
     assert whole[0, DRILL] == pytest.approx(1, abs=1e-5)
@@ -53,7 +53,7 @@ def test_likeness_is_the_cosine_with_the_sum_of_the_history(model: str) -> None:
 def test_equal_texts_tie_to_the_last_bit(model: str) -> None:
     words = ["drill", "saw", "tea", "green tea", "cordless drill saw", "green saw"]
     texts = [*words, *[" ".join(words[n % 6 : n % 6 + 2]) for n in range(60)], "saw"]
-    system = Embeddings(model)
+    system = Embeddings(model=model)
     system.fit(learnt_from(items=pl.DataFrame({"item_id": [str(n) for n in range(67)], "title": texts})))
     longer = system.with_items(pl.DataFrame({"title": ["saw"]}))
     users = [f"u{number}" for number in range(20)]
@@ -74,26 +74,26 @@ def test_a_model_that_lacks_weights_is_told_where_they_count(model: str, lost: s
     weights = load_file(file)
     del weights[lost]
     save_file(weights, file, {"format": "pt"})
-    system = Embeddings(str(folder))
+    system = Embeddings(model=str(folder))
     if lost.startswith("pooler"):
         system.fit(learnt_from())
     else:
-        with pytest.raises(ModelError, match=rf"embedding_model: .*weights are missing or NaN: .*{lost}"):
+        with pytest.raises(ModelError, match=rf"`embeddings`: .*weights are missing or NaN: .*{lost}"):
             system.fit(learnt_from())
 
 
 @installed
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a sentence-transformers model"):
-        Embeddings(str(tmp_path)).fit(learnt_from())
+        Embeddings(model=str(tmp_path)).fit(learnt_from())
 
 
 def test_a_missing_model_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"comparison\.embedding_model"):
-        Embeddings(None)
+    with pytest.raises(ConfigError, match=r"needs a model: name it as"):
+        Embeddings()
 
 
 def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ModelError, match=r"pip install 'trsr\[embeddings\]'"):
-        Embeddings("anything").fit(learnt_from())
+        Embeddings(model="anything").fit(learnt_from())

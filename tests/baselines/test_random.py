@@ -6,7 +6,7 @@ from trsr.baselines.simple import Random
 
 
 def opened(seed: int, items: pl.DataFrame = ITEMS) -> Random:
-    random = Random(seed)
+    random = Random(seed=seed)
     random.fit(learnt_from(items=items))
     return random
 

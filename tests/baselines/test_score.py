@@ -2,7 +2,6 @@
 
 import tracemalloc
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -11,17 +10,16 @@ from baselines_shop import learnt_from, row
 
 from trsr.baselines import registry as module
 from trsr.baselines.base import Baseline, places, training_data
-from trsr.baselines.neural import SEQUENTIAL_NAMES
 from trsr.baselines.registry import open_baseline, score_candidates, score_catalogue
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData
-from trsr.config.evaluation import BaselineName
 from trsr.config.ranking import Evaluation
 from trsr.data.candidates import draw_candidates
 from trsr.data.prepare import Prepared, prepare
 from trsr.errors import ConfigError
-from trsr.evaluation.metrics import user_metrics
+from trsr.evaluation.metrics import metrics_at, user_metrics
 from trsr.evaluation.scoreboard import evaluate
+from trsr.registry import BASELINES
 
 NAMES = ("random", "popularity", "itemknn", "tfidf", "bm25")
 HELD = pl.col("split") != "train"
@@ -46,7 +44,7 @@ def scored(name: str, prepared: Prepared, seed: int = 0) -> pl.DataFrame:
 def test_every_candidate_is_scored_once(name: str, prepared: Prepared) -> None:
     scores = scored(name, prepared)
     wanted = prepared.candidates.filter(HELD)
-    assert user_metrics(wanted, scores, (3,)).height == wanted.height
+    assert user_metrics(wanted, scores, metrics_at((3,))).height == wanted.height
     assert scores.schema == {"user_id": pl.String, "item_id": pl.String, "score": pl.Float64}
     assert set(scores["user_id"]) == set(wanted["user_id"])
 
@@ -111,14 +109,16 @@ def test_candidates_of_a_large_catalogue_are_scored_without_the_rest_of_it(name:
 
 
 def test_every_name_of_the_configuration_opens() -> None:
-    assert set(SEQUENTIAL_NAMES) == module.SEQUENTIAL
-    for name in get_args(BaselineName):
-        assert open_baseline(name, seed=0, embedding_model="somewhere") is not None
+    for name in BASELINES:
+        made = open_baseline("embeddings(model='somewhere')" if name == "embeddings" else name, seed=0)
+        assert made.kind() == name
+        assert made.label
+        assert made.description.endswith(".")
 
 
 def test_random_has_chance_level_and_follows_the_seed(prepared: Prepared) -> None:
     first = score_candidates(learnt("random", prepared), prepared, prepared.candidates)
-    metrics = user_metrics(prepared.candidates, first, (3,))
+    metrics = user_metrics(prepared.candidates, first, metrics_at((3,)))
     # Chance is 3 / 21 = .143; the standard error over about 770 users is .0126.
     assert metrics["Recall@3"].mean() == pytest.approx(3 / 21, abs=0.04)
     assert not first.equals(score_candidates(learnt("random", prepared, 1), prepared, prepared.candidates))
@@ -137,7 +137,7 @@ def test_on_the_demo_data_the_floor_stands_in_the_expected_order(prepared: Prepa
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"no baseline 'tf-idf'; take one of random, .*tfidf.*embeddings"):
-        open_baseline("tf-idf", seed=0)  # type: ignore[arg-type]
+        open_baseline("tf-idf", seed=0)
 
 
 @pytest.mark.parametrize("name", ["tfidf", "bm25", "sasrec", "sasrec_text", "caser"])

@@ -149,8 +149,8 @@ def test_examples_are_valid(path: Path) -> None:
 
 def test_an_unknown_encoding_and_words_that_are_no_text_are_refused() -> None:
     data = {"data.format": "microlens", "data.path": "x"}
-    with pytest.raises(ConfigError, match=r"data\.microlens\.encoding: .*cp1252, cp1251.*got 'martian'"):
+    with pytest.raises(ConfigError, match=r"data\.encoding: .*cp1252, cp1251.*got 'martian'"):
         load(None, data | {"data.encoding": "martian"})
-    with pytest.raises(ConfigError, match=r"data\.microlens\.null_words\.0"):
+    with pytest.raises(ConfigError, match=r"data\.null_words\.0"):
         load(None, data | {"data.null_words": [None]})
     assert load(None, data | {"data.null_words": [], "data.encoding": "latin-1"}).data.null_words == ()

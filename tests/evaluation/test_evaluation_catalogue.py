@@ -5,6 +5,7 @@ import pytest
 
 from trsr.errors import DataError
 from trsr.evaluation.catalogue import catalogue_metrics, place_in_catalogue, rank_catalogue, top_items
+from trsr.evaluation.metrics import metrics_at
 
 
 def _table(seed: int, users: int = 50, items: int = 30) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
@@ -48,21 +49,21 @@ def test_blocks_change_nothing() -> None:
 
 def test_a_constant_scorer_gets_k_in_the_number_of_ranked_items() -> None:
     ranks = place_in_catalogue(np.zeros((1, 100)), [5], [[1, 2, 3]])
-    got = catalogue_metrics(ranks, [10])
+    got = catalogue_metrics(ranks, metrics_at([10]))
     assert got["Recall@10 (catalogue)"][0] == pytest.approx(10 / 97)
     assert got["AUC (catalogue)"][0] == 0.5
 
 
 def test_no_name_is_that_of_a_sampled_metric() -> None:
-    names = catalogue_metrics(place_in_catalogue([[1.0, 2.0]], [0], [[]]), [1, 10])
+    names = catalogue_metrics(place_in_catalogue([[1.0, 2.0]], [0], [[]]), metrics_at([1, 10]))
     assert all(name.endswith(" (catalogue)") for name in names)
 
 
 def test_no_users_and_no_items_left() -> None:
     ranks = rank_catalogue(lambda users: np.empty((0, 3)), [], [])
-    assert catalogue_metrics(ranks, [3])["NDCG@3 (catalogue)"].shape == (0,)
+    assert catalogue_metrics(ranks, metrics_at([3]))["NDCG@3 (catalogue)"].shape == (0,)
     alone = place_in_catalogue([[0.1, 0.2]], [0], [[1]])
-    assert catalogue_metrics(alone, [1])["Recall@1 (catalogue)"].tolist() == [1.0]
+    assert catalogue_metrics(alone, metrics_at([1]))["Recall@1 (catalogue)"].tolist() == [1.0]
 
 
 def test_nan_and_other_numbers_of_users_are_refused() -> None:

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
-from trsr.errors import DataError
+from trsr.errors import ConfigError, DataError
 from trsr.evaluation.catalogue import catalogue_metrics, place_in_catalogue
 from trsr.evaluation.metrics import (
     AUC,
+    Metric,
     Protocol,
-    expected_auc,
     expected_metrics,
+    metrics_at,
     named,
     place_target,
     plain_name,
@@ -26,17 +28,25 @@ KS = (1, 3, 5, 10)
 
 
 def _one(above: int, tied: int, ks: tuple[int, ...] = KS) -> dict[str, float]:
-    return {name: float(values[0]) for name, values in expected_metrics([above], [tied], ks).items()}
+    return {
+        name: float(values[0])
+        for name, values in expected_metrics([above], [tied], 20, metrics_at(ks)).items()
+    }
+
+
+def _auc(above: ArrayLike, tied: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    return expected_metrics(above, tied, others, [AUC()])["AUC"]
 
 
 def test_names_go_family_by_family() -> None:
-    assert list(expected_metrics([0], [0], (3, 5))) == [
+    assert list(expected_metrics([0], [0], 20, metrics_at((3, 5)))) == [
         "Recall@3",
         "Recall@5",
         "MRR@3",
         "MRR@5",
         "NDCG@3",
         "NDCG@5",
+        "AUC",
     ]
 
 
@@ -52,7 +62,7 @@ def test_third_rank_by_hand() -> None:
 
 
 def test_beyond_the_cutoff_all_are_zero() -> None:
-    assert {name: value for name, value in _one(10, 0).items() if value} == {}
+    assert {name: value for name, value in _one(10, 0).items() if value} == {"AUC": 0.5}
 
 
 def test_constant_scorer_over_21_gets_three_in_twenty_one() -> None:
@@ -81,7 +91,7 @@ def test_expectation_is_the_mean_over_all_orders_of_the_candidates(scores: list[
         recall.append(rank <= 3)
         mrr.append(1 / rank if rank <= 3 else 0)
     above, tied = place_target([scores], [target])
-    got = expected_metrics(above, tied, (3,))
+    got = expected_metrics(above, tied, len(scores) - 1, metrics_at([3]))
     assert got["Recall@3"][0] == pytest.approx(np.mean(recall))
     assert got["MRR@3"][0] == pytest.approx(np.mean(mrr))
 
@@ -92,7 +102,7 @@ def test_positive_first_with_ties_by_position_gains_nothing() -> None:
     above, tied = place_target(scores, np.zeros(4, dtype=int))
     assert above.tolist() == [0] * 4
     assert tied.tolist() == [20] * 4
-    assert expected_metrics(above, tied, (3,))["Recall@3"].tolist() == [3 / 21] * 4
+    assert expected_metrics(above, tied, 20, metrics_at([3]))["Recall@3"].tolist() == [3 / 21] * 4
 
 
 def test_target_is_placed_by_hand() -> None:
@@ -112,7 +122,7 @@ def test_nan_is_refused_with_the_user() -> None:
 
 
 def test_no_users_give_empty_metrics() -> None:
-    assert expected_metrics([], [], (3,))["NDCG@3"].shape == (0,)
+    assert expected_metrics([], [], 20, metrics_at([3]))["NDCG@3"].shape == (0,)
 
 
 def test_agrees_with_ir_measures_where_there_is_no_tie() -> None:
@@ -125,7 +135,7 @@ def test_agrees_with_ir_measures_where_there_is_no_tie() -> None:
         for user, row in enumerate(scores)
         for item, score in enumerate(row)
     ]
-    mine = expected_metrics(*place_target(scores, target), KS)
+    mine = expected_metrics(*place_target(scores, target), 20, metrics_at(KS))
     for k in KS:
         measures = {
             ir_measures.R @ k: f"Recall@{k}",
@@ -138,11 +148,11 @@ def test_agrees_with_ir_measures_where_there_is_no_tie() -> None:
 
 
 def test_auc_by_hand() -> None:
-    assert expected_auc([0, 20, 10, 0, 3], [0, 0, 0, 20, 4], 20).tolist() == [1.0, 0.0, 0.5, 0.5, 0.75]
+    assert _auc([0, 20, 10, 0, 3], [0, 0, 0, 20, 4], 20).tolist() == [1.0, 0.0, 0.5, 0.5, 0.75]
 
 
 def test_auc_with_nothing_to_compare_with_is_one_half() -> None:
-    assert expected_auc([0], [0], [0]).tolist() == [0.5]
+    assert _auc([0], [0], [0]).tolist() == [0.5]
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=6), st.integers(0, 5))
@@ -154,14 +164,14 @@ def test_auc_is_the_mean_over_all_orders_of_the_candidates(scores: list[int], at
         rank = sorted(order, key=lambda place: -scores[place]).index(target) + 1
         below.append((len(scores) - rank) / (len(scores) - 1))
     above, tied = place_target([scores], [target])
-    assert expected_auc(above, tied, len(scores) - 1)[0] == pytest.approx(np.mean(below))
+    assert _auc(above, tied, len(scores) - 1)[0] == pytest.approx(np.mean(below))
 
 
 def test_auc_agrees_with_scikit_learn_with_and_without_ties() -> None:
     rng = np.random.default_rng(0)
     scores = np.round(rng.random((50, 21)), 1)
     target = rng.integers(0, 21, size=50)
-    got = expected_auc(*place_target(scores, target), 20)
+    got = _auc(*place_target(scores, target), 20)
     want = [roc_auc_score(np.arange(21) == at, row) for row, at in zip(scores, target, strict=True)]
     assert got == pytest.approx(want)
 
@@ -177,7 +187,7 @@ def test_agrees_with_ir_measures_on_the_whole_catalogue() -> None:
         for user, row in enumerate(scores)
         for item in np.setdiff1d(np.arange(300), histories[user])
     ]
-    mine = catalogue_metrics(place_in_catalogue(scores, target, histories), (10, 50))
+    mine = catalogue_metrics(place_in_catalogue(scores, target, histories), metrics_at((10, 50)))
     for k in (10, 50):
         measures = {
             ir_measures.R @ k: f"Recall@{k}",
@@ -189,8 +199,30 @@ def test_agrees_with_ir_measures_on_the_whole_catalogue() -> None:
             assert mine[f"{name} (catalogue)"].mean() == pytest.approx(theirs[measure], abs=1e-9), name
 
 
+class Halves(Metric):
+    """1 in the first half of the candidates, whichever their number."""
+
+    def gains(self, ranks: NDArray[np.float64], others: int) -> NDArray[np.float64]:
+        return (ranks <= (others + 1) / 2).astype(np.float64)
+
+
+def test_an_own_metric_says_its_gain_alone_and_ties_are_shared_fairly() -> None:
+    got = expected_metrics([0, 9, 0, 0], [0, 2, 20, 3], [20, 20, 20, 3], [Halves()])["Halves"]
+    # Ranks 1; 10, 11 and 12 of 21, of which 10 alone is in the first half; all of 21; all of 4.
+    assert got.tolist() == pytest.approx([1, 1 / 3, 10 / 21, 0.5])
+
+
+def test_gains_that_are_no_numbers_are_refused() -> None:
+    class Broken(Metric):
+        def gains(self, ranks: NDArray[np.float64], others: int) -> NDArray[np.float64]:
+            return np.log(ranks - 1, out=np.full(len(ranks), np.nan), where=ranks > 1)
+
+    with pytest.raises(ConfigError, match="'Broken' must give one finite number a rank"):
+        expected_metrics([0], [0], 20, [Broken()])
+
+
 def test_protocols_never_share_a_name() -> None:
-    plain = {name: np.ones(1) for name in ("Recall@3", AUC)}
+    plain = {name: np.ones(1) for name in ("Recall@3", "AUC")}
     names = [*plain, *(name for protocol in Protocol for name in named(plain, protocol))]
     assert len(set(names)) == 2 * (1 + len(Protocol))
     assert {plain_name(name) for name in names} == set(plain)

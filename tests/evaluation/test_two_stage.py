@@ -4,6 +4,7 @@ import pytest
 
 from trsr.errors import DataError
 from trsr.evaluation.catalogue import CEILING, top_items, two_stage_metrics
+from trsr.evaluation.metrics import metrics_at
 
 TARGETS = pl.DataFrame(
     {"user_id": ["w", "u", "v"], "split": ["test"] * 3, "target": ["c", "a", "missed"]},
@@ -21,7 +22,7 @@ RETRIEVED = _retrieved(
 
 
 def test_by_hand() -> None:
-    got = two_stage_metrics(TARGETS, RETRIEVED, (1, 2, 10))
+    got = two_stage_metrics(TARGETS, RETRIEVED, metrics_at((1, 2, 10)))
     assert got["user_id"].to_list() == ["u", "v", "w"]
     assert got[CEILING].to_list() == [1, 0, 1]
     assert got["Recall@1 (two-stage)"].to_list() == [0, 0, 0.5]
@@ -46,10 +47,10 @@ def test_no_order_exceeds_the_ceiling() -> None:
     perfect = retrieved.join(frame, on="user_id").with_columns(
         (pl.col("item_id") == pl.col("target")).cast(pl.Float64).alias("score")
     )
-    best = two_stage_metrics(frame, perfect, (1, 10))
+    best = two_stage_metrics(frame, perfect, metrics_at((1, 10)))
     assert best["Recall@1 (two-stage)"].to_list() == best[CEILING].to_list()
     by_chance = retrieved.with_columns(score=pl.lit(0.0))
-    chance = two_stage_metrics(frame, by_chance, (1, 10))
+    chance = two_stage_metrics(frame, by_chance, metrics_at((1, 10)))
     assert chance["Recall@10 (two-stage)"].to_list() == chance[CEILING].to_list()
     assert chance["Recall@1 (two-stage)"].sum() == pytest.approx(chance[CEILING].sum() / 10)
     # The ceiling is the retriever's own recall among all items.
@@ -59,8 +60,8 @@ def test_no_order_exceeds_the_ceiling() -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(DataError, match="repeat user 'u', item 'a'"):
-        two_stage_metrics(TARGETS, pl.concat([RETRIEVED, RETRIEVED.head(1)]), (1,))
+        two_stage_metrics(TARGETS, pl.concat([RETRIEVED, RETRIEVED.head(1)]), metrics_at((1,)))
     with pytest.raises(DataError, match="NaN or null for user 'u', item 'a'"):
-        two_stage_metrics(TARGETS, RETRIEVED.with_columns(score=pl.lit(float("nan"))), (1,))
+        two_stage_metrics(TARGETS, RETRIEVED.with_columns(score=pl.lit(float("nan"))), metrics_at((1,)))
     with pytest.raises(DataError, match="1 have none, such as 'v'"):
-        two_stage_metrics(TARGETS, RETRIEVED.filter(pl.col("user_id") != "v"), (1,))
+        two_stage_metrics(TARGETS, RETRIEVED.filter(pl.col("user_id") != "v"), metrics_at((1,)))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trsr.errors import DataError
-from trsr.evaluation.metrics import user_metrics
+from trsr.evaluation.metrics import metrics_at, user_metrics
 
 CANDIDATES = pl.DataFrame(
     {
@@ -27,7 +27,7 @@ SCORES = pl.DataFrame(
 
 
 def test_by_hand() -> None:
-    got = user_metrics(CANDIDATES, SCORES, (1, 2))
+    got = user_metrics(CANDIDATES, SCORES, metrics_at((1, 2)))
     assert got["user_id"].to_list() == ["u", "v"]
     assert got["tied"].to_list() == [1, 0]
     # User u is second or third with equal chance.
@@ -39,7 +39,7 @@ def test_by_hand() -> None:
 
 def test_scores_of_other_users_are_ignored() -> None:
     only_u = CANDIDATES.filter(pl.col("user_id") == "u")
-    assert user_metrics(only_u, SCORES, (1,))["user_id"].to_list() == ["u"]
+    assert user_metrics(only_u, SCORES, metrics_at((1,)))["user_id"].to_list() == ["u"]
 
 
 @given(st.lists(st.integers(0, 4), min_size=8, max_size=8), st.randoms(use_true_random=False))
@@ -49,8 +49,10 @@ def test_order_of_candidates_and_rows_never_changes_a_metric(values: list[int], 
     scores = SCORES.with_columns(pl.Series("score", values, dtype=pl.Float64))
     order = np.random.default_rng(seed).permutation(4)
     moved = CANDIDATES.with_columns(pl.col("candidates").list.gather(order.tolist())).reverse()
-    want = user_metrics(CANDIDATES, scores, (1, 2, 3))
-    assert user_metrics(moved, scores.sample(fraction=1.0, shuffle=True, seed=seed), (1, 2, 3)).equals(want)
+    want = user_metrics(CANDIDATES, scores, metrics_at((1, 2, 3)))
+    assert user_metrics(
+        moved, scores.sample(fraction=1.0, shuffle=True, seed=seed), metrics_at((1, 2, 3))
+    ).equals(want)
 
 
 def test_a_candidate_without_a_score_is_named() -> None:
@@ -62,35 +64,35 @@ def test_a_candidate_without_a_score_is_named() -> None:
 
 def test_a_candidate_scored_twice_is_named() -> None:
     with pytest.raises(DataError, match="repeat user 'u', item 'a'"):
-        user_metrics(CANDIDATES, pl.concat([SCORES, SCORES.head(1)]), (1,))
+        user_metrics(CANDIDATES, pl.concat([SCORES, SCORES.head(1)]), metrics_at((1,)))
 
 
 def test_an_item_that_is_no_candidate_is_named() -> None:
     extra = pl.DataFrame({"user_id": ["u"], "item_id": ["z"], "score": [1.0]})
     with pytest.raises(DataError, match="hold also user 'u', item 'z'"):
-        user_metrics(CANDIDATES, pl.concat([SCORES, extra]), (1,))
+        user_metrics(CANDIDATES, pl.concat([SCORES, extra]), metrics_at((1,)))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), None])
 def test_a_score_that_is_no_number_is_refused(bad: float | None) -> None:
     scores = SCORES.with_columns(pl.Series("score", [bad, *SCORES["score"][1:]], dtype=pl.Float64))
     with pytest.raises(DataError, match="NaN or null for user 'u', item 'a'"):
-        user_metrics(CANDIDATES, scores, (1,))
+        user_metrics(CANDIDATES, scores, metrics_at((1,)))
 
 
 def test_a_target_that_is_no_candidate_is_refused() -> None:
     moved = CANDIDATES.with_columns(pl.lit("z").alias("target"))
     with pytest.raises(DataError, match="must hold the target, but don't for user 'v', item 'z'"):
-        user_metrics(moved, SCORES, (1,))
+        user_metrics(moved, SCORES, metrics_at((1,)))
 
 
 def test_a_candidate_named_twice_is_refused() -> None:
     twice = CANDIDATES.with_columns(pl.col("candidates").list.concat([pl.lit("a")]))
     with pytest.raises(DataError, match="more than once user 'v', item 'a'"):
-        user_metrics(twice, SCORES, (1,))
+        user_metrics(twice, SCORES, metrics_at((1,)))
 
 
 def test_no_users_give_an_empty_table() -> None:
-    empty = user_metrics(CANDIDATES.clear(), SCORES.clear(), (3,))
+    empty = user_metrics(CANDIDATES.clear(), SCORES.clear(), metrics_at((3,)))
     assert empty.height == 0
     assert "Recall@3" in empty.columns

@@ -6,13 +6,17 @@ import pytest
 from planted_scores import planted
 
 from trsr.errors import ArtifactError, DataError
-from trsr.evaluation.metrics import expected_metrics, place_target
+from trsr.evaluation.metrics import expected_metrics, metrics_at, place_target
 from trsr.fusion.features import Evidence
 from trsr.fusion.fusion import LEAST_USERS, Fusion, cross_fit, fit_fusion, too_few
 
 
 def recall(scores: np.ndarray, targets: np.ndarray) -> float:
-    return float(expected_metrics(*place_target(scores, targets), (3,))["Recall@3"].mean())
+    return float(
+        expected_metrics(*place_target(scores, targets), scores.shape[1] - 1, metrics_at([3]))[
+            "Recall@3"
+        ].mean()
+    )
 
 
 def test_the_whole_is_more_than_its_best_part() -> None:
@@ -154,7 +158,7 @@ def test_the_calibration_is_of_users_whom_the_weights_never_saw() -> None:
     shape = (30, 21)
 
     def nothing(rows: int) -> Evidence:
-        scores = {f"noise {number}": draw.normal(size=(rows, 21)) for number in range(12)}
+        scores = {f"ncf(width={number})": draw.normal(size=(rows, 21)) for number in range(12)}
         return Evidence(scores, np.ones((rows, 21), np.int64), np.zeros(rows, dtype=bool))
 
     learnt_from, targets = nothing(shape[0]), draw.integers(0, 21, shape[0])
@@ -168,7 +172,7 @@ def test_the_calibration_is_of_users_whom_the_weights_never_saw() -> None:
 
 def test_equal_evidence_ties_to_the_last_bit() -> None:
     draw = np.random.default_rng(0)
-    scores = {f"system {number}": draw.normal(size=(40, 21)) for number in range(11)}
+    scores = {f"ncf(width={number})": draw.normal(size=(40, 21)) for number in range(11)}
     for table in scores.values():
         table[:, [13, 20]] = table[:, [0]]
     evidence = Evidence(scores, np.ones((40, 21), np.int64), np.zeros(40, dtype=bool))

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from trsr.artifacts import RunFolder
-from trsr.evaluation.metrics import user_metrics
+from trsr.evaluation.metrics import metrics_at, user_metrics
 from trsr.interop.candidates import Frozen
 from trsr.interop.export import export
 from trsr.records import Tool
@@ -34,6 +34,6 @@ def test_exported_recommendations_give_our_recall_by_their_ranks(
     reco = pl.read_parquet(out / f"reco_random_{sampler}.parquet")
     targets = pl.concat([pl.read_parquet(out / f"targets_{split}.parquet") for split in ("valid", "test")])
     found = targets.join(reco, on=["user_id", "item_id"], how="left").sort("user_id")
-    mine = user_metrics(frozen.candidates[sampler], reco, (1, 3, 10))
+    mine = user_metrics(frozen.candidates[sampler], reco, metrics_at((1, 3, 10)))
     for k in (1, 3, 10):
         assert (found["rank"] <= k).cast(pl.Float64).to_list() == mine[f"Recall@{k}"].to_list()

@@ -8,7 +8,7 @@ import pytest
 
 from trsr.artifacts import RunFolder
 from trsr.errors import DataError
-from trsr.evaluation.metrics import user_metrics
+from trsr.evaluation.metrics import metrics_at, user_metrics
 from trsr.interop.candidates import Frozen, system_scores
 from trsr.interop.trec import ranked_pairs, read_run, write_qrels, write_run
 
@@ -49,7 +49,7 @@ def test_ir_measures_gives_our_figures_user_by_user(
     write_run(frozen, scores, "random", out / "run.txt")
     candidates = frozen.candidates[sampler].filter(pl.col("split") == split)
     wanted = scores.join(frozen.pairs(sampler).filter(pl.col("split") == split), on=PAIR, how="semi")
-    mine = user_metrics(candidates, wanted, (3, 10))
+    mine = user_metrics(candidates, wanted, metrics_at((3, 10)))
     assert mine["tied"].sum() == 0
     qrels = [
         row

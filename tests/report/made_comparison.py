@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
-from trsr.evaluation.metrics import expected_auc, expected_metrics
+from trsr.evaluation.metrics import expected_metrics, metrics_at
 from trsr.evaluation.statistics import bootstrap_means, paired_tests, with_reference
 from trsr.report.comparison.results import (
     Choice,
@@ -126,7 +126,7 @@ def _scores(sampler: str, users: int) -> dict[str, list[NDArray[np.float64]]]:
 def _metrics(table: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     above = (table[:, 1:] > table[:, :1]).sum(axis=1)
     tied = (table[:, 1:] == table[:, :1]).sum(axis=1)
-    return expected_metrics(above, tied, (3, 5, 10)) | {"AUC": expected_auc(above, tied, NEGATIVES)}
+    return expected_metrics(above, tied, NEGATIVES, metrics_at((3, 5, 10)))
 
 
 def _frame(runs: list[NDArray[np.float64]]) -> pl.DataFrame:

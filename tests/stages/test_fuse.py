@@ -149,7 +149,7 @@ def test_a_fused_ranker_that_fails_is_left_out_and_tried_again(copied: RunFolder
     # A companion that can't be had, which is found out after everything was trained and scored.
     run(config_of(copied.path, fusion__companions=["embeddings"]), until="evaluate", say=lines.append)
     [told] = [line for line in lines if line.startswith("  left out: ")]
-    assert "comparison.embedding_model" in told
+    assert "{kind: embeddings, model: ...}" in told
     assert "score: complete, skipped" in lines
     assert "TRSR fused" not in json.loads(copied.metrics.read_text())["systems"]
     assert not copied.fused.exists()

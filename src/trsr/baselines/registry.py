@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trsr.baselines.base import Baseline, Places
-from trsr.baselines.simple import ItemNeighbours, Popularity, Random
-from trsr.baselines.text import Bm25, Embeddings, TextSimilarity
-from trsr.config.evaluation import BaselineName
-from trsr.errors import ConfigError
-
-SEQUENTIAL: Final[frozenset[BaselineName]] = frozenset(
-    ("ncf", "din", "caser", "gru4rec", "sasrec", "bert4rec", "sasrec_text")
-)
-"""Neural systems; these are trained with torch and can be saved."""
+from trsr.registry import BASELINES, find_part, make_part, parse
 
 _USERS_A_BATCH: Final = 4096
 _CELLS_A_BATCH: Final = 16_000_000
 
 
-def open_baseline(name: BaselineName, seed: int, embedding_model: str | None = None) -> Baseline:
-    """Make an untrained baseline; the seed is that of what it draws or trains.
+def baseline_class(name: str) -> type[Baseline]:
+    """Return the class of a name of the configuration; raises `ConfigError` when there is none."""
+    found: type[Baseline] = find_part("baseline", parse(name)[0], BASELINES)
+    return found
 
-    `embedding_model` is a folder or hub id for `embeddings`; the others don't need it. Raises `ConfigError`
-    when there is no baseline of that name, or `embeddings` has no model.
+
+def open_baseline(name: str, seed: int) -> Baseline:
+    """Make an untrained baseline with the settings in its name; the seed is that of what it draws or trains.
+
+    Raises `ConfigError` when there is no baseline of that name, or it lacks a setting.
 
     Examples
     --------
     >>> type(open_baseline("tfidf", seed=0)).__name__
     'TextSimilarity'
     """
-    if name in SEQUENTIAL:
-        # torch is loaded only when a neural system is asked for.
-        opened: Baseline = importlib.import_module("trsr.baselines.neural").open_sequential(name, seed)
-        return opened
-    match name:
-        case "random":
-            return Random(seed)
-        case "popularity":
-            return Popularity()
-        case "itemknn":
-            return ItemNeighbours()
-        case "tfidf":
-            return TextSimilarity()
-        case "bm25":
-            return Bm25()
-        case "embeddings":
-            return Embeddings(embedding_model)
-    message = f"there is no baseline {name!r}; take one of {', '.join(get_args(BaselineName))}"
-    raise ConfigError(message)
+    opened: Baseline = make_part("baseline", name, BASELINES, seed=seed)
+    return opened
 
 
 def score_places(

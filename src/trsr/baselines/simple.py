@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 
-from trsr.baselines.base import Places, TrainingData, history_rows, products
+from trsr.baselines.base import Baseline, Places, TrainingData, history_rows, log_likeness, products
+from trsr.config.section import Section
 from trsr.data.candidates import uniforms, user_keys
 from trsr.records import ITEM
 
 
-class Popularity:
+class Popularity(Baseline):
     """The item's count over training sequences."""
 
-    def __init__(self) -> None:
+    label, inside = "Popularity", "popularity"
+    description = "The items that most users took stand first, the same for everybody."
+    counts_interactions = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self._counts = np.empty(0, np.float64)
 
     def fit(self, data: TrainingData) -> None:
@@ -32,44 +39,65 @@ class Popularity:
             return np.tile(self._counts, (len(users), 1))
         return self._counts[candidates]
 
+    @staticmethod
+    def utilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take the logarithm of counts; see `Baseline`."""
+        logarithms: NDArray[np.float64] = np.log1p(scores)
+        return logarithms
 
-class Random:
+
+class Random(Baseline):
     """A random number per pair and seed; it depends on the ids of user and item, and on no other row."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    label, inside = "Random order", "random order"
+    description = "The order is drawn by lot: what knowing nothing is worth."
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self._items = np.empty(0, np.uint64)
 
     def fit(self, data: TrainingData) -> None:
         """Hash the items' ids; see `Baseline`."""
-        self._items = user_keys(data.items[ITEM], self._seed, "random baseline, items")
+        self._items = user_keys(data.items[ITEM], self.seed, "random baseline, items")
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
         """Draw a number of [0, 1) per pair; see `Baseline`."""
-        rows = user_keys(users, self._seed, "random baseline, users")
+        rows = user_keys(users, self.seed, "random baseline, users")
         columns = self._items[None, :] if candidates is None else self._items[candidates]
         pairs = rows[:, None] ^ columns
         return uniforms(pairs.ravel(), 1)[:, 0].reshape(pairs.shape)
 
 
-# On validation users of MicroLens and Amazon Industrial, decays from 0.7 to 0.9, a shrunk cosine and
-# conditional probabilities were within .01 NDCG of these values; a back-off from 0.01 on took .01 and more.
-_DECAY: Final = 0.8
-_BACK_OFF: Final = 1e-4
+class ItemNeighboursSettings(Section):
+    """How neighbours count."""
+
+    # On validation users of MicroLens and Amazon Industrial, decays from 0.7 to 0.9, a shrunk cosine and
+    # conditional probabilities were within .01 NDCG of these; a back-off from 0.01 on took .01 and more.
+    decay: float = Field(0.8, gt=0, le=1)
+    """What an item of the history weighs, to the power of its age."""
+    back_off: float = Field(1e-4, ge=0)
+    """Weight of popularity, which orders what was never seen together with the history."""
 
 
-class ItemNeighbours:
+class ItemNeighbours(Baseline):
     """Cosine of co-occurrence with each item of the history; newer items weigh more.
 
     Two items occur together when one sequence holds both. The likeness to an item of the history counts
-    0.8 to the power of that item's age. Popularity, far below any likeness, orders the items that were
+    `decay` to the power of that item's age. Popularity, far below any likeness, orders the items that were
     never seen together with the history. Source: Deshpande and Karypis, Item-based top-N recommendation
     algorithms, TOIS 2004.
     """
 
-    def __init__(self) -> None:
+    label = "ItemKNN"
+    description = "Items that the same users took as those of the history."
+    counts_interactions = True
+    Settings = ItemNeighboursSettings
+    utilities = staticmethod(log_likeness)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self._likeness = sparse.csr_array((0, 0))
         self._back_off = np.empty(0)
 
@@ -85,12 +113,12 @@ class ItemNeighbours:
         together.data /= np.repeat(norms, np.diff(together.indptr)) * norms[together.indices]
         self._likeness = together
         counts = data.counts
-        self._back_off = _BACK_OFF * counts / counts.max(initial=1)
+        self._back_off = self.settings.back_off * counts / counts.max(initial=1)
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
         """Add up the candidates' likeness to the history's items; see `Baseline`."""
-        recent = history_rows(histories, len(self._back_off), _DECAY)
+        recent = history_rows(histories, len(self._back_off), self.settings.decay)
         back_off = self._back_off[None, :] if candidates is None else self._back_off[candidates]
         return products(recent, self._likeness, candidates) + back_off

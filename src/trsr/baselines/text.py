@@ -5,16 +5,27 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from copy import copy
-from typing import Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from trsr.baselines.base import Places, TrainingData, history_rows, products, row_kinds, share_ties
+from trsr.baselines.base import (
+    Places,
+    ReadsText,
+    TrainingData,
+    history_rows,
+    log_likeness,
+    products,
+    row_kinds,
+    share_ties,
+)
+from trsr.config.section import Section
 from trsr.errors import ConfigError, ModelError
 from trsr.prompts.words import words
 from trsr.records import ITEM
@@ -34,10 +45,15 @@ def item_texts(items: pl.DataFrame, fields: Sequence[str] = ()) -> list[str]:
     return items.select(pl.concat_str(names, separator=" ", ignore_nulls=True)).to_series().to_list()
 
 
-class TextSimilarity:
+class TextSimilarity(ReadsText):
     """Cosine between the TF-IDF vector of the candidate and the sum of those of the history."""
 
-    def __init__(self) -> None:
+    label = "TF-IDF similarity"
+    description = "Items whose texts share rare words with the texts of the history."
+    utilities = staticmethod(log_likeness)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         # Damped counts and English stop words are worth .02 to .04 Recall@3 on titles of shops and videos.
         self._vectorizer = TfidfVectorizer(
             tokenizer=words, token_pattern=None, sublinear_tf=True, stop_words="english", dtype=np.float64
@@ -70,19 +86,29 @@ class TextSimilarity:
         return products(profiles, self._vectors, candidates)
 
 
-_K1: Final = 1.2
-_B: Final = 0.75
+class Bm25Settings(Section):
+    """The two numbers of BM25, at their usual values."""
+
+    k1: float = Field(1.2, ge=0)
+    """How soon further occurrences of a word in an item stop to count."""
+    b: float = Field(0.75, ge=0, le=1)
+    """How much long items are marked down."""
 
 
-class Bm25:
-    """Okapi BM25 with the usual ``k1 = 1.2`` and ``b = 0.75``, summed over the history's words.
+class Bm25(ReadsText):
+    """Okapi BM25, summed over the history's words.
 
     A word counts in the query as often as items of the history have it. Scores are divided by the
     length of the history. Source: Robertson and Zaragoza, The Probabilistic Relevance Framework:
     BM25 and Beyond, 2009, with Lucene's idf, which is never negative.
     """
 
-    def __init__(self) -> None:
+    label = "BM25 similarity"
+    description = "Items that a search for the words of the history would find."
+    Settings = Bm25Settings
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self._vectorizer = CountVectorizer(
             tokenizer=words, token_pattern=None, stop_words="english", dtype=np.float64
         )
@@ -123,30 +149,49 @@ class Bm25:
         lengths = np.array([max(len(history), 1) for history in histories], dtype=np.float64)
         return scores / lengths[:, None]
 
+    @staticmethod
+    def utilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take the logarithm; see `Baseline`."""
+        logarithms: NDArray[np.float64] = np.log1p(np.maximum(scores, 0.0))
+        return logarithms
+
     def _weigh(self, counts: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_array]:
         """Return which words each item has, and how much each of them counts for the item."""
         lengths = np.repeat(counts.sum(axis=1), np.diff(counts.indptr))
-        damping = _K1 * (1 - _B + _B * lengths / self._mean_length)
-        strength = self._idf[counts.indices] * counts.data * (_K1 + 1) / (counts.data + damping)
+        k1, b = self.settings.k1, self.settings.b
+        damping = k1 * (1 - b + b * lengths / self._mean_length)
+        strength = self._idf[counts.indices] * counts.data * (k1 + 1) / (counts.data + damping)
         form = {"shape": counts.shape}
         having = sparse.csr_array((np.ones_like(counts.data), counts.indices, counts.indptr), **form)
         return having, sparse.csr_array((strength, counts.indices, counts.indptr), **form)
 
 
-class Embeddings:
+class EmbeddingsSettings(Section):
+    """Which model embeds."""
+
+    model: str | None = None
+    """Folder or hub id of a sentence-transformers model."""
+
+
+class Embeddings(ReadsText):
     """Cosine between the candidate's embedding and the sum of those of the history.
 
-    `model` is a folder or hub id of a sentence-transformers model; without one, `ConfigError` is raised.
+    Without a model, `ConfigError` is raised.
     """
 
-    def __init__(self, model: str | None) -> None:
-        if not model:
+    label = "Embedding similarity"
+    description = "Items whose texts a language model places near those of the history."
+    Settings = EmbeddingsSettings
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        if not self.settings.model:
             message = (
-                "the baseline `embeddings` needs a model: set comparison.embedding_model to the folder or "
-                "the hub id of a sentence-transformers model, or leave the baseline out"
+                "the baseline `embeddings` needs a model: name it as {kind: embeddings, model: ...}, the "
+                "folder or the hub id of a sentence-transformers model, or leave the baseline out"
             )
             raise ConfigError(message)
-        self._model = model
+        self._model: str = self.settings.model
         self._fields: tuple[str, ...] = ()
         self._texts: list[str] = []
         self._vectors = np.empty((0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from typing import Annotated
@@ -55,11 +56,11 @@ def compare(
 ) -> None:
     """Train and score every system on the same users; write one table.
 
-    Systems: random, popularity, itemknn, tfidf, bm25, embeddings, ncf, din,
-    caser, gru4rec, sasrec, bert4rec, sasrec_text; the language model as
-    tallrec (whole history, no summary), hierarchical and recurrent; fused
-    (the form that validation chose, joined with fusion.companions); and all
-    that `trsr import` brought in.
+    Systems: those of comparison.baselines, your own among them as
+    package.module:Class; the language model as tallrec (whole history, no
+    summary), hierarchical and recurrent; fused (the form that validation
+    chose, joined with fusion.companions); and all that `trsr import` brought
+    in.
 
     Split and candidates stay those of the run's seed; seeds train again, and
     a table to be believed has three or more. Two samplers of negatives stand
@@ -103,7 +104,9 @@ def ablate(
 
 
 def _names(only: str | None) -> list[str] | None:
-    return None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    return (
+        None if only is None else [name.strip() for name in re.split(r",(?![^(]*\))", only) if name.strip()]
+    )
 
 
 def _command() -> str:

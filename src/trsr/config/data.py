@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from trsr.config.section import Section
+from trsr.config.section import Section, checking
+from trsr.errors import ConfigError
+from trsr.registry import READERS, dotted, find_part
 
 NULL_WORDS: Final = (
     "N/A", "n/a", "NA", "#N/A", "<NA>", "NULL", "null", "(null)", r"\N", "NaN", "nan", "NaT", "None",
@@ -17,7 +20,14 @@ NULL_WORDS: Final = (
 """What pandas, R, Arrow, MySQL, PostgreSQL, Hive, Spark and JavaScript write where nothing is."""
 
 
-class DemoData(Section):
+class Source(Section):
+    """What the settings of every format have in common."""
+
+    format: str
+    """The format's name: a built-in one, or `package.module:Class` of your own reader."""
+
+
+class DemoData(Source):
     """A generated shop whose users have a long-term taste and a short-term intent."""
 
     format: Literal["demo"] = "demo"
@@ -32,7 +42,7 @@ class DemoData(Section):
     """False shuffles every history's items among users: the same texts without any taste to find."""
 
 
-class FileData(Section):
+class FileData(Source):
     """What the formats that are read from files have in common."""
 
     null_words: tuple[str, ...] = NULL_WORDS
@@ -152,10 +162,31 @@ class TableData(FileData):
         return form
 
 
+def source_settings(reader: object) -> type[Source]:
+    """Return the settings of a data format; raises ConfigError when there is no such reader."""
+    settings = getattr(find_part("data format", dotted(reader), READERS), "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, Source)):
+        message = f"the data format {reader!r} must have a class `Settings`, a trsr.config.data.Source"
+        raise ConfigError(message)
+    return settings
+
+
+def _chosen(source: object) -> Source:
+    """Take settings as they are made, or check them by those of the reader that their `format` names."""
+    if isinstance(source, Source):
+        return source
+    if not isinstance(source, Mapping) or "format" not in source:
+        message = f"must be settings with a `format`, one of {', '.join(READERS)} or package.module:Class"
+        raise ValueError(message)
+    with checking():
+        settings = source_settings(source["format"])
+    return settings.model_validate({**source, "format": dotted(source["format"])})
+
+
 DataSource = Annotated[
-    DemoData | MindData | AmazonM2Data | AmazonReviewsData | Amazon5CoreData | MicroLensData | TableData,
-    Field(discriminator="format"),
+    SerializeAsAny[Source], BeforeValidator(_chosen, json_schema_input_type=dict[str, Any])
 ]
+"""The section of one reader; which one, its `format` says."""
 
 
 class ItemText(Section):

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from trsr.config.section import Section, require_each_once
+from trsr.config.section import Section, named_by, require_each_once
 from trsr.config.summary import KeyphraseWriter, Writer
+from trsr.registry import BASELINES
 
-BaselineName = Literal[
-    "random",
-    "popularity",
-    "itemknn",
-    "tfidf",
-    "bm25",
-    "embeddings",
-    "ncf",
-    "din",
-    "caser",
-    "gru4rec",
-    "sasrec",
-    "bert4rec",
-    "sasrec_text",
+BaselineName = Annotated[
+    str,
+    BeforeValidator(named_by("baseline", BASELINES), json_schema_input_type=str | dict[str, Any]),
 ]
-"""Systems without a language model, by their names in tables and settings."""
+"""A system without a language model, by its name: a built-in one, or `package.module:Class`. With settings,
+`{kind: package.module:Class, l2: 100}` and `package.module:Class(l2=100)` are the same."""
 
 Sampler = Literal["uniform", "popularity"]
 """How negatives are drawn."""
@@ -49,8 +40,6 @@ class Comparison(Section):
         "bert4rec", "sasrec_text",
     )  # fmt: skip
     """Systems without a language model."""
-    embedding_model: str | None = None
-    """Folder or hub id of the sentence-transformers model of the baseline `embeddings`."""
     language_models: tuple[LanguageModelName, ...] = ("tallrec", "hierarchical", "recurrent")
     """Forms of the language model; each is fine-tuned once a seed."""
     fused: bool = True

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from trsr.config.data import CandidateRule, DataSource, DemoData, HistoryWindow, ItemText, SplitRule
+from trsr.config.data import (
+    CandidateRule,
+    DataSource,
+    DemoData,
+    HistoryWindow,
+    ItemText,
+    SplitRule,
+    source_settings,
+)
 from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion
 from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
 from trsr.config.section import Section
@@ -93,6 +102,28 @@ class Config(Section):
     """Machines beyond this one."""
     comparison: Comparison = Comparison()
     """What `trsr compare` puts into one table."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embedding_model(cls, values: Any) -> Any:
+        """Take `comparison.embedding_model`, as version 0.1 has it, for a setting of `embeddings`."""
+        if not isinstance(values, Mapping):
+            return values
+        comparison = values.get("comparison")
+        if not (isinstance(comparison, Mapping) and "embedding_model" in comparison):
+            return values
+        made = deepcopy(dict(values))
+        model = made["comparison"].pop("embedding_model")
+        for section, key in (
+            ("comparison", "baselines"),
+            ("evaluation", "baselines"),
+            ("fusion", "companions"),
+        ):
+            names = made.get(section)
+            if model and isinstance(names, dict) and isinstance(names.get(key), list | tuple):
+                told = {"kind": "embeddings", "model": model}
+                names[key] = [told if name == "embeddings" else name for name in names[key]]
+        return made
 
     @property
     def folder(self) -> Path:
@@ -224,18 +255,30 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-_PATH_KEYS: Final = (
-    ("data", "path"), ("data", "reviews"), ("data", "meta"), ("data", "items"), ("data", "events"),
-    ("data", "histories"), ("prompt", "templates"), ("model", "start"),
-)  # fmt: skip
-
-
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Make relative input paths absolute, so that the resolved configuration means the same anywhere."""
-    for section, key in _PATH_KEYS:
-        inside = values.get(section)
-        if isinstance(inside, dict) and isinstance(inside.get(key), str):
-            inside[key] = str((folder / inside[key]).resolve())
+    for name, inside in values.items():
+        if not isinstance(inside, dict) or name not in Config.model_fields:
+            continue
+        for section in _sections(name, inside, Config.model_fields[name].annotation):
+            for key, of_key in section.model_fields.items():
+                if isinstance(inside.get(key), str) and Path in _parts(of_key.annotation):
+                    inside[key] = str((folder / inside[key]).resolve())
+
+
+def _sections(name: str, inside: dict[str, Any], annotation: Any) -> list[type[Section]]:
+    """Give the sections that settings may be meant for; those of data are the reader's."""
+    if name != "data":
+        return [part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, Section)]
+    with suppress(ConfigError):  # told when the settings are checked
+        return [source_settings(inside.get("format", DemoData().format))]
+    return []
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """Take a type apart: unions and what is annotated."""
+    inside = get_args(annotation)
+    return [annotation, *(part for each in inside for part in _parts(each))] if inside else [annotation]
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

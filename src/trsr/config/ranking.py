@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trsr.config.evaluation import BaselineName
-from trsr.config.section import Section
+from trsr.config.section import Section, checking
+from trsr.registry import METRICS, make_part, spell
 
 
 class CompactModel(Section):
@@ -110,6 +111,10 @@ class Training(Section):
     the run's seed, so that several trainings are measured on the same users."""
     max_users: int | None = Field(None, ge=1)
     """Train on this many users at most, chosen by the seed."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that follow losses and validation, as transformers' Trainer names them: `tensorboard`,
+    `wandb`, `mlflow`, ... Each needs its own package and takes its settings from its own environment
+    variables; a run has the run folder's name. TensorBoard's files lie in the run folder, in `tracking`."""
     validation_users: int | None = Field(None, ge=1)
     """Validate on this many users at most after each epoch, chosen by the seed."""
 
@@ -121,11 +126,25 @@ class Training(Section):
         return self
 
 
+def _check_metric(part: object) -> str:
+    """Write a metric's name; its gains are asked for once: what fails does so before the long work."""
+    with checking():
+        name = spell("metric", part, METRICS)
+        make_part("metric", name, METRICS).table(20)
+    return name
+
+
+MetricName = Annotated[str, BeforeValidator(_check_metric, json_schema_input_type=str | dict[str, Any])]
+
+
 class Evaluation(Section):
     """What is measured, and with which certainty."""
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((3, 5, 10), min_length=1)
-    """Cut-offs of Recall, MRR and NDCG."""
+    """Cut-offs of Recall, MRR and NDCG, which are always measured, as AUC is."""
+    metrics: tuple[MetricName, ...] = ()
+    """What is measured beside them: a built-in metric at another cut-off, such as `Recall(k=20)`, or your own
+    as `package.module:Class`."""
     bootstrap: int = Field(1000, ge=100)
     """Resamples of users for the 95% intervals."""
     baselines: tuple[BaselineName, ...] = ("random", "popularity", "tfidf")
@@ -134,3 +153,12 @@ class Evaluation(Section):
     """Tokens a scoring batch, padding included."""
     report_users: int = Field(12, ge=0)
     """Test users whom the report shows in full."""
+
+    @model_validator(mode="after")
+    def _metrics_differ(self) -> Evaluation:
+        names = [f"{family}@{k}" for family in METRICS for k in self.ks] + ["AUC"]
+        names += [make_part("metric", metric, METRICS).name for metric in self.metrics]
+        if twice := [name for name in names if names.count(name) > 1]:
+            message = f"metrics must have names of their own, but two are {twice[0]}; give the class a `name`"
+            raise ValueError(message)
+        return self

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
 from pydantic import BaseModel, ConfigDict
+
+from trsr.errors import ConfigError
+from trsr.registry import spell
 
 
 class Section(BaseModel):
@@ -19,6 +25,25 @@ class Section(BaseModel):
         validate_default=True,
         protected_namespaces=(),
     )
+
+
+@contextmanager
+def checking() -> Iterator[None]:
+    """Let what a part's name or settings are refused for be told as a wrong setting."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def named_by(what: str, built_in: Mapping[str, str]) -> Callable[[object], str]:
+    """Make the check of a field that names such parts, which returns the one name; see `spell`."""
+
+    def check(part: object) -> str:
+        with checking():
+            return spell(what, part, built_in)
+
+    return check
 
 
 def require_each_once(section: Section, *names: str) -> None:

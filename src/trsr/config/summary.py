@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from trsr.config.section import Section
+from trsr.config.section import Section, checking
+from trsr.registry import dotted, find_part, is_dotted
 
 Domain = Literal["shopping", "news", "video", "generic"]
 
@@ -120,7 +130,56 @@ class EndpointWriter(Section):
         return name
 
 
-Writer = Annotated[KeyphraseWriter | LocalWriter | EndpointWriter, Field(discriminator="kind")]
+class OwnWriter(Section):
+    """Any class that writes; its own ``Settings``, a subclass of this, say what else can be set."""
+
+    kind: str
+    """The writer's class, as `package.module:Class`."""
+
+
+def _kind(writer: object) -> str:
+    """Say whose settings these are: those of a built-in writer, or of an own one."""
+    kind = writer.get("kind") if isinstance(writer, Mapping) else getattr(writer, "kind", None)
+    return "own" if isinstance(kind, type) or is_dotted(str(kind)) else str(kind)
+
+
+def _own_settings(writer: object) -> OwnWriter:
+    """Check the settings of an own writer by those that its class declares."""
+    if isinstance(writer, OwnWriter):
+        return writer
+    values = dict(writer) if isinstance(writer, Mapping) else {}
+    values["kind"] = dotted(values["kind"])
+    with checking():
+        made = find_part("writer", values["kind"], {})
+    declared: type[OwnWriter] = getattr(made, "Settings", OwnWriter)
+    return declared.model_validate(values)
+
+
+Writer = Annotated[
+    Annotated[KeyphraseWriter, Tag("keyphrase")]
+    | Annotated[LocalWriter, Tag("local")]
+    | Annotated[EndpointWriter, Tag("endpoint")]
+    | Annotated[SerializeAsAny[OwnWriter], BeforeValidator(_own_settings), Tag("own")],
+    Discriminator(
+        _kind,
+        custom_error_type="writer",
+        custom_error_message="kind must be keyphrase, local, endpoint, or your own as package.module:Class",
+    ),
+]
+
+PARADIGMS: Final = ("recurrent", "hierarchical", "none")
+"""The built-in ways from blocks to one summary."""
+
+
+def _paradigm(paradigm: object) -> str:
+    name = dotted(paradigm)
+    if not is_dotted(name) and name not in PARADIGMS:
+        message = f"must be one of {', '.join(PARADIGMS)}, or your own as package.module:function"
+        raise ValueError(message)
+    if is_dotted(name):
+        with checking():
+            find_part("paradigm", name, {})
+    return name
 
 
 class Sampling(Section):
@@ -166,9 +225,9 @@ class Limits(Section):
 class Summarization(Section):
     """How a history becomes a preference summary."""
 
-    paradigm: Literal["recurrent", "hierarchical", "none"] = "recurrent"
+    paradigm: Annotated[str, BeforeValidator(_paradigm, json_schema_input_type=str)] = "recurrent"
     """`recurrent`: each block updates the summary so far. `hierarchical`: each block alone, then the
-    summaries together. `none`: no summary."""
+    summaries together. `none`: no summary. Your own: `package.module:function`."""
     block_size: int = Field(5, ge=1)
     """Items a block."""
     block_tokens: int | None = Field(None, ge=16)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import polars as pl
 
+from trsr.config.data import Source
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, TIMES, USER
+from trsr.records import ITEM, ITEMS, TIMES, USER, Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,35 @@ class Dataset:
     def fields(self) -> tuple[str, ...]:
         """Names of the text fields, in the order in which they are shown."""
         return tuple(name for name in self.items.columns if name != ITEM)
+
+
+class Reader(ABC):
+    """Reads one format of data; `settings` are the section `data` of the configuration."""
+
+    Settings: ClassVar[type[Source]]
+    """What can be set; fields typed `Path` are relative to the configuration's file."""
+    signs: ClassVar[str] = ""
+    """Name and files by which `detect` knows the format, for whoever gives a folder of another one."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings: Any = settings
+
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """List the files that are read, in a fixed order; a run begins anew when one of them changes."""
+
+    @abstractmethod
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Read, and tell what was noticed, repaired or left out; the seed draws the order of equal times.
+
+        `trsr.data.repair.assemble` makes a valid data set of items and events as they are found. Raises
+        DataError when a file can't be read, or nothing is left.
+        """
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> Source | None:
+        """Recognise the format by the `names` of what lies in a folder; None where it is another one."""
+        return None
 
 
 def checked(dataset: Dataset) -> Dataset:

@@ -8,7 +8,7 @@ gone; see the slice ``repeat``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,12 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from trsr.errors import DataError
 from trsr.evaluation.metrics import (
     AUC,
+    Metric,
     Protocol,
-    expected_auc,
     expected_metrics,
     metrics_frame,
     named,
-    rank_gains,
     refuse_nan,
 )
 from trsr.records import ITEM, SCORE, SPLIT, TARGET, USER
@@ -124,8 +123,8 @@ def place_in_catalogue(
     )
 
 
-def catalogue_metrics(ranks: CatalogueRanks, ks: Sequence[int]) -> dict[str, _Floats]:
-    """Compute Recall, MRR, NDCG and AUC over the whole catalogue, per user.
+def catalogue_metrics(ranks: CatalogueRanks, metrics: Iterable[Metric]) -> dict[str, _Floats]:
+    """Compute metrics over the whole catalogue, per user.
 
     Returns
     -------
@@ -134,13 +133,13 @@ def catalogue_metrics(ranks: CatalogueRanks, ks: Sequence[int]) -> dict[str, _Fl
 
     Examples
     --------
+    >>> from trsr.evaluation.metrics import Recall
     >>> ranks = CatalogueRanks(np.array([9]), np.array([1]), np.array([99]))
-    >>> float(catalogue_metrics(ranks, [10])["Recall@10 (catalogue)"][0])
+    >>> float(catalogue_metrics(ranks, [Recall(k=10)])["Recall@10 (catalogue)"][0])
     0.5
     """
-    metrics = expected_metrics(ranks.above, ranks.tied, ks)
-    auc = {AUC: expected_auc(ranks.above, ranks.tied, ranks.others)}
-    return named(metrics | auc, Protocol.CATALOGUE)
+    computed = expected_metrics(ranks.above, ranks.tied, ranks.others, metrics)
+    return named(computed, Protocol.CATALOGUE)
 
 
 def top_items(
@@ -196,7 +195,9 @@ def _in_history(histories: Sequence[ArrayLike], n_items: int) -> NDArray[np.bool
 _ROWS_A_BLOCK: Final = 65_536
 
 
-def sampled_expectation(ranks: CatalogueRanks, negatives: int, ks: Sequence[int]) -> dict[str, _Floats]:
+def sampled_expectation(
+    ranks: CatalogueRanks, negatives: int, metrics: Sequence[Metric]
+) -> dict[str, _Floats]:
     """Compute the exact expectation of the sampled metrics under uniform negatives, per user.
 
     Parameters
@@ -219,8 +220,9 @@ def sampled_expectation(ranks: CatalogueRanks, negatives: int, ks: Sequence[int]
     --------
     A target with one of two other items above it, and one negative: half of the draws beat it.
 
+    >>> from trsr.evaluation.metrics import Recall
     >>> ranks = CatalogueRanks(np.array([1]), np.array([0]), np.array([2]))
-    >>> float(sampled_expectation(ranks, 1, [1])["Recall@1 (expected)"][0])
+    >>> float(sampled_expectation(ranks, 1, [Recall(k=1)])["Recall@1 (expected)"][0])
     0.5
     """
     if len(ranks.others) and ranks.others.min() < negatives:
@@ -229,19 +231,21 @@ def sampled_expectation(ranks: CatalogueRanks, negatives: int, ks: Sequence[int]
             f"catalogue leaves for user number {int(ranks.others.argmin())}"
         )
         raise DataError(message)
-    gains = rank_gains(ks)
-    means = {name: np.empty(len(ranks.above)) for name in gains}
-    for pool in np.unique(ranks.others):
+    means = expected_metrics(ranks.above, ranks.tied, ranks.others, metrics)
+    sampled = {metric.name: metric.table(negatives) for metric in metrics if not isinstance(metric, AUC)}
+    gains = np.zeros((max(map(len, sampled.values()), default=0), len(sampled)))
+    for column, table in enumerate(sampled.values()):
+        gains[: len(table), column] = table
+    for pool in np.unique(ranks.others) if sampled else ():
         users = np.flatnonzero(ranks.others == pool)
         first, last = ranks.above[users], ranks.above[users] + ranks.tied[users]
         lowest = int(first.min())
         above = np.arange(lowest, int(last.max()) + 1)
-        expected = _expected_gains(above, int(pool), negatives, np.stack([*gains.values()], axis=1))
-        for column, name in enumerate(gains):
+        expected = _expected_gains(above, int(pool), negatives, gains)
+        for column, name in enumerate(sampled):
             total = np.concatenate([[0.0], np.cumsum(expected[:, column])])
             means[name][users] = (total[last + 1 - lowest] - total[first - lowest]) / (last - first + 1)
-    auc = {AUC: expected_auc(ranks.above, ranks.tied, ranks.others)}
-    return named(means | auc, Protocol.EXPECTED)
+    return named(means, Protocol.EXPECTED)
 
 
 def _expected_gains(above: _Ints, pool: int, negatives: int, gains: _Floats) -> _Floats:
@@ -277,9 +281,12 @@ CEILING: Final = "Recall (retriever)"
 _OWN: Final = "own"
 _ABOVE: Final = "above"
 _TIED: Final = "tied"
+_OTHERS: Final = "others"
 
 
-def two_stage_metrics(targets: pl.DataFrame, retrieved: pl.DataFrame, ks: Sequence[int]) -> pl.DataFrame:
+def two_stage_metrics(
+    targets: pl.DataFrame, retrieved: pl.DataFrame, metrics: Iterable[Metric]
+) -> pl.DataFrame:
     """Measure the order in which the second step puts what the first one proposed.
 
     A target that was not retrieved counts 0 in every metric.
@@ -305,9 +312,10 @@ def two_stage_metrics(targets: pl.DataFrame, retrieved: pl.DataFrame, ks: Sequen
 
     Examples
     --------
+    >>> from trsr.evaluation.metrics import Recall
     >>> targets = pl.DataFrame({"user_id": ["u", "v"], "split": ["test"] * 2, "target": ["a", "z"]})
     >>> rows = {"user_id": ["u", "u", "v"], "item_id": ["a", "b", "a"], "score": [0.1, 0.9, 0.5]}
-    >>> got = two_stage_metrics(targets, pl.DataFrame(rows), [1, 2])
+    >>> got = two_stage_metrics(targets, pl.DataFrame(rows), [Recall(k=2)])
     >>> got["Recall@2 (two-stage)"].to_list(), got[CEILING].to_list()
     ([1.0, 0.0], [1.0, 0.0])
     """
@@ -330,13 +338,17 @@ def two_stage_metrics(targets: pl.DataFrame, retrieved: pl.DataFrame, ks: Sequen
         .agg(
             (pl.col(SCORE) > pl.col(_OWN)).sum().cast(pl.Int64).alias(_ABOVE),
             (pl.col(SCORE) == pl.col(_OWN)).sum().cast(pl.Int64).sub(1).alias(_TIED),
+            pl.len().cast(pl.Int64).sub(1).alias(_OTHERS),
         )
         .sort(USER)
     )
     found = placed[_OWN].is_not_null().to_numpy()
     tied = np.where(found, placed[_TIED].to_numpy(), 0)
-    metrics = expected_metrics(placed[_ABOVE].to_numpy(), tied, ks)
-    counted = {name: np.where(found, values, 0.0) for name, values in metrics.items()}
+    above, others = placed[_ABOVE].to_numpy(), placed[_OTHERS].to_numpy()
+    # Among retrieved items, a chance to beat one of them says nothing.
+    wanted = [metric for metric in metrics if not isinstance(metric, AUC)]
+    computed = expected_metrics(above, tied, others, wanted)
+    counted = {name: np.where(found, values, 0.0) for name, values in computed.items()}
     ceiling = {CEILING: found.astype(np.float64)}
     return metrics_frame(placed[USER], placed[SPLIT], tied, ceiling | named(counted, Protocol.TWO_STAGE))
 

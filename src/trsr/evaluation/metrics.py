@@ -1,11 +1,10 @@
-"""Recall, MRR, NDCG and AUC of one relevant item, per user, in expectation over the order of equal scores.
+"""Metrics of one relevant item, per user, in expectation over the order of equal scores.
 
-With one relevant item at rank ``r`` every metric at cut-off K is a gain ``g(r)``
-for ``r <= K`` and 0 beyond: 1 for Recall, ``1 / r`` for MRR, ``1 / log2(r + 1)``
-for NDCG. When the target shares its score with ``t`` others and ``b`` are above,
-its rank is any of ``b + 1 ... b + t + 1`` with equal chance, and the metric is the
-mean gain over these ranks. It is not the gain at the mean rank, which would turn
-two tied candidates at the cut-off into all or nothing.
+With one relevant item, a metric is a gain ``g(r)`` of its rank ``r`` among the candidates: 1 for Recall up to
+the cut-off, ``1 / r`` for MRR, ``1 / log2(r + 1)`` for NDCG, 0 beyond. When the target shares its score with
+``t`` others and ``b`` are above, its rank is any of ``b + 1 ... b + t + 1`` with equal chance, and the metric
+is the mean gain over these ranks. It is not the gain at the mean rank, which would turn two tied candidates
+at the cut-off into all or nothing. A `Metric` says its gain alone; ties are the same for all.
 
 AUC is the share of other candidates that stand below the target, those with its
 score counted half: the chance that the target beats one drawn at random.
@@ -17,25 +16,141 @@ name, so that they can't end up in one column.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
-from trsr.errors import DataError
+from trsr.config.section import Section
+from trsr.errors import ConfigError, DataError
 from trsr.records import CANDIDATES, ITEM, SCORE, SPLIT, TARGET, USER
-
-FAMILIES: Final = ("Recall", "MRR", "NDCG")
-"""Names of the metrics that have cut-offs, without these."""
-
-AUC: Final = "AUC"
-"""Name of the metric without a cut-off."""
+from trsr.registry import METRICS, make_part
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
+
+
+class Metric(ABC):
+    """A gain of the target's rank; settings are those of the class's own ``Settings``, by keyword."""
+
+    Settings: ClassVar[type[Section]] = Section
+    """What can be set, with its defaults."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings: Any = self.Settings(**settings)
+
+    @property
+    def name(self) -> str:
+        """Name in tables: the class's, and the cut-off where there is one."""
+        return f"{type(self).__name__}{f'@{self.k}' if self.k else ''}"
+
+    @property
+    def k(self) -> int | None:
+        """Rank beyond which every gain is 0: the setting `k`, where there is one; None for no such rank."""
+        return getattr(self.settings, "k", None)
+
+    @abstractmethod
+    def gains(self, ranks: _Floats, others: int) -> _Floats:
+        """Give the gain of each rank; beyond `k` they aren't asked for.
+
+        Parameters
+        ----------
+        ranks
+            ``1, 2, ...``: possible ranks of the target, ``(n_ranks,)``.
+        others
+            Candidates beside the target.
+        """
+
+    def table(self, others: int) -> _Floats:
+        """Give the gains of rank 1 and so on, one a rank; what follows is 0."""
+        last = others + 1 if self.k is None else min(self.k, others + 1)
+        table = np.asarray(self.gains(np.arange(1.0, last + 1), others), dtype=np.float64)
+        if table.shape != (last,) or not np.isfinite(table).all():
+            message = f"the metric {self.name!r} must give one finite number a rank, {last} here, got {table}"
+            raise ConfigError(message)
+        return table
+
+    def expected(self, above: _Ints, tied: _Ints, others: _Ints) -> _Floats:
+        """Average the gains over the ranks that ties leave open, ``(n_users,)``; see `expected_metrics`."""
+        values, last = np.empty(above.shape), above + tied + 1
+        for count in np.unique(others):
+            here = others == count
+            gains = self.table(int(count))
+            total = np.concatenate([[0.0], np.cumsum(gains)])
+            low, high = (np.minimum(rank[here], len(gains)) for rank in (above, last))
+            values[here] = (total[high] - total[low]) / (last - above)[here]
+        return values
+
+
+class CutOff(Section):
+    """A metric with a cut-off."""
+
+    k: int = Field(10, ge=1)
+    """Ranks that count."""
+
+
+class Recall(Metric):
+    """Whether the target is among the first `k`."""
+
+    Settings = CutOff
+
+    def gains(self, ranks: _Floats, others: int) -> _Floats:
+        """Give 1; see `Metric`."""
+        return np.ones(len(ranks))
+
+
+class MRR(Metric):
+    """One by the target's rank."""
+
+    Settings = CutOff
+
+    def gains(self, ranks: _Floats, others: int) -> _Floats:
+        """Give the reciprocal rank; see `Metric`."""
+        return 1 / ranks
+
+
+class NDCG(Metric):
+    """One by the logarithm of the target's rank."""
+
+    Settings = CutOff
+
+    def gains(self, ranks: _Floats, others: int) -> _Floats:
+        """Give the discount; see `Metric`."""
+        return 1 / np.log2(ranks + 1)
+
+
+class AUC(Metric):
+    """Share of the other candidates that stand below the target."""
+
+    def gains(self, ranks: _Floats, others: int) -> _Floats:
+        """Give the share; one half where there is nothing to compare with; see `Metric`."""
+        return (others + 1 - ranks) / others if others else np.full(len(ranks), 0.5)
+
+    def expected(self, above: _Ints, tied: _Ints, others: _Ints) -> _Floats:
+        """Take the gain at the mean rank, which is the mean gain: the gain is a straight line."""
+        return np.where(others > 0, (others - above - tied / 2) / np.maximum(others, 1), 0.5)
+
+
+FAMILIES: Final = (Recall, MRR, NDCG)
+"""Metrics that are always measured, at the cut-offs of the settings; `AUC` is the other one."""
+
+
+def metrics_at(ks: Sequence[int], further: Sequence[str] = ()) -> tuple[Metric, ...]:
+    """Make the metrics of a table: Recall, MRR and NDCG at each cut-off, AUC, and further ones by name.
+
+    Examples
+    --------
+    >>> [metric.name for metric in metrics_at([3], ["Recall(k=20)"])]
+    ['Recall@3', 'MRR@3', 'NDCG@3', 'AUC', 'Recall@20']
+    """
+    made: list[Metric] = [family(k=k) for family in FAMILIES for k in ks]
+    made += [AUC(), *(make_part("metric", name, METRICS) for name in further)]
+    return tuple(made)
 
 
 class Protocol(StrEnum):
@@ -113,66 +228,10 @@ def refuse_nan(scores: _Floats) -> None:
         raise DataError(message)
 
 
-def rank_gains(ks: Sequence[int]) -> dict[str, _Floats]:
-    """Give every metric's gain of the target's rank.
-
-    Parameters
-    ----------
-    ks
-        Cut-offs.
-
-    Returns
-    -------
-    dict[str, numpy.ndarray]
-        ``Recall@3`` and so on, family by family, each ``(max(ks),)``: the gain at rank 1, 2, ...;
-        beyond it all gains are 0.
-
-    Examples
-    --------
-    >>> rank_gains([1, 3])["MRR@1"].tolist()
-    [1.0, 0.0, 0.0]
-    """
-    ranks = np.arange(1, max(ks, default=0) + 1)
-    gains = dict(zip(FAMILIES, (np.ones(len(ranks)), 1 / ranks, 1 / np.log2(ranks + 1)), strict=True))
-    return {f"{family}@{k}": np.where(ranks <= k, gain, 0.0) for family, gain in gains.items() for k in ks}
-
-
-def expected_metrics(above: ArrayLike, tied: ArrayLike, ks: Sequence[int]) -> dict[str, _Floats]:
-    """Compute every metric that has a cut-off, per user.
-
-    Parameters
-    ----------
-    above
-        Candidates with a higher score than the target, ``(n_users,)``.
-    tied
-        Other candidates with the target's score, ``(n_users,)``.
-    ks
-        Cut-offs.
-
-    Returns
-    -------
-    dict[str, numpy.ndarray]
-        ``Recall@3`` and so on, family by family, each ``(n_users,)``.
-
-    Examples
-    --------
-    A constant scorer over 21 candidates has the target in the first 3 with chance 3 / 21:
-
-    >>> float(expected_metrics([0], [20], [3])["Recall@3"][0]) == 3 / 21
-    True
-    """
-    first = np.asarray(above, dtype=np.int64)
-    last = first + np.asarray(tied, dtype=np.int64) + 1
-    metrics = {}
-    for name, gain in rank_gains(ks).items():
-        total = np.concatenate([[0.0], np.cumsum(gain)])
-        within = total[np.minimum(last, len(gain))] - total[np.minimum(first, len(gain))]
-        metrics[name] = within / (last - first)
-    return metrics
-
-
-def expected_auc(above: ArrayLike, tied: ArrayLike, others: ArrayLike) -> _Floats:
-    """Compute the AUC of one target, per user: ``(others - above - tied / 2) / others``.
+def expected_metrics(
+    above: ArrayLike, tied: ArrayLike, others: ArrayLike, metrics: Iterable[Metric]
+) -> dict[str, _Floats]:
+    """Compute every metric, per user.
 
     Parameters
     ----------
@@ -185,17 +244,21 @@ def expected_auc(above: ArrayLike, tied: ArrayLike, others: ArrayLike) -> _Float
 
     Returns
     -------
-    numpy.ndarray
-        ``(n_users,)``; one half where there is nothing beside the target to compare with.
+    dict[str, numpy.ndarray]
+        ``Recall@3`` and so on, each ``(n_users,)``.
 
     Examples
     --------
-    >>> expected_auc([0, 1, 0], [0, 0, 20], 20).tolist()
+    A constant scorer over 21 candidates has the target in the first 3 with chance 3 / 21:
+
+    >>> float(expected_metrics([0], [20], 20, [Recall(k=3)])["Recall@3"][0]) == 3 / 21
+    True
+    >>> expected_metrics([0, 1, 0], [0, 0, 20], 20, [AUC()])["AUC"].tolist()
     [1.0, 0.95, 0.5]
     """
-    count = np.asarray(others, dtype=np.float64)
-    below = count - np.asarray(above, dtype=np.float64) - np.asarray(tied, dtype=np.float64) / 2
-    return np.where(count > 0, below / np.maximum(count, 1), 0.5)
+    first, equal = np.asarray(above, dtype=np.int64), np.asarray(tied, dtype=np.int64)
+    counts = np.broadcast_to(np.asarray(others, dtype=np.int64), first.shape)
+    return {metric.name: metric.expected(first, equal, counts) for metric in metrics}
 
 
 TIED: Final = "tied"
@@ -207,7 +270,7 @@ _OTHERS: Final = "others"
 _PAIR: Final = [USER, ITEM]
 
 
-def user_metrics(candidates: pl.DataFrame, scores: pl.DataFrame, ks: Sequence[int]) -> pl.DataFrame:
+def user_metrics(candidates: pl.DataFrame, scores: pl.DataFrame, metrics: Iterable[Metric]) -> pl.DataFrame:
     """Measure where each user's target stands among the user's candidates.
 
     The order of rows and of candidates has no influence.
@@ -218,14 +281,13 @@ def user_metrics(candidates: pl.DataFrame, scores: pl.DataFrame, ks: Sequence[in
         `USER`, `SPLIT`, `TARGET` and `CANDIDATES` of the users to be measured.
     scores
         `USER`, `ITEM` and `SCORE`; rows of other users are ignored.
-    ks
-        Cut-offs.
+    metrics
+        What to measure.
 
     Returns
     -------
     polars.DataFrame
-        `USER`, `SPLIT`, `TIED`, then one column per metric (``Recall@3`` and so on, ``AUC`` last), by
-        rising user id.
+        `USER`, `SPLIT`, `TIED`, then one column per metric (``Recall@3`` and so on), by rising user id.
 
     Raises
     ------
@@ -237,7 +299,7 @@ def user_metrics(candidates: pl.DataFrame, scores: pl.DataFrame, ks: Sequence[in
     --------
     >>> row = {"user_id": ["u"], "split": ["test"], "target": ["a"], "candidates": [["b", "a"]]}
     >>> scores = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "score": [0.5, 0.5]})
-    >>> user_metrics(pl.DataFrame(row), scores, [1])["Recall@1"].to_list()
+    >>> user_metrics(pl.DataFrame(row), scores, [Recall(k=1)])["Recall@1"].to_list()
     [0.5]
     """
     pairs = candidates.select(USER, pl.col(CANDIDATES).alias(ITEM)).explode(ITEM)
@@ -265,9 +327,8 @@ def user_metrics(candidates: pl.DataFrame, scores: pl.DataFrame, ks: Sequence[in
         .sort(USER)
     )
     above, tied = placed[_ABOVE].to_numpy(), placed[TIED].to_numpy()
-    metrics = expected_metrics(above, tied, ks)
-    metrics[AUC] = expected_auc(above, tied, placed[_OTHERS].to_numpy())
-    return metrics_frame(placed[USER], placed[SPLIT], tied, metrics)
+    computed = expected_metrics(above, tied, placed[_OTHERS].to_numpy(), metrics)
+    return metrics_frame(placed[USER], placed[SPLIT], tied, computed)
 
 
 def metrics_frame(

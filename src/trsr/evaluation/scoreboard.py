@@ -11,7 +11,7 @@ import polars as pl
 from trsr.config.data import CandidateRule
 from trsr.config.ranking import Evaluation
 from trsr.errors import DataError
-from trsr.evaluation.metrics import TIED, metric_names, user_metrics
+from trsr.evaluation.metrics import TIED, metric_names, metrics_at, user_metrics
 from trsr.evaluation.statistics import Estimate, bootstrap_means
 from trsr.records import SPLIT, USER, Split
 
@@ -41,7 +41,7 @@ def evaluate(
     Candidates have `USER`, `SPLIT`, `TARGET` and `CANDIDATES` of the users to be measured; scores have
     `USER`, `ITEM` and `SCORE`. Raises `DataError` when they don't fit; see `user_metrics`.
     """
-    per_user = user_metrics(candidates, scores, evaluation.ks)
+    per_user = user_metrics(candidates, scores, metrics_at(evaluation.ks, evaluation.metrics))
     return {
         str(split): summarise(rows, evaluation.bootstrap, seed)
         for (split,), rows in per_user.sort(SPLIT, USER).group_by(SPLIT, maintain_order=True)

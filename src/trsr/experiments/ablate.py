@@ -19,6 +19,7 @@ from trsr.config import Config
 from trsr.config.data import DemoData
 from trsr.config.evaluation import DimensionName
 from trsr.errors import ConfigError
+from trsr.evaluation.metrics import metrics_at
 from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.statistics import Estimate, average_seeds, paired_tests, seed_spread
 from trsr.experiments.content import provenance
@@ -134,7 +135,7 @@ class Measured:
                 self.protocol,
                 Split(config.ablation.split),
                 config.candidates.sampler,
-                config.evaluation.ks,
+                metrics_at(config.evaluation.ks),
             )
             self._seconds[asked.name] = sum(run.info.training_seconds for run in runs) / len(runs)
         return self._frames[asked.name]

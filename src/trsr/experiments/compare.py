@@ -37,6 +37,7 @@ from trsr.experiments.systems import (
 from trsr.experiments.variants import answer_variant, form
 from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
+from trsr.registry import BASELINES, identity, path_name
 from trsr.report.comparison.results import Choice, Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Artifact, Work
@@ -152,7 +153,7 @@ class Comparison:
         for seed in self._seeds_of(name):
             with self._progress.job(Job(Sort.BASELINE, name, seed)) as job:
                 scored = self._baselines.scores(
-                    f"{name}/seed-{seed}", name, seed, self.depth, begin=job.begin
+                    f"{path_name(name)}/seed-{seed}", name, seed, self.depth, begin=job.begin
                 )
                 job.seconds = scored.value.info.seconds
             runs.append(scored.value)
@@ -225,8 +226,8 @@ class Comparison:
         users = self._protocol.splits[Split.TEST].users
         return second_stage_scores(
             self._work,
-            f"{name}/seed-{seed}",
-            [self._protocol.digest, name, own],
+            f"{path_name(name)}/seed-{seed}",
+            [self._protocol.digest, identity("baseline", name, BASELINES), own],
             users,
             items,
             lambda: self._baselines.score(name, own, Split.TEST, items),

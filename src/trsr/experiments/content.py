@@ -14,7 +14,7 @@ from trsr.config import Config, dump
 from trsr.data.catalogue import Catalogue
 from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
-from trsr.evaluation.metrics import place_target
+from trsr.evaluation.metrics import Recall, place_target
 from trsr.evaluation.statistics import FLIPS, average_seeds
 from trsr.experiments.external import OUTSIDE
 from trsr.experiments.fused import weights_of
@@ -235,9 +235,7 @@ def _fusion(protocol: EvaluationProtocol, fused: SystemScores) -> Fusion:
 def _agreement(config: Config, protocol: EvaluationProtocol, systems: Sequence[SystemScores]) -> Agreement:
     sampler, k = protocol.samplers[0], config.evaluation.ks[0]
     frames = {
-        system.name: average_seeds(
-            sampled_frames(system, protocol, Split.TEST, sampler, config.evaluation.ks)
-        )
+        system.name: average_seeds(sampled_frames(system, protocol, Split.TEST, sampler, [Recall(k=k)]))
         for system in systems
         if sampler in system.runs[0].scores[Split.TEST]
     }

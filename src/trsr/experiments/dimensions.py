@@ -9,7 +9,7 @@ from typing import Any
 from trsr.artifacts import hash_value
 from trsr.config import Config
 from trsr.config.evaluation import DimensionName
-from trsr.config.summary import EndpointWriter, KeyphraseWriter, LocalWriter
+from trsr.config.summary import PARADIGMS, KeyphraseWriter, OwnWriter, Writer
 from trsr.experiments.variants import Variant
 
 _LONGEST_NAME = 80
@@ -83,7 +83,7 @@ def _described(name: DimensionName, config: Config) -> tuple[str, str, list[Valu
         case "summary":
             values = [
                 Value(paradigm, {"summary.paradigm": paradigm})
-                for paradigm in ("none", "recurrent", "hierarchical")
+                for paradigm in ("none", *(name for name in PARADIGMS if name != "none"))
             ]
             return (
                 "summary.paradigm",
@@ -152,9 +152,12 @@ def _own_value(name: DimensionName, config: Config) -> Value:
             return Value(str(setting), {key: setting})
 
 
-def _writer_label(writer: KeyphraseWriter | LocalWriter | EndpointWriter) -> str:
+def _writer_label(writer: Writer) -> str:
     if isinstance(writer, KeyphraseWriter):
         return f"keyphrase, {writer.phrases} phrases, decay {writer.decay:g}"
+    if isinstance(writer, OwnWriter):
+        told = writer.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+        return ", ".join([writer.kind, *(f"{key} {value}" for key, value in told.items())])
     return f"{writer.kind} {writer.model}"
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from trsr.artifacts import write_json
 from trsr.config import Config
+from trsr.evaluation.metrics import metrics_at
 from trsr.evaluation.scoreboard import Result, summarise, to_json
 from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import SystemScores, sampled_frames
 from trsr.records import Split
+from trsr.registry import METRICS, identity
 from trsr.stages.work import Artifact, Made, Work
 
 
@@ -36,9 +38,10 @@ def evaluate(
         "compute metrics with intervals",
         make,
         lambda made: json.loads(made.path.read_text(encoding="utf-8")),
-        settings=("seed", "evaluation.ks", "evaluation.bootstrap", "candidates"),
+        settings=("seed", "evaluation.ks", "evaluation.metrics", "evaluation.bootstrap", "candidates"),
         content=[
             protocol.digest,
+            [identity("metric", name, METRICS) for name in work.config.evaluation.metrics],
             [[system.name, *(run.digest for run in system.runs)] for system in systems],
         ],
     )
@@ -47,9 +50,10 @@ def evaluate(
 def measure(config: Config, protocol: EvaluationProtocol, system: SystemScores) -> dict[str, Result]:
     """Measure one system among the run's own candidates, by the name of the split."""
     sampler, evaluation = protocol.samplers[0], config.evaluation
+    metrics = metrics_at(evaluation.ks, evaluation.metrics)
     return {
         split.value: summarise(
-            average_seeds(sampled_frames(system, protocol, split, sampler, evaluation.ks)),
+            average_seeds(sampled_frames(system, protocol, split, sampler, metrics)),
             evaluation.bootstrap,
             config.seed,
         )

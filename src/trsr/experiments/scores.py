@@ -20,7 +20,7 @@ from trsr.evaluation.catalogue import (
     sampled_expectation,
     two_stage_metrics,
 )
-from trsr.evaluation.metrics import AUC, expected_auc, expected_metrics, metrics_frame, place_target
+from trsr.evaluation.metrics import Metric, expected_metrics, metrics_frame, place_target
 from trsr.experiments.protocol import EvaluationProtocol, Places
 from trsr.records import ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
 from trsr.report.comparison.results import Kind
@@ -263,7 +263,11 @@ class SystemScores:
 
 
 def sampled_frames(
-    system: SystemScores, protocol: EvaluationProtocol, split: Split, sampler: Sampler, ks: Sequence[int]
+    system: SystemScores,
+    protocol: EvaluationProtocol,
+    split: Split,
+    sampler: Sampler,
+    metrics: Sequence[Metric],
 ) -> list[pl.DataFrame]:
     """Measure a system among the frozen candidates; one frame of user metrics a seed."""
     data = protocol.splits[split]
@@ -271,14 +275,13 @@ def sampled_frames(
     for run in system.runs:
         scores = run.scores[split][sampler]
         above, tied = place_target(scores, data.columns[sampler])
-        metrics = expected_metrics(above, tied, ks)
-        metrics[AUC] = expected_auc(above, tied, np.full(len(above), scores.shape[1] - 1))
-        frames.append(metrics_frame(data.users, [split.value] * len(data.users), tied, metrics))
+        computed = expected_metrics(above, tied, scores.shape[1] - 1, metrics)
+        frames.append(metrics_frame(data.users, [split.value] * len(data.users), tied, computed))
     return frames
 
 
 def catalogue_frames(
-    system: SystemScores, protocol: EvaluationProtocol, split: Split, ks: Sequence[int]
+    system: SystemScores, protocol: EvaluationProtocol, split: Split, metrics: Sequence[Metric]
 ) -> list[pl.DataFrame]:
     """Measure a system in the whole catalogue; empty for a system that doesn't rank it."""
     return [
@@ -286,7 +289,7 @@ def catalogue_frames(
             protocol,
             split,
             run.catalogue[split].ranks.tied,
-            catalogue_metrics(run.catalogue[split].ranks, ks),
+            catalogue_metrics(run.catalogue[split].ranks, metrics),
         )
         for run in system.runs
         if split in run.catalogue
@@ -294,7 +297,11 @@ def catalogue_frames(
 
 
 def expected_frames(
-    system: SystemScores, protocol: EvaluationProtocol, split: Split, negatives: int, ks: Sequence[int]
+    system: SystemScores,
+    protocol: EvaluationProtocol,
+    split: Split,
+    negatives: int,
+    metrics: Sequence[Metric],
 ) -> list[pl.DataFrame]:
     """Compute the exact expectation of the figures under uniform negatives, from ranks in the catalogue."""
     return [
@@ -302,7 +309,7 @@ def expected_frames(
             protocol,
             split,
             run.catalogue[split].ranks.tied,
-            sampled_expectation(run.catalogue[split].ranks, negatives, ks),
+            sampled_expectation(run.catalogue[split].ranks, negatives, metrics),
         )
         for run in system.runs
         if split in run.catalogue
@@ -310,12 +317,12 @@ def expected_frames(
 
 
 def two_stage_frames(
-    system: SystemScores, protocol: EvaluationProtocol, ks: Sequence[int]
+    system: SystemScores, protocol: EvaluationProtocol, metrics: Sequence[Metric]
 ) -> list[pl.DataFrame]:
     """Measure the order that a system gives to the retrieved items, on the test users."""
     targets = targets_frame(protocol, Split.TEST)
     return [
-        two_stage_metrics(targets, _pairs(protocol, Split.TEST, retrieved, scores), ks)
+        two_stage_metrics(targets, _pairs(protocol, Split.TEST, retrieved, scores), metrics)
         for retrieved, scores in zip(system.retrieved, system.reranked, strict=True)
     ]
 

@@ -15,11 +15,13 @@ import polars as pl
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, LanguageModelName
 from trsr.errors import ConfigError
+from trsr.evaluation.metrics import Recall, metrics_at
 from trsr.evaluation.scoreboard import choose, summarise
 from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import SystemScores, catalogue_frames, sampled_frames
 from trsr.records import FUSED, Split
+from trsr.registry import BASELINES, parse, spell
 from trsr.report.comparison.results import Choice, Kind, Option
 
 _NO_INTERVALS: Final = 1
@@ -45,7 +47,7 @@ class ValidationSelector:
             f"retriever of {depth} items",
             measure,
             able,
-            lambda system: catalogue_frames(system, self.protocol, Split.VALID, [depth]),
+            lambda system: catalogue_frames(system, self.protocol, Split.VALID, [Recall(k=depth)]),
         )
 
     def language_model(self, systems: Sequence[SystemScores]) -> Choice | None:
@@ -68,12 +70,12 @@ class ValidationSelector:
     def _by_measure(self, what: str, systems: Sequence[SystemScores]) -> Choice | None:
         sampler = self.protocol.samplers[0]
         systems = [system for system in systems if sampler in system.runs[0].scores.get(Split.VALID, {})]
-        ks = self.config.evaluation.ks
+        metrics = metrics_at([max(self.config.evaluation.ks)])
         choice = self._choose(
             what,
             self.measure,
             systems,
-            lambda system: sampled_frames(system, self.protocol, Split.VALID, sampler, ks),
+            lambda system: sampled_frames(system, self.protocol, Split.VALID, sampler, metrics),
         )
         if choice is None:
             return None
@@ -131,13 +133,14 @@ def select_systems(
         baselines, forms, taken = comparison.baselines, comparison.language_models, None
         fused = comparison.fused and bool(forms) and bool(config.fusion.companions)
     else:
-        known = (*get_args(BaselineName), *get_args(LanguageModelName), FUSED, *imported)
-        unknown = [name for name in only if name not in known]
-        if unknown or not only:
-            asked = ", ".join(map(repr, unknown)) or "nothing"
-            message = f"--only must name systems among {', '.join(known)}, got {asked}"
+        others = (*get_args(LanguageModelName), FUSED, *imported)
+        asked = [name for name in only if name not in others]
+        baselines = tuple(
+            dict.fromkeys(found for name in asked for found in _baselines(name, config, others))
+        )
+        if not only:
+            message = f"--only must name systems among {', '.join((*BASELINES, *others))}, got nothing"
             raise ConfigError(message)
-        baselines = tuple(name for name in get_args(BaselineName) if name in only)
         forms = tuple(name for name in get_args(LanguageModelName) if name in only)
         fused = FUSED in only
         taken = tuple(name for name in imported if name in only)
@@ -149,3 +152,16 @@ def select_systems(
         raise ConfigError(message)
     companions = config.fusion.companions if fused else ()
     return SelectedSystems(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken)
+
+
+def _baselines(name: str, config: Config, others: Sequence[str]) -> list[BaselineName]:
+    """Give what a name of `--only` stands for: systems of the settings, with theirs, else the name's own."""
+    listed = (*config.comparison.baselines, *config.fusion.companions, *config.evaluation.baselines)
+    if chosen := [each for each in listed if name in (each, parse(each)[0])]:
+        return chosen
+    try:
+        return [spell("baseline", name, BASELINES)]
+    except ConfigError as error:
+        known = ", ".join((*BASELINES, *others))
+        message = f"--only must name systems among {known}, or your own as package.module:Class ({error})"
+        raise ConfigError(message) from error

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from trsr.artifacts import hash_value, read_parquet, write_parquet
-from trsr.baselines.base import Baseline
-from trsr.baselines.neural import Sequential, load_sequential
-from trsr.baselines.neural.network import DEFAULTS
-from trsr.baselines.registry import SEQUENTIAL, open_baseline, score_catalogue, score_places
+from trsr.baselines.base import Baseline, Saved
+from trsr.baselines.neural.system import Sequential
+from trsr.baselines.registry import baseline_class, open_baseline, score_catalogue, score_places
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName
 from trsr.config.ranking import CompactModel
@@ -36,10 +34,9 @@ from trsr.experiments.scores import (
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.tasks import score_lists
 from trsr.records import CANDIDATES, ITEM, MEASURED, NO_SUMMARY, P_YES, SCORE, SPLIT, SUMMARY, USER, Split
+from trsr.registry import BASELINES, identity, path_name
 from trsr.report.comparison.results import Kind
 from trsr.stages.work import Artifact, Made, Work
-
-_COUNTS_INTERACTIONS: Final[frozenset[BaselineName]] = frozenset(("popularity", "itemknn"))
 
 
 class LanguageModel:
@@ -159,8 +156,9 @@ class LanguageModel:
         return [np.asarray(row, dtype=np.float64) for row in scored[P_YES].to_list()]
 
     def _info(self, protocol: EvaluationProtocol, scoring_seconds: float) -> ScoreInfo:
-        steps = {"summarize": self.summaries, "pretrain": self.start, "train": self.ranker}
-        seconds = {name: step.entry.seconds for name, step in steps.items()}
+        steps = (self.summaries.entry, self.start.entry, self.ranker.entry)
+        names = ("summarize", "pretrain", "train")
+        seconds = {name: entry.seconds for name, entry in zip(names, steps, strict=True)}
         users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
         drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler
@@ -192,7 +190,7 @@ class Baselines:
     def require(self, names: Sequence[BaselineName]) -> None:
         """Raise `ConfigError` when one of the systems lacks a setting that it needs."""
         for name in names:
-            self._open(name, self._work.config.seed)
+            open_baseline(name, self._work.config.seed)
 
     def scores(
         self,
@@ -227,7 +225,7 @@ class Baselines:
     def system(self, name: BaselineName, seed: int, purpose: str) -> SystemScores:
         """Score the frozen candidates with one seed, in a step of its own."""
         own = training_seeds(name, (seed,), self._work.config.seed)
-        scored = self.scores(name, name, own[0], purpose=purpose)
+        scored = self.scores(path_name(name), name, own[0], purpose=purpose)
         return SystemScores(name, Kind.BASELINE, own, (scored.value,))
 
     def score(self, name: BaselineName, seed: int, split: Split, candidates: Places) -> Floats:
@@ -240,40 +238,35 @@ class Baselines:
         return self._fit(name, seed)[0]
 
     def _identity(self, name: BaselineName, seed: int) -> list[Any]:
-        """Say what a system is: it, the seed, its settings."""
-        settings = asdict(DEFAULTS[name]) if name in DEFAULTS else None
-        model = self._work.config.comparison.embedding_model if name == "embeddings" else None
-        return [name, seed, settings, model]
-
-    def _open(self, name: BaselineName, seed: int) -> Baseline:
-        return open_baseline(name, seed, self._work.config.comparison.embedding_model)
+        """Say what a system is: its settings, its source where it is somebody's own, and the seed."""
+        return [identity("baseline", name, BASELINES), seed]
 
     def _fit(self, name: BaselineName, seed: int) -> tuple[Baseline, float]:
         if (name, seed) not in self._fitted:
             started = time.monotonic()
-            if name in SEQUENTIAL and name in self._kept:
+            if name in self._kept and issubclass(baseline_class(name), Saved):
                 baseline = self._saved(name, seed).value
             else:
-                baseline = self._open(name, seed)
+                baseline = open_baseline(name, seed)
                 baseline.fit(self._protocol.data)
             self._fitted[name, seed] = baseline, time.monotonic() - started
         return self._fitted[name, seed]
 
     def _saved(self, name: BaselineName, seed: int) -> Artifact[Baseline]:
         """Train a system that can be saved, unless it lies in the folder."""
-        path = self._work.folder.path / "models" / name / f"seed-{seed}"
+        path = self._work.folder.path / "models" / path_name(name) / f"seed-{seed}"
 
         def make(config: Config) -> Made:
-            baseline = self._open(name, seed)
+            baseline = open_baseline(name, seed)
             baseline.fit(self._protocol.data)
             baseline.save(path)  # type: ignore[attr-defined]
             return Made([path])
 
         return self._work.step(
-            f"models/{name}/seed-{seed}",
+            f"models/{path_name(name)}/seed-{seed}",
             "",
             make,
-            lambda made: load_sequential(made.path),
+            lambda made: baseline_class(name).load(made.path),  # type: ignore[attr-defined]
             settings=("items.fields",),
             content=[self._protocol.digest, *self._identity(name, seed)],
         )
@@ -295,10 +288,10 @@ class Baselines:
             for split in (MEASURED if depth else ())
         }
         return SeedScores(
-            scores, catalogue, self._info(name, baseline, training_seconds, time.monotonic() - started)
+            scores, catalogue, self._info(baseline, training_seconds, time.monotonic() - started)
         )
 
-    def _info(self, name: BaselineName, baseline: Baseline, training: float, scoring: float) -> ScoreInfo:
+    def _info(self, baseline: Baseline, training: float, scoring: float) -> ScoreInfo:
         if isinstance(baseline, Sequential):
             record = baseline.record
             details = {
@@ -307,13 +300,13 @@ class Baselines:
                 "validation": record.validation if np.isfinite(record.validation) else None,
             }
             return ScoreInfo(record.seconds, scoring, record.examples, record.negatives, details)
-        counted = sum(map(len, self._protocol.data.sequences)) if name in _COUNTS_INTERACTIONS else None
+        counted = sum(map(len, self._protocol.data.sequences)) if baseline.counts_interactions else None
         return ScoreInfo(training, scoring, counted)
 
 
 def training_seeds(name: BaselineName, seeds: Sequence[int], own: int) -> tuple[int, ...]:
     """Return the training seeds of a baseline; one that nothing is drawn for has the run's alone."""
-    return tuple(seeds) if name in SEQUENTIAL else (own,)
+    return tuple(seeds) if baseline_class(name).stochastic else (own,)
 
 
 def rank_catalogue(baseline: Baseline, data: SplitData, n_items: int, depth: int, seed: int) -> InCatalogue:

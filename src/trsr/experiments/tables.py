@@ -12,7 +12,7 @@ from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.data.candidates import training_counts
 from trsr.evaluation.catalogue import CEILING
-from trsr.evaluation.metrics import metric_names, plain_name
+from trsr.evaluation.metrics import metric_names, metrics_at, plain_name
 from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.slices import RULES, slice_results, slices
 from trsr.evaluation.statistics import (
@@ -74,16 +74,16 @@ class Tables:
         self._protocol = protocol
         self._measure = measure
         self._references = tuple(references)
-        self._ks = config.evaluation.ks
+        self._metrics = metrics_at(config.evaluation.ks, config.evaluation.metrics)
         # Tests in the table's first and last measure: what is quoted, and what choices go by.
-        self._tested = tuple(dict.fromkeys((f"Recall@{self._ks[0]}", measure)))
+        self._tested = tuple(dict.fromkeys((f"Recall@{config.evaluation.ks[0]}", measure)))
 
     def sampled(
         self, systems: Sequence[SystemScores], sampler: Sampler, pairs: Sequence[tuple[str, str]] = ()
     ) -> Table:
         """Make the table of all systems on one sampler's candidates; further `pairs` are tested in it."""
         frames = {
-            system.name: sampled_frames(system, self._protocol, Split.TEST, sampler, self._ks)
+            system.name: sampled_frames(system, self._protocol, Split.TEST, sampler, self._metrics)
             for system in systems
             if sampler in system.runs[0].scores[Split.TEST]
         }
@@ -103,7 +103,7 @@ class Tables:
         frames = {
             system.name: found
             for system in systems
-            if (found := catalogue_frames(system, self._protocol, Split.TEST, self._ks))
+            if (found := catalogue_frames(system, self._protocol, Split.TEST, self._metrics))
         }
         if not frames:
             return None
@@ -120,7 +120,7 @@ class Tables:
     def two_stage(self, systems: Sequence[SystemScores], retriever: str, depth: int) -> TwoStage | None:
         """Make the table of the two-stage ranking; None when nothing was ordered."""
         frames = {
-            system.name: two_stage_frames(system, self._protocol, self._ks)
+            system.name: two_stage_frames(system, self._protocol, self._metrics)
             for system in systems
             if system.reranked
         }
@@ -154,7 +154,7 @@ class Tables:
         negatives = self._config.candidates.negatives
         found = {}
         for system in systems:
-            runs = expected_frames(system, self._protocol, Split.TEST, negatives, self._ks)
+            runs = expected_frames(system, self._protocol, Split.TEST, negatives, self._metrics)
             if runs:
                 means = average_seeds([_plain(run) for run in runs])
                 found[system.name] = {

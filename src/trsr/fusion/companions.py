@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder
-from trsr.baselines.base import Baseline, Places, ReadsText, TrainingData, training_data
-from trsr.baselines.registry import SEQUENTIAL, open_baseline, score_places
+from trsr.baselines.base import Baseline, Places, ReadsText, Saved, TrainingData, training_data
+from trsr.baselines.registry import baseline_class, open_baseline, score_places
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName
 from trsr.data.prepare import load
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence
 from trsr.fusion.fusion import Fusion
+from trsr.registry import path_name
 
 
 class Companions:
@@ -29,41 +29,30 @@ class Companions:
         self._counts = counts
 
     @classmethod
-    def fit(
-        cls, names: Sequence[BaselineName], data: TrainingData, seed: int, embedding_model: str | None = None
-    ) -> Companions:
-        """Train every system; the seed is that of what they draw.
-
-        `embedding_model` is a folder or hub id for `embeddings`; the others don't need it.
-        """
-        systems = {name: open_baseline(name, seed, embedding_model) for name in names}
+    def fit(cls, names: Sequence[BaselineName], data: TrainingData, seed: int) -> Companions:
+        """Train every system; the seed is that of what they draw."""
+        systems = {name: open_baseline(name, seed) for name in names}
         for system in systems.values():
             system.fit(data)
         return cls(systems, data.counts)
 
     def save(self, folder: Path) -> None:
-        """Write the neural systems, one folder each; the others are quicker learnt again than read."""
-        for name in self._systems.keys() & SEQUENTIAL:
-            self._systems[name].save(folder / name)  # type: ignore[attr-defined]
+        """Write the systems that can be, one folder each; the others are quicker learnt again than read."""
+        for name, system in self._systems.items():
+            if isinstance(system, Saved):
+                system.save(folder / path_name(name))
 
     @classmethod
-    def load(
-        cls,
-        folder: Path,
-        names: Sequence[BaselineName],
-        data: TrainingData,
-        seed: int,
-        embedding_model: str | None = None,
-    ) -> Companions:
-        """Read the neural systems that `save` wrote, and let the others learn again.
+    def load(cls, folder: Path, names: Sequence[BaselineName], data: TrainingData, seed: int) -> Companions:
+        """Read the systems that `save` wrote, and let the others learn again.
 
-        Raises `ArtifactError` when a neural system is missing or damaged.
+        Raises `ArtifactError` when one is missing or damaged.
         """
-        learnt = cls.fit([name for name in names if name not in SEQUENTIAL], data, seed, embedding_model)
-        for name in names:
-            if name in SEQUENTIAL:
-                module = importlib.import_module("trsr.baselines.neural")
-                learnt._systems[name] = module.load_sequential(folder / name)
+        classes = {name: baseline_class(name) for name in names}
+        learnt = cls.fit([name for name in names if not issubclass(classes[name], Saved)], data, seed)
+        for name, made in classes.items():
+            if issubclass(made, Saved):
+                learnt._systems[name] = made.load(folder / path_name(name))
         return learnt
 
     def evidence(
@@ -127,10 +116,9 @@ class KeptFusion:
     def load(cls, config: Config, folder: RunFolder) -> KeptFusion:
         """Read what the stage ``fuse`` wrote; raises `ArtifactError` where it is missing or damaged."""
         fusion = Fusion.load(folder.fusion / WEIGHTS)
-        names = [name for name in get_args(BaselineName) if name in fusion.systems]
+        names = [name for name in fusion.systems if name != LANGUAGE_MODEL]
         data = training_data(load(folder), config.items.fields)
-        seed, model = config.training_seed, config.comparison.embedding_model
-        companions = Companions.load(folder.fusion, names, data, seed, model)
+        companions = Companions.load(folder.fusion, names, data, config.training_seed)
         return cls(fusion, companions, config.candidates.sampler == "popularity")
 
     def score(

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from trsr.baselines.base import ReadsText
+from trsr.baselines.registry import baseline_class
+
 LANGUAGE_MODEL: Final = "language_model"
 """Name of the language model among the systems; its scores are p(yes)."""
-
-TEXT_SYSTEMS: Final = frozenset((LANGUAGE_MODEL, "tfidf", "bm25", "embeddings"))
-"""Systems that read texts alone: what they say about an item that nobody has taken yet has a meaning."""
 
 COLD: Final = "cold item"
 """Column: 1 for an item that training never saw."""
@@ -23,9 +23,6 @@ POPULAR_DRAW: Final = "popularity, drawn by it"
 """Column: popularity, where the candidates are said to have been drawn in proportion to it."""
 
 _SMALLEST_CHANCE: Final = 1e-6
-# Likenesses are taken as logarithms, from a floor on: on validation users of MicroLens and Amazon
-# Industrial, floors from .01 to .1 gave a lower loss than the likeness or its square root.
-_FLOOR: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ def learn_scales(evidence: Evidence) -> Scales:
     systems = {}
     for name, table in evidence.scores.items():
         values = _read(name, table)
-        systems[name] = _measure(values if name in TEXT_SYSTEMS or not seen.any() else values[seen])
+        systems[name] = _measure(values if _reads_text(name) or not seen.any() else values[seen])
     return systems
 
 
@@ -91,7 +88,7 @@ def column_names(systems: Iterable[str]) -> tuple[str, ...]:
     names: list[str] = []
     for name in systems:
         names.append(name)
-        if name in TEXT_SYSTEMS:
+        if _reads_text(name):
             names.append(f"{name}, {COLD}")
         if name == "popularity":
             names.append(POPULAR_DRAW)
@@ -115,9 +112,9 @@ def columns(evidence: Evidence, scales: Scales) -> NDArray[np.float64]:
     made = []
     for name, scale in scales.items():
         values = (_read(name, evidence.scores[name]) - scale.centre) / scale.spread
-        known = values if name in TEXT_SYSTEMS else np.where(cold, 0.0, values)
+        known = values if _reads_text(name) else np.where(cold, 0.0, values)
         made.append(known)
-        if name in TEXT_SYSTEMS:
+        if _reads_text(name):
             made.append(cold * values)
         if name == "popularity":
             made.append(evidence.drawn_by_popularity[:, None] * values)
@@ -129,18 +126,14 @@ def _measure(values: NDArray[np.float64]) -> Scale:
     return Scale(float(values.mean()), spread if spread > 0 else 1.0)
 
 
+def _reads_text(name: str) -> bool:
+    """Say whether what a system says about an item that nobody has taken yet has a meaning."""
+    return name == LANGUAGE_MODEL or issubclass(baseline_class(name), ReadsText)
+
+
 def _read(name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bring scores to a scale on which differences add up."""
-    read: NDArray[np.float64]
-    match name:
-        case "language_model":
-            read = logit(np.clip(scores, _SMALLEST_CHANCE, 1 - _SMALLEST_CHANCE))
-        case "popularity":
-            read = np.log1p(scores)
-        case "itemknn" | "tfidf":
-            read = np.log(np.maximum(scores, 0.0) + _FLOOR)
-        case "bm25":
-            read = np.log1p(np.maximum(scores, 0.0))
-        case _:
-            read = scores
+    if name != LANGUAGE_MODEL:
+        return baseline_class(name).utilities(scores)
+    read: NDArray[np.float64] = logit(np.clip(scores, _SMALLEST_CHANCE, 1 - _SMALLEST_CHANCE))
     return read

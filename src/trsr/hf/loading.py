@@ -288,7 +288,7 @@ def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         message = (
-            f"comparison.embedding_model: {path}: not a sentence-transformers model of safetensors "
+            f"the baseline `embeddings`: {path}: not a sentence-transformers model of safetensors "
             f"({reason}); give its folder or hub id"
         )
         raise ModelError(message) from error
@@ -297,7 +297,7 @@ def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:
     drawn = [name for name in one if not torch.equal(one[name], other[name]) and ".pooler." not in name]
     if drawn:
         message = (
-            f"comparison.embedding_model: {path}: weights are missing or NaN: {_some(drawn)}; give the "
+            f"the baseline `embeddings`: {path}: weights are missing or NaN: {_some(drawn)}; give the "
             "folder of a whole sentence encoder"
         )
         raise ModelError(message)

@@ -9,9 +9,12 @@ batch, and their gradients are averaged.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -29,8 +32,13 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
 from trsr.artifacts import write_text
+from trsr.errors import ConfigError
 from trsr.hf.processes import count
 from trsr.progress import Progress
 
@@ -134,6 +142,45 @@ class PlannedTrainer(Trainer):
         self.loss_is_scaled_for_ga = False
 
 
+_TRACKING: Final[ContextVar[tuple[tuple[str, ...], Path] | None]] = ContextVar("tracking", default=None)
+_TENSORBOARD: Final = "TENSORBOARD_LOGGING_DIR"
+
+
+@contextmanager
+def tracked(trackers: tuple[str, ...], folder: Path) -> Iterator[None]:
+    """Let every training of the block be followed by trackers, under the name of the run folder.
+
+    Raises ConfigError when transformers knows no such tracker, or its package isn't installed.
+    """
+    for name in trackers:
+        if name not in INTEGRATION_TO_CALLBACK:
+            message = f"training.report_to: must be of {', '.join(INTEGRATION_TO_CALLBACK)}, got {name!r}"
+            raise ConfigError(message)
+        if name not in get_available_reporting_integrations():  # type: ignore[no-untyped-call]
+            message = f"training.report_to: {name} isn't installed; pip install {name}, or take it out"
+            raise ConfigError(message)
+    place = os.environ.get(_TENSORBOARD)
+    token = _TRACKING.set((trackers, folder) if trackers else None)
+    try:
+        yield
+    finally:
+        _TRACKING.reset(token)
+        if trackers and place is None:
+            os.environ.pop(_TENSORBOARD, None)
+
+
+def _tracking(phase: str) -> dict[str, Any]:
+    """Give the Trainer's arguments that name trackers and run."""
+    if (told := _TRACKING.get()) is None:
+        return {"report_to": "none"}
+    trackers, folder = told
+    # The Trainer's own place is among the checkpoints, which go when training is over.
+    place = folder / "tracking"
+    if Path(os.environ.get(_TENSORBOARD, place)).is_relative_to(place):
+        os.environ[_TENSORBOARD] = str(place / phase)
+    return {"report_to": list(trackers), "run_name": f"{folder.name} {phase}"}
+
+
 def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
     """Return Trainer arguments for one pass over a plan: sequential, one planned batch a forward pass.
 
@@ -151,9 +198,9 @@ def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
         disable_tqdm=True,
-        report_to="none",
         use_cpu=not torch.cuda.is_available(),
         logging_nan_inf_filter=False,
+        **_tracking(folder.name),
         **settings,
     )
     # Several GPUs in one process would be handed several planned batches at once; torchrun uses them well.

@@ -20,7 +20,7 @@ from transformers import TrainingArguments
 from trsr.artifacts import replacing
 from trsr.config.ranking import Training
 from trsr.errors import DataError
-from trsr.evaluation.metrics import expected_metrics, place_target
+from trsr.evaluation.metrics import Recall, expected_metrics, place_target
 from trsr.hf.loading import without_bars
 from trsr.hf.trainer import PlannedTrainer, clear_other_run, last_checkpoint, plan_arguments, shuffled_batches
 from trsr.ranking.losses import listwise_loss, whole_text_loss
@@ -28,7 +28,7 @@ from trsr.ranking.ranker import COMPACT, Ranker
 from trsr.ranking.scoring import EncodedUser, RankingUser, score
 from trsr.ranking.shared_prefix.strategy import candidate_logits
 
-_SELECTION_KS: Final = (3, 5, 10)
+_SELECTION: Final = tuple(Recall(k=k) for k in (3, 5, 10))
 _RECALL_SUM: Final = "eval_recall_sum"
 _LOGGED_LOSSES: Final = 200
 _LEARNING_RATES: Final = {True: 1e-3, False: 1e-4}
@@ -253,8 +253,8 @@ def recall_sum(scores: Sequence[NDArray[np.float64]], targets: Sequence[int]) ->
     sums = []
     for p_yes, target in zip(scores, targets, strict=True):
         above, tied = place_target(p_yes, [target])
-        metrics = expected_metrics(above, tied, _SELECTION_KS)
-        sums.append(sum(float(metrics[f"Recall@{k}"][0]) for k in _SELECTION_KS))
+        metrics = expected_metrics(above, tied, len(p_yes) - 1, _SELECTION)
+        sums.append(sum(float(value[0]) for value in metrics.values()))
     return float(np.mean(sums))
 
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from trsr.errors import ArtifactError
-from trsr.evaluation.metrics import AUC, FAMILIES
 from trsr.records import Split
+from trsr.registry import METRICS
 
 _CUTOFF: Final = re.compile(r"@(\d+)")
 _SPLIT_ORDER: Final = (Split.TEST, Split.VALID, Split.TRAIN)
@@ -158,7 +158,7 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """
     found = list(dict.fromkeys(names))
     appeared = dict.fromkeys(family(name) for name in found)
-    families = list(dict.fromkeys([*FAMILIES, AUC, *appeared]))
+    families = list(dict.fromkeys([*METRICS, *appeared]))
     return tuple(sorted(found, key=lambda name: (families.index(family(name)), cutoff(name))))
 
 

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from trsr.baselines.base import Baseline
+from trsr.baselines.registry import baseline_class
+from trsr.errors import ConfigError
+from trsr.registry import BASELINES, is_dotted, parse
+
 _NAMES: Final = {
-    "random": "Random order",
-    "popularity": "Popularity",
-    "itemknn": "ItemKNN",
-    "tfidf": "TF-IDF similarity",
-    "bm25": "BM25 similarity",
-    "embeddings": "Embedding similarity",
-    "ncf": "NCF",
-    "din": "DIN",
-    "caser": "Caser",
-    "gru4rec": "GRU4Rec",
-    "sasrec": "SASRec",
-    "bert4rec": "BERT4Rec",
-    "sasrec_text": "SASRec from text",
     "tallrec": "LM, whole history",
     "hierarchical": "LM, hierarchical summary",
     "recurrent": "LM, recurrent summary",
@@ -28,27 +20,12 @@ _NAMES: Final = {
     "cold item": "Item that training never saw",
 }
 _INSIDE: Final = {
-    "random": "random order",
-    "popularity": "popularity",
     "tallrec": "the language model over the whole history",
     "hierarchical": "the language model with hierarchical summaries",
     "recurrent": "the language model with recurrent summaries",
     "fused": "the fused ranker",
 }
 _DESCRIPTIONS: Final = {
-    "random": "The order is drawn by lot: what knowing nothing is worth.",
-    "popularity": "The items that most users took stand first, the same for everybody.",
-    "itemknn": "Items that the same users took as those of the history.",
-    "tfidf": "Items whose texts share rare words with the texts of the history.",
-    "bm25": "Items that a search for the words of the history would find.",
-    "embeddings": "Items whose texts a language model places near those of the history.",
-    "ncf": "Neural collaborative filtering: learned vectors of user and item, joined by a small network.",
-    "din": "Deep interest network: attends to those items of the history that resemble the candidate.",
-    "caser": "Convolutions over the last items of the history.",
-    "gru4rec": "A recurrent network reads the history item by item.",
-    "sasrec": "Self-attention over the history, with a learned vector for every item.",
-    "bert4rec": "Self-attention in both directions, trained to fill in hidden items.",
-    "sasrec_text": "SASRec whose vectors of items start from their texts.",
     "tallrec": "The language model reads the whole history as text and answers yes or no.",
     "hierarchical": "The language model reads a summary made of block summaries, and the recent items.",
     "recurrent": "The language model reads a summary updated block by block, and the recent items.",
@@ -68,15 +45,28 @@ def system_name(name: str) -> str:
 
     Examples
     --------
-    >>> system_name("tfidf"), system_name("TRSR (compact)")
-    ('TF-IDF similarity', 'TRSR (compact)')
+    >>> system_name("tfidf"), system_name("bm25(k1=2.0)"), system_name("TRSR (compact)")
+    ('TF-IDF similarity', 'BM25 similarity (k1=2.0)', 'TRSR (compact)')
     """
-    return _NAMES.get(name, name)
+    return _NAMES.get(name) or _of_class(name, lambda found: found.label) or name
 
 
 def inside(name: str) -> str:
     """Name of a system inside a sentence."""
-    return _INSIDE.get(name, system_name(name))
+    return _INSIDE.get(name) or _of_class(name, lambda found: found.inside) or system_name(name)
+
+
+def _of_class(name: str, text: Callable[[type[Baseline]], str]) -> str:
+    """Read what a baseline's class says of itself, with the settings in the name; empty for other names."""
+    if name.partition("(")[0] not in BASELINES and not is_dotted(name):
+        return ""
+    try:
+        _, settings = parse(name)
+        said = text(baseline_class(name))
+    except ConfigError:  # not a baseline's name, or its module isn't on this machine
+        return ""
+    inside = ", ".join(f"{key}={value}" for key, value in settings.items())
+    return f"{said} ({inside})" if said and inside else said
 
 
 def sampler_name(sampler: str) -> str:
@@ -98,7 +88,7 @@ def system_description(name: str) -> str:
     >>> system_description("popularity")
     'The items that most users took stand first, the same for everybody.'
     """
-    return _DESCRIPTIONS.get(name, "")
+    return _DESCRIPTIONS.get(name) or _of_class(name.partition("(")[0], lambda found: found.description)
 
 
 def split_name(split: str) -> str:

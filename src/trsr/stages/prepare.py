@@ -10,6 +10,7 @@ from trsr.data import prepare as data
 from trsr.data.prepare import Prepared
 from trsr.data.readers.registry import input_files
 from trsr.records import SPLIT, Finding
+from trsr.registry import own_source
 from trsr.stages.work import Artifact, Made, Say, Work
 
 
@@ -32,7 +33,10 @@ def prepare(work: Work) -> Artifact[Prepared]:
         make,
         lambda made: data.load(made.folder),
         settings=("seed", "data", "history", "split", "candidates"),
-        content=[hash_path(path) for path in input_files(work.config.data) if path.exists()],
+        content=[
+            own_source("data format", work.config.data.format),
+            *(hash_path(path) for path in input_files(work.config.data) if path.exists()),
+        ],
     )
 
 

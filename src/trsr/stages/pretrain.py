@@ -13,6 +13,7 @@ from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared
+from trsr.hf.trainer import tracked
 from trsr.ranking.ranker import Ranker
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, Split
 from trsr.stages.work import Artifact, Made, Work
@@ -56,7 +57,8 @@ def pretrain(work: Work, prepared: Artifact[Prepared]) -> Artifact[Path | None]:
             work.say(f"  nothing to do: starts from {model.start}")
             return Made([])
         target = work.folder.pretrained
-        ranker, log = compact_ranker(config, prepared.value, checkpoints)
+        with tracked(config.training.report_to, work.folder.path):
+            ranker, log = compact_ranker(config, prepared.value, checkpoints)
         ranker.save(target)
         write_json(log, target / LOG)
         known = len(learnable_histories(prepared.value))

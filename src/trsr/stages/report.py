@@ -13,6 +13,7 @@ import polars as pl
 
 from trsr.artifacts import RunFolder, write_text
 from trsr.config import Config
+from trsr.config.data import DemoData
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared
 from trsr.evaluation.calibration import calibrate
@@ -166,7 +167,7 @@ def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> Run
         }
         | {name: version for name, _, version in (package.partition(" ") for package in packages)},
         seeds={"run": config.seed}
-        | ({"demo data": config.data.seed} if config.data.format == "demo" else {}),
+        | ({"demo data": config.data.seed} if isinstance(config.data, DemoData) else {}),
         hashes={name: digest for entry in stages.values() for name, digest in entry.outputs.items()},
         seconds={name: entry.seconds for name, entry in stages.items()},
         usage=Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion, calls_unreported=silent),

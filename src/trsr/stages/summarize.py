@@ -11,6 +11,7 @@ from trsr.config import Config
 from trsr.data.prepare import Prepared
 from trsr.prompts.templates import SUMMARY_TEMPLATES, Templates
 from trsr.records import FAILED, ITEM, USER
+from trsr.registry import own_source
 from trsr.stages.plan import billed, users_of
 from trsr.stages.work import Artifact, Made, Say, Work
 from trsr.summarize.summarizer import Summarizer
@@ -35,7 +36,7 @@ def summarize(work: Work, prepared: Artifact[Prepared]) -> Artifact[pl.DataFrame
         failed = table.filter(pl.col(FAILED) != "").height
         return Made([work.folder.summaries], is_partial=failed > 0)
 
-    prompt = work.config.prompt
+    prompt, summary = work.config.prompt, work.config.summary
     return work.step(
         "summarize",
         "cut histories into blocks, write preference summaries",
@@ -54,7 +55,12 @@ def summarize(work: Work, prepared: Artifact[Prepared]) -> Artifact[pl.DataFrame
             ),
             *(f"summary.writer.{name}" for name in _PACE),
         ),
-        content=[prepared.digest, Templates(prompt.domain, prompt.templates).versions(SUMMARY_TEMPLATES)],
+        content=[
+            prepared.digest,
+            Templates(prompt.domain, prompt.templates).versions(SUMMARY_TEMPLATES),
+            own_source("writer", summary.writer.kind),
+            own_source("paradigm", summary.paradigm),
+        ],
     )
 
 

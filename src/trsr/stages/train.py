@@ -20,6 +20,7 @@ from trsr.data.prepare import Prepared
 from trsr.errors import ModelError
 from trsr.hf import processes
 from trsr.hf.loading import folder_identity, model_identity
+from trsr.hf.trainer import tracked
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.tasks import ranking_tasks
@@ -40,7 +41,8 @@ def train(
 
     def make(config: Config) -> Made:
         ranker = fresh_ranker(config, start.value)
-        log = fine_tune_ranker(ranker, config, prepared.value, summaries.value, checkpoints)
+        with tracked(config.training.report_to, folder.path):
+            log = fine_tune_ranker(ranker, config, prepared.value, summaries.value, checkpoints)
         _tell(work, config, ranker, log)
         if processes.is_main():
             ranker.save(folder.model)
@@ -54,7 +56,7 @@ def train(
         make,
         lambda made: Ranker.load(made.path),
         settings=("seed", "items", "prompt", "model", "training", "candidates"),
-        free=("evaluation.batch_tokens",),
+        free=("evaluation.batch_tokens", "training.report_to"),
         content=[prepared.digest, summaries.digest, start.digest, *_outside(work.config)],
         scratch=(folder.checkpoints,),
     )

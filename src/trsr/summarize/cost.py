@@ -175,7 +175,7 @@ def _less(whole: Usage, part: Usage) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Calls to pay for and what they come to; time and money are None when they aren't known.
+    """Calls to pay for and what they come to; what isn't known is None.
 
     Parameters
     ----------
@@ -191,10 +191,10 @@ class Bill:
     """
 
     name: str
-    calls: int
+    calls: int | None
     calls_reused: int
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     seconds: float | None
     money: float | None
     currency: str
@@ -252,10 +252,13 @@ def _explain(bill: Bill) -> str:
 
 def _cells(bill: Bill) -> tuple[str, ...]:
     about = "about " if bill.calls_unreported else ""
-    tokens = (f"{about}{number:,}" for number in (bill.prompt_tokens, bill.completion_tokens))
+    calls, *tokens = (
+        "unknown" if number is None else f"{number:,}"
+        for number in (bill.calls, bill.prompt_tokens, bill.completion_tokens)
+    )
     money = "unknown" if bill.money is None else f"{about}{_amount(bill.money)} {bill.currency}"
-    counts = f"{bill.calls:,}", f"{bill.calls_reused:,}"
-    return (bill.name, *counts, *tokens, _duration(bill.seconds), money)
+    told = (f"{about}{number}" for number in tokens)
+    return (bill.name, calls, f"{bill.calls_reused:,}", *told, _duration(bill.seconds), money)
 
 
 def _amount(money: float) -> str:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import polars as pl
 import sqlalchemy as sa
 
 from trsr.config import Config
-from trsr.config.summary import Check, KeyphraseWriter, Limits, LocalWriter, Sampling
+from trsr.config.summary import PARADIGMS, Check, KeyphraseWriter, Limits, LocalWriter, OwnWriter, Sampling
 from trsr.errors import BudgetError, ConfigError
 from trsr.hf.loading import served_identity
 from trsr.llm.chat import ApproximateChatTokens, ChatTokens, TokenizerChatTokens
@@ -67,6 +67,9 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
     if settings.paradigm == "none" or isinstance(writer, KeyphraseWriter):
         who = "without summaries" if settings.paradigm == "none" else "the keyphrase writer runs here"
         return Forecast(Bill.of(row, Usage(), 0, None, settings.price), f"No model is called: {who}.")
+    if isinstance(writer, OwnWriter):
+        basis = f"What {writer.kind}, a writer of your own, calls and costs is not known beforehand."
+        return Forecast(Bill(row, None, 0, None, None, None, None, settings.price.currency), basis)
     if isinstance(writer, LocalWriter):
         model = identify(writer)
         tokens: ChatTokens = TokenizerChatTokens(writer.model, writer.revision)
@@ -87,8 +90,8 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
 
 
 def side_by_side(config: Config, users: Users, speed: Speed | None = None) -> list[Forecast]:
-    """Forecast both paradigms."""
-    paradigms: tuple[Literal["recurrent", "hierarchical"], ...] = ("recurrent", "hierarchical")
+    """Forecast the paradigms that write: the built-in ones, and the configuration's own."""
+    paradigms = [name for name in dict.fromkeys((*PARADIGMS, config.summary.paradigm)) if name != "none"]
     return [forecast(with_summary(config, paradigm=paradigm), users, speed) for paradigm in paradigms]
 
 

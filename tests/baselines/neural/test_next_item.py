@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 
@@ -43,14 +41,14 @@ def test_bert4rec_sees_both_sides_of_a_gap_but_not_what_is_hidden() -> None:
     ("negatives", "words"), [(0, "full softmax over 10 items"), (4, "softmax over 4 nega")]
 )
 def test_negatives_are_told_in_words(negatives: int, words: str) -> None:
-    network = made(SASRec, dataclasses.replace(SMALL, negatives=negatives))
+    network = made(SASRec, SMALL.model_copy(update={"negatives": negatives}))
     assert network.kind_of_negatives(10).startswith(words)
 
 
 def test_more_negatives_than_items_are_the_full_softmax() -> None:
     losses = []
     for negatives in (0, 10):
-        network = made(SASRec, dataclasses.replace(SMALL, negatives=negatives))
+        network = made(SASRec, SMALL.model_copy(update={"negatives": negatives}))
         draw = NegativeDraw(torch.ones(10), 1.0)
         losses.append(network.loss(torch.tensor([[1, 2, 3]]), draw, torch.Generator().manual_seed(0)).item())
     assert losses[0] == losses[1]

@@ -11,31 +11,34 @@ from numpy.typing import NDArray
 from planted_order import N_ITEMS, NEVER_TAKEN, planted, walk
 
 from trsr.baselines.base import TrainingData
-from trsr.baselines.neural import SEQUENTIAL_NAMES, Sequential, load_sequential, open_sequential
 from trsr.baselines.neural import system as sequential
-from trsr.baselines.neural.network import DEFAULTS, SequentialName
+from trsr.baselines.neural.system import DIN, GRU4Rec, SASRec, Sequential
 from trsr.baselines.neural.training import Validation
-from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
+from trsr.baselines.registry import baseline_class
+from trsr.errors import ArtifactError, DataError, ModelError
+from trsr.registry import BASELINES
 
+NAMES = tuple(name for name, path in BASELINES.items() if "neural" in path)
 KNOWS_ORDER = {"caser", "gru4rec", "sasrec", "bert4rec", "sasrec_text"}
 HISTORIES = [walk(3, 4), np.empty(0, np.int32), walk(11, 1), walk(20, 9), walk(5, 6)]
 USERS = [f"u{place}" for place in range(len(HISTORIES))]
 
 
-def small(name: SequentialName, seed: int = 0, **changes: object) -> Sequential:
-    settings = dataclasses.replace(
-        DEFAULTS[name],
-        width=16,
-        dropout=0.1,
-        learning_rate=1e-2,
-        batch_size=32 if name in KNOWS_ORDER else 128,
-        max_epochs=25,
-        patience=25,
-        warmup_steps=10,
-        average=0.9 if DEFAULTS[name].average else 0.0,
-        text_width=16 if DEFAULTS[name].text_width else 0,
-    )
-    return Sequential(name, seed, dataclasses.replace(settings, **changes))
+def small(name: str, seed: int = 0, **changes: object) -> Sequential:
+    made = baseline_class(name)
+    defaults = made.Settings()
+    settings = {
+        "width": 16,
+        "dropout": 0.1,
+        "learning_rate": 1e-2,
+        "batch_size": 32 if name in KNOWS_ORDER else 128,
+        "max_epochs": 25,
+        "patience": 25,
+        "warmup_steps": 10,
+        "average": 0.9 if defaults.average else 0.0,
+        "text_width": 16 if defaults.text_width else 0,
+    }
+    return made(seed=seed, **settings | changes)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def data() -> TrainingData:
     return planted()
 
 
-@pytest.fixture(scope="module", params=SEQUENTIAL_NAMES)
+@pytest.fixture(scope="module", params=NAMES)
 def trained(request: pytest.FixtureRequest, data: TrainingData) -> Sequential:
     system = small(request.param)
     system.fit(data)
@@ -97,7 +100,7 @@ def test_a_history_longer_than_is_read_counts_by_its_newest_items(trained: Seque
 
 def test_a_saved_system_scores_the_same(trained: Sequential, tmp_path: Path) -> None:
     trained.save(tmp_path)
-    loaded = load_sequential(tmp_path)
+    loaded = type(trained).load(tmp_path)
     assert np.array_equal(loaded.score(USERS, HISTORIES), trained.score(USERS, HISTORIES))
     assert (loaded.name, loaded.seed, loaded.settings) == (trained.name, trained.seed, trained.settings)
     assert loaded.record == trained.record
@@ -113,10 +116,8 @@ def test_the_record_says_how_it_was_trained(trained: Sequential, data: TrainingD
     assert record.negatives
 
 
-@pytest.mark.parametrize("name", SEQUENTIAL_NAMES)
-def test_a_seed_gives_the_same_system_and_another_seed_another(
-    name: SequentialName, data: TrainingData
-) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_seed_gives_the_same_system_and_another_seed_another(name: str, data: TrainingData) -> None:
     tables = []
     for seed in (1, 1, 2):
         torch.rand(seed)  # what was drawn before has no influence
@@ -135,9 +136,7 @@ def test_training_leaves_the_random_numbers_of_others_alone(data: TrainingData) 
 
 
 @pytest.mark.parametrize("name", ["ncf", "sasrec"])
-def test_validation_targets_choose_the_epoch_and_nothing_else(
-    name: SequentialName, data: TrainingData
-) -> None:
+def test_validation_targets_choose_the_epoch_and_nothing_else(name: str, data: TrainingData) -> None:
     shuffled = dataclasses.replace(data, valid_targets=(data.valid_targets + 5) % 21)
     tables = []
     for shown in (data, shuffled):
@@ -167,7 +166,7 @@ def test_without_validation_users_the_last_epoch_is_kept(data: TrainingData, tmp
     assert (system.record.epochs, system.record.best_epoch) == (3, 3)
     system.save(tmp_path)
     assert json.loads((tmp_path / "sequential.json").read_text())["record"]["validation"] is None
-    assert np.isnan(load_sequential(tmp_path).record.validation)
+    assert np.isnan(GRU4Rec.load(tmp_path).record.validation)
 
 
 def test_an_item_that_nobody_took_is_scored_by_its_text(data: TrainingData) -> None:
@@ -213,7 +212,7 @@ def test_no_bar_without_a_terminal(data: TrainingData, capfd: pytest.CaptureFixt
 
 
 def test_what_was_never_trained_says_so(tmp_path: Path) -> None:
-    system = open_sequential("din", seed=0)
+    system = DIN(seed=0)
     with pytest.raises(ModelError, match="call fit first"):
         system.save(tmp_path)
     with pytest.raises(ModelError, match="call fit first"):
@@ -222,18 +221,13 @@ def test_what_was_never_trained_says_so(tmp_path: Path) -> None:
 
 def test_nothing_to_learn_from_is_refused(data: TrainingData) -> None:
     with pytest.raises(DataError, match="sequences of 2 items or more"):
-        open_sequential("sasrec", seed=0).fit(dataclasses.replace(data, sequences=()))
+        SASRec(seed=0).fit(dataclasses.replace(data, sequences=()))
 
 
 def test_a_loss_that_is_no_number_is_told(data: TrainingData) -> None:
     system = small("gru4rec", learning_rate=1e30)
-    with pytest.raises(ModelError, match="lower the learning rate"):
+    with pytest.raises(ModelError, match="lower its setting learning_rate"):
         system.fit(data)
-
-
-def test_an_unknown_name_is_told() -> None:
-    with pytest.raises(ConfigError, match="no sequential system 'tigger'; take one of ncf, din"):
-        open_sequential("tigger", seed=0)
 
 
 @pytest.mark.parametrize(
@@ -254,9 +248,9 @@ def test_a_damaged_folder_is_told(
     card = tmp_path / "sequential.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | change))
     with pytest.raises(ArtifactError, match=message):
-        load_sequential(tmp_path)
+        SASRec.load(tmp_path)
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no saved sequential system"):
-        load_sequential(tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match="no saved sasrec"):
+        SASRec.load(tmp_path / "nowhere")

@@ -8,96 +8,89 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Final, Literal, get_args
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trsr.baselines.base import row_kinds
-
-SequentialName = Literal["ncf", "din", "caser", "gru4rec", "sasrec", "bert4rec", "sasrec_text"]
-"""Sequential systems, by their names in tables and settings."""
-
-SEQUENTIAL_NAMES: Final[tuple[SequentialName, ...]] = get_args(SequentialName)
+from trsr.config.section import Section
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a network is built and trained.
+class Settings(Section):
+    """How a network is built and trained."""
 
-    Parameters
-    ----------
-    width
-        Numbers in an item's vector.
-    layers
-        Blocks, or layers, on top of the item vectors.
-    max_length
-        Newest items of a history that are read.
-    dropout
-        Share of numbers dropped inside the network in training.
-    negatives
-        Where the loss is a softmax: negatives of a batch, drawn once; 0 for every item that training saw.
-        Where the loss is binary: negatives of an example.
-    uniform_share
-        Share of negatives drawn uniformly; the others are drawn by training count.
-    label_smoothing
-        Share of the target's probability that is spread over the negatives.
-    learning_rate, warmup_steps, weight_decay
-        Of AdamW; the rate rises to the full one over the warm-up's steps.
-    batch_size
-        Sequences a step.
-    max_epochs, patience
-        Training ends after so many epochs, or after so many without a better validation figure. No clock ends
-        it, so that a seed gives the same system on a busy machine.
-    average
-        Decay of the mean of weights over steps, which is what is validated and kept; 0: the weights are.
-    mask_share
-        Share of items hidden at a time, for systems that learn to fill gaps.
-    text_width
-        Numbers in a text vector; 0: items have learned vectors alone.
-    offset_scale
-        What the learned part is multiplied with before it is added to the text's part. AdamW's steps don't
-        depend on the gradient's size, so that this is the learned part's share of the learning rate: below 1,
-        items move away from their texts slowly.
-    """
-
-    width: int = 64
-    layers: int = 2
-    heads: int = 2
-    max_length: int = 50
-    dropout: float = 0.3
-    negatives: int = 0
-    uniform_share: float = 0.5
-    label_smoothing: float = 0.0
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.0
-    batch_size: int = 256
-    max_epochs: int = 60
-    patience: int = 4
-    average: float = 0.0
-    mask_share: float = 0.3
-    text_width: int = 0
-    offset_scale: float = 1.0
+    width: int = Field(64, ge=1)
+    """Numbers in an item's vector."""
+    layers: int = Field(2, ge=1)
+    """Blocks, or layers, on top of the item vectors."""
+    heads: int = Field(2, ge=1)
+    """Attention heads, which divide the width."""
+    max_length: int = Field(50, ge=1)
+    """Newest items of a history that are read."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Share of numbers dropped inside the network in training."""
+    negatives: int = Field(0, ge=0)
+    """Where the loss is a softmax: negatives of a batch, drawn once; 0 for every item that training saw.
+    Where the loss is binary: negatives of an example."""
+    uniform_share: float = Field(0.5, ge=0, le=1)
+    """Share of negatives drawn uniformly; the others are drawn by training count."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target's probability that is spread over the negatives."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Of AdamW; it rises to this over the warm-up's steps."""
+    warmup_steps: int = Field(100, ge=0)
+    """Steps in which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Of AdamW."""
+    batch_size: int = Field(256, ge=1)
+    """Sequences a step."""
+    max_epochs: int = Field(60, ge=1)
+    """Training ends after so many epochs. No clock ends it, so that a seed gives the same system on a busy
+    machine."""
+    patience: int = Field(4, ge=1)
+    """Training ends after so many epochs without a better validation figure."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Decay of the mean of weights over steps, which is what is validated and kept; 0: the weights are."""
+    mask_share: float = Field(0.3, ge=0, le=1)
+    """Share of items hidden at a time, for systems that learn to fill gaps."""
+    text_width: int = Field(0, ge=0)
+    """Numbers in a text vector; 0: items have learned vectors alone."""
+    offset_scale: float = Field(1.0, ge=0)
+    """What the learned part is multiplied with before it is added to the text's part. AdamW's steps don't
+    depend on the gradient's size, so that this is the learned part's share of the learning rate: below 1,
+    items move away from their texts slowly."""
 
 
-DEFAULTS: Final[dict[SequentialName, Settings]] = {
-    "ncf": Settings(negatives=4, uniform_share=1.0, batch_size=1024, learning_rate=3e-3),
-    "din": Settings(negatives=4, uniform_share=1.0, batch_size=1024, learning_rate=3e-3),
-    "caser": Settings(negatives=512, learning_rate=3e-3, batch_size=128, average=0.99),
-    "gru4rec": Settings(negatives=512, learning_rate=3e-3, batch_size=128, average=0.99, layers=1),
-    "sasrec": Settings(negatives=512, learning_rate=3e-3, batch_size=128, average=0.99),
-    "bert4rec": Settings(negatives=512, learning_rate=3e-3, batch_size=128, average=0.99),
-    "sasrec_text": Settings(
-        negatives=512, learning_rate=3e-3, batch_size=128, average=0.99, text_width=64, offset_scale=0.3
-    ),
-}
-"""Settings by name."""
+class PairSettings(Settings):
+    """Where the loss is binary."""
+
+    negatives: int = Field(4, ge=1)
+    """Negatives of an example."""
+    uniform_share: float = Field(1.0, ge=0, le=1)
+    """Share of negatives drawn uniformly; the others are drawn by training count."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """Of AdamW; it rises to this over the warm-up's steps."""
+    batch_size: int = Field(1024, ge=1)
+    """Examples a step."""
+
+
+class NextItemSettings(Settings):
+    """Where the loss is a softmax."""
+
+    negatives: int = Field(512, ge=0)
+    """Negatives of a batch, drawn once; 0 for every item that training saw."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """Of AdamW; it rises to this over the warm-up's steps."""
+    batch_size: int = Field(128, ge=1)
+    """Sequences a step."""
+    average: float = Field(0.99, ge=0, lt=1)
+    """Decay of the mean of weights over steps, which is what is validated and kept; 0: the weights are."""
 
 
 SPECIAL = 3

@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from trsr.artifacts import write_json
-from trsr.baselines.base import Places, TrainingData, share_ties
-from trsr.baselines.neural.architectures import DIN, NCF, BERT4Rec, Caser, GRU4Rec, SASRec
-from trsr.baselines.neural.network import DEFAULTS, ItemVectors, Network, SequentialName, Settings
+from trsr.baselines.base import Places, Saved, TrainingData, share_ties
+from trsr.baselines.neural import architectures
+from trsr.baselines.neural.network import ItemVectors, Network, NextItemSettings, PairSettings, Settings
 from trsr.baselines.neural.training import TrainingRecord, Validation, pad, train
 from trsr.baselines.text import item_texts
-from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
+from trsr.errors import ArtifactError, DataError, ModelError
 from trsr.prompts.words import words
 
 
@@ -76,7 +77,7 @@ class Card:
     """
 
     format: int
-    name: SequentialName
+    name: str
     seed: int
     n_items: int
     settings: Settings
@@ -84,44 +85,36 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """Turn it into values that JSON knows; a figure that is no number becomes null."""
-        values = asdict(self)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        record = asdict(self.record)
         if math.isnan(self.record.validation):
-            values["record"]["validation"] = None
-        return values
+            record["validation"] = None
+        return {**values, "settings": self.settings.model_dump(mode="json"), "record": record}
 
 
-def read_card(path: Path) -> Card:
-    """Read a card; raises `ArtifactError` when the file is missing, damaged or of another version."""
+def read_card(path: Path, system: type[Sequential]) -> Card:
+    """Read a card; raises `ArtifactError` when the file is missing, damaged, of another version or system."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["record"]["validation"] is None:
             values["record"]["validation"] = math.nan
-        settings, record = Settings(**values.pop("settings")), TrainingRecord(**values.pop("record"))
-        card = Card(settings=settings, record=record, **values)
-        if card.format != FORMAT or card.name not in DEFAULTS:
+        settings = system.Settings.model_validate(values.pop("settings"))
+        card = Card(settings=settings, record=TrainingRecord(**values.pop("record")), **values)
+        if card.format != FORMAT or card.name != system.kind():
             message = f"form {card.format}, system {card.name!r}"
             raise ValueError(message)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        message = f"{path}: no saved sequential system of this version ({error}); train it again"
+        message = f"{path}: no saved {system.kind()} of this version ({error}); train it again"
         raise ArtifactError(message) from error
     return card
 
 
-_NETWORKS: dict[SequentialName, type[Network]] = {
-    "ncf": NCF,
-    "din": DIN,
-    "caser": Caser,
-    "gru4rec": GRU4Rec,
-    "sasrec": SASRec,
-    "bert4rec": BERT4Rec,
-    "sasrec_text": SASRec,
-}
 _USERS_A_CHUNK = 128
 _WEIGHTS = "model.safetensors"
 _CARD = "sequential.json"
 
 
-class Sequential:
+class Sequential(Saved):
     """A network that learns from sequences and scores items for any history.
 
     An item that training never saw has as its learned part the mean of those of the items that training saw
@@ -129,13 +122,17 @@ class Sequential:
     are scored alike: like a typical rare item.
 
     Validation users choose the epoch whose weights are kept, and nothing else; see `Validation`. The seed is
-    that of weights, batches, negatives and dropout; without `settings` the name's own are taken.
+    that of weights, batches, negatives and dropout. A class of its own names its network and its settings.
     """
 
-    def __init__(self, name: SequentialName, seed: int, settings: Settings | None = None) -> None:
-        self.name = name
-        self.seed = seed
-        self.settings = settings or DEFAULTS[name]
+    stochastic = True
+    network: ClassVar[type[Network]]
+    """What is trained."""
+    Settings: ClassVar[type[Settings]] = NextItemSettings
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.name = self.kind()
         self._network: Network | None = None
         self._record: TrainingRecord | None = None
 
@@ -198,8 +195,8 @@ class Sequential:
     @classmethod
     def load(cls, folder: Path) -> Sequential:
         """Read what `save` wrote; raises `ArtifactError` when the folder holds no complete system."""
-        card = read_card(folder / _CARD)
-        loaded = cls(card.name, card.seed, card.settings)
+        card = read_card(folder / _CARD, cls)
+        loaded = cls(seed=card.seed, **card.settings.model_dump())
         text = torch.zeros(card.n_items, card.settings.text_width) if card.settings.text_width else None
         network = loaded._build(card.n_items, text)
         try:
@@ -218,32 +215,10 @@ class Sequential:
     def _build(self, n_items: int, text: torch.Tensor | None) -> Network:
         settings = self.settings
         items = ItemVectors(n_items, settings.width, text, settings.offset_scale)
-        return _NETWORKS[self.name](items, settings)
+        return self.network(items, settings)
 
     def _untrained(self) -> ModelError:
         return ModelError(f"{self.name} is not trained: call fit first, or load a saved one")
-
-
-def open_sequential(name: str, seed: int) -> Sequential:
-    """Make an untrained sequential system, one of `SEQUENTIAL_NAMES`; `ConfigError` for any other name.
-
-    The seed is that of weights, batches, negatives and dropout.
-
-    Examples
-    --------
-    >>> open_sequential("sasrec", seed=0).settings.width > 0
-    True
-    """
-    for known in DEFAULTS:
-        if known == name:
-            return Sequential(known, seed)
-    message = f"there is no sequential system {name!r}; take one of {', '.join(DEFAULTS)}"
-    raise ConfigError(message)
-
-
-def load_sequential(folder: Path) -> Sequential:
-    """Read a trained system that `Sequential.save` wrote, with the same errors as `Sequential.load`."""
-    return Sequential.load(folder)
 
 
 def _device() -> torch.device:
@@ -274,3 +249,81 @@ def _score(network: Network, histories: Sequence[Places], candidates: Places | N
                 asked = torch.from_numpy(candidates[rows, columns].astype(np.int64)).to(device)
             scores[rows, columns] = network.match(read, asked).double().cpu().numpy()
     return scores
+
+
+class NCF(Sequential):
+    """Neural collaborative filtering; see `trsr.baselines.neural.architectures.NCF`."""
+
+    label = "NCF"
+    description = (
+        "Neural collaborative filtering: learned vectors of user and item, joined by a small network."
+    )
+    network = architectures.NCF
+    Settings = PairSettings
+
+
+class DIN(Sequential):
+    """Deep interest network; see `trsr.baselines.neural.architectures.DIN`."""
+
+    label = "DIN"
+    description = "Deep interest network: attends to those items of the history that resemble the candidate."
+    network = architectures.DIN
+    Settings = PairSettings
+
+
+class Caser(Sequential):
+    """Convolutions over the newest items; see `trsr.baselines.neural.architectures.Caser`."""
+
+    label = "Caser"
+    description = "Convolutions over the last items of the history."
+    network = architectures.Caser
+
+
+class OneLayerSettings(NextItemSettings):
+    """A network of one layer."""
+
+    layers: int = Field(1, ge=1)
+    """Layers on top of the item vectors."""
+
+
+class GRU4Rec(Sequential):
+    """A recurrent network; see `trsr.baselines.neural.architectures.GRU4Rec`."""
+
+    label = "GRU4Rec"
+    description = "A recurrent network reads the history item by item."
+    network = architectures.GRU4Rec
+    Settings = OneLayerSettings
+
+
+class SASRec(Sequential):
+    """Self-attention to what came before; see `trsr.baselines.neural.architectures.SASRec`."""
+
+    label = "SASRec"
+    description = "Self-attention over the history, with a learned vector for every item."
+    network = architectures.SASRec
+
+
+class BERT4Rec(Sequential):
+    """Self-attention in both directions; see `trsr.baselines.neural.architectures.BERT4Rec`."""
+
+    label = "BERT4Rec"
+    description = "Self-attention in both directions, trained to fill in hidden items."
+    network = architectures.BERT4Rec
+
+
+class FromTextSettings(NextItemSettings):
+    """Vectors of items start from their texts."""
+
+    text_width: int = Field(64, ge=1)
+    """Numbers in a text vector."""
+    offset_scale: float = Field(0.3, ge=0)
+    """What the learned part is multiplied with before it is added to the text's part."""
+
+
+class SASRecText(Sequential):
+    """SASRec that knows texts; see `trsr.baselines.neural.architectures.SASRec`."""
+
+    label = "SASRec from text"
+    description = "SASRec whose vectors of items start from their texts."
+    network = architectures.SASRec
+    Settings = FromTextSettings

@@ -16,7 +16,7 @@ from torch import Tensor
 from trsr.baselines.base import Places, TrainingData
 from trsr.baselines.neural.network import NegativeDraw, Network
 from trsr.errors import ModelError
-from trsr.evaluation.metrics import expected_metrics
+from trsr.evaluation.metrics import NDCG, expected_metrics
 from trsr.progress import Progress
 
 _BATCHES_A_POOL = 32
@@ -110,10 +110,13 @@ class Validation:
         return 0.5 * (_ndcg(among_candidates, own, itself=1) + _ndcg(among_others, own, itself=0))
 
 
+_CHOSEN_BY = NDCG(k=10)
+
+
 def _ndcg(scores: NDArray[np.float64], own: NDArray[np.float64], itself: int) -> float:
     """Mean NDCG@10 of targets with score `own`; `itself` of the tied scores is the target's own."""
     above, tied = (scores > own).sum(axis=1), (scores == own).sum(axis=1) - itself
-    return float(expected_metrics(above, tied, [10])["NDCG@10"].mean())
+    return float(expected_metrics(above, tied, scores.shape[1] - itself, [_CHOSEN_BY])["NDCG@10"].mean())
 
 
 _LARGEST_GRADIENT = 5.0
@@ -255,8 +258,8 @@ class _Epoch:
             progress.advance(len(batch))
         if not math.isfinite(total):
             message = (
-                f"{self._title}: the loss of epoch {self._number} is no number; lower the learning rate "
-                f"(it is {settings.learning_rate:g}) in trsr.baselines.neural.network"
+                f"{self._title}: the loss of epoch {self._number} is no number; lower its setting "
+                f"learning_rate (it is {settings.learning_rate:g})"
             )
             raise ModelError(message)
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from trsr.config.data import Amazon5CoreData
 from trsr.data.cleaning import empty_as_null, is_empty
-from trsr.data.dataset import Dataset
+from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import read_delimited
 from trsr.data.json_lines import first_wins
 from trsr.data.lists import ids_in_text, text_of_list
@@ -18,7 +18,7 @@ from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import TEXT, read_lines, require_columns
 from trsr.errors import DataError
-from trsr.records import HISTORY, ITEM, ITEMS, USER
+from trsr.records import HISTORY, ITEM, ITEMS, USER, Finding
 
 _FIELDS: Final = ("title", "brand", "categories", "description")
 _HISTORY_COLUMN: Final = "history_item_id"
@@ -198,3 +198,24 @@ def _new_items(longest: int) -> pl.Expr:
         joins = (overlap >= 1) & whole & agrees
         found = pl.when(joins).then(pl.concat_list(history.list.tail(gap), ITEM)).otherwise(found)
     return found.alias(_NEW)
+
+
+class Amazon5Core(Reader):
+    """5-core rows; see `read_amazon_5core`."""
+
+    Settings = Amazon5CoreData
+    signs = "5-core rows (items.json, valid.csv, test.csv)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the files; see `amazon_5core_files`."""
+        return amazon_5core_files(self.settings)
+
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Read them; see `read_amazon_5core`."""
+        return read_amazon_5core(self.settings)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> Amazon5CoreData | None:
+        """Recognise the files; see `Reader`."""
+        known = "items.json" in names and {"train.csv", "valid.csv", "test.csv"} & names
+        return Amazon5CoreData(format="amazon_5core", path=folder) if known else None

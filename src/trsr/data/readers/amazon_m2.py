@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from trsr.config.data import AmazonM2Data
-from trsr.data.dataset import Dataset
+from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import header_of, read_delimited
 from trsr.data.lists import ids_in_text
 from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import require_columns
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, USER
+from trsr.records import ITEM, ITEMS, USER, Finding
 
 _FIELDS: Final = ("title", "brand", "price", "color", "size", "model", "material", "author", "desc")
 _LOCALE: Final = "locale"
@@ -97,3 +98,24 @@ def _sessions(path: Path, source: AmazonM2Data, notes: Notes) -> pl.DataFrame | 
 
 def _no_sessions() -> pl.DataFrame:
     return pl.DataFrame(schema={FILE: pl.String, LINE: pl.Int64, USER: pl.String, ITEMS: pl.List(pl.String)})
+
+
+class AmazonM2(Reader):
+    """Amazon-M2; see `read_amazon_m2`."""
+
+    Settings = AmazonM2Data
+    signs = "Amazon-M2 (products_*.csv, sessions_*.csv)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the files; see `amazon_m2_files`."""
+        return amazon_m2_files(self.settings)
+
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Read them; see `read_amazon_m2`."""
+        return read_amazon_m2(self.settings)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> AmazonM2Data | None:
+        """Recognise the files; see `Reader`."""
+        known = all(fnmatch.filter(names, f"{kind}_*.csv") for kind in ("products", "sessions"))
+        return AmazonM2Data(format="amazon_m2", path=folder) if known else None

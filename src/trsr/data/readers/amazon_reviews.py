@@ -9,14 +9,14 @@ import polars as pl
 
 from trsr.config.data import AmazonReviewsData
 from trsr.data.cleaning import empty_as_null
-from trsr.data.dataset import Dataset
+from trsr.data.dataset import Dataset, Reader
 from trsr.data.json_lines import read_json_lines
 from trsr.data.lists import text_of_json
 from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble
 from trsr.data.times import read_times
 from trsr.errors import DataError
-from trsr.records import ITEM, TIME, USER
+from trsr.records import ITEM, TIME, USER, Finding
 
 _ID: Final = "parent_asin"
 _FIELDS: Final = (
@@ -75,3 +75,30 @@ def _require_key(path: Path, table: pl.DataFrame, key: str) -> None:
     if table[key].null_count() == table.height:
         message = f"{path}: no line has the key {key!r}; check that the file is one of Amazon Reviews 2023"
         raise DataError(message)
+
+
+class AmazonReviews(Reader):
+    """Amazon Reviews 2023; see `read_amazon_reviews`."""
+
+    Settings = AmazonReviewsData
+    signs = "Amazon Reviews 2023 (X.jsonl, meta_X.jsonl)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the files; see `amazon_reviews_files`."""
+        return amazon_reviews_files(self.settings)
+
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Read them; see `read_amazon_reviews`."""
+        return read_amazon_reviews(self.settings, seed)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> AmazonReviewsData | None:
+        """Recognise the files; see `Reader`."""
+        for meta in sorted(name for name in names if name.startswith("meta_")):
+            stem = meta.removeprefix("meta_").removesuffix(".gz")
+            for reviews in (stem, f"{stem}.gz"):
+                if stem.endswith(".jsonl") and reviews in names:
+                    return AmazonReviewsData(
+                        format="amazon_reviews", reviews=folder / reviews, meta=folder / meta
+                    )
+        return None

@@ -25,6 +25,7 @@ The same settings give the same shop on every platform.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -32,9 +33,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.config.data import DemoData
-from trsr.data.dataset import Dataset
+from trsr.data.dataset import Dataset, Reader
 from trsr.data.readers.demo_words import CATEGORIES, NEUTRAL, STYLES, Category, Style
-from trsr.records import ITEM, ITEMS, TIMES, USER
+from trsr.records import ITEM, ITEMS, TIMES, USER, Finding
 
 RECENT: Final = 5
 """Newest items before the target, which show the intent."""
@@ -224,3 +225,17 @@ def _repeats(items: _Ints, owner: _Ints) -> NDArray[np.bool_]:
     repeated = np.zeros(len(items), dtype=bool)
     repeated[order[1:]] = pair[order[1:]] == pair[order[:-1]]
     return repeated
+
+
+class Demo(Reader):
+    """The generated shop; see the module's text."""
+
+    Settings = DemoData
+
+    def files(self) -> tuple[Path, ...]:
+        """List none: nothing is read."""
+        return ()
+
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Generate it; its seed is its own."""
+        return generate(self.settings), ()

@@ -8,12 +8,12 @@ from typing import Final
 import polars as pl
 
 from trsr.config.data import MindData
-from trsr.data.dataset import Dataset
+from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import read_delimited
 from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.data.times import read_times
-from trsr.records import ITEM, ITEMS, TIME, USER
+from trsr.records import ITEM, ITEMS, TIME, USER, Finding
 
 _NEWS: Final = (
     ITEM,
@@ -89,3 +89,24 @@ def _one_row_a_user(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return chosen.select(
         FILE, LINE, USER, pl.col("_past").list.concat(clicked).alias(ITEMS), pl.col("_moment").alias(TIME)
     )
+
+
+class Mind(Reader):
+    """MIND; see `read_mind`."""
+
+    Settings = MindData
+    signs = "MIND (news.tsv, behaviors.tsv)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the files; see `mind_files`."""
+        return mind_files(self.settings)
+
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Read them; see `read_mind`."""
+        return read_mind(self.settings)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> MindData | None:
+        """Recognise the files; see `Reader`."""
+        known = {"news.tsv", "behaviors.tsv"} <= names
+        return MindData(format="mind", path=folder) if known else None

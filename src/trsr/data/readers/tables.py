@@ -6,6 +6,7 @@ Each may be one file, or a folder of parts as Spark writes it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -14,7 +15,7 @@ import polars as pl
 
 from trsr.config.data import TableData
 from trsr.data.cleaning import empty_as_null
-from trsr.data.dataset import Dataset
+from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import UNNAMED, header_of, read_delimited
 from trsr.data.ids import id_texts
 from trsr.data.json_lines import first_keys, read_json_lines
@@ -24,7 +25,7 @@ from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import refuse_reserved, require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, TIME, USER
+from trsr.records import ITEM, ITEMS, TIME, USER, Finding
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES: Final = (".jsonl", ".ndjson", ".json")
@@ -256,3 +257,84 @@ def _as_text(column: pl.Series) -> pl.Series:
     else:
         text = value.cast(pl.String)
     return frame.select(text).to_series()
+
+
+class Tables(Reader):
+    """own tables; see `read_tables`."""
+
+    Settings = TableData
+    signs = "own tables (items.* with events.* or histories.*)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the files; see `table_files`."""
+        return table_files(self.settings)
+
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Read them; see `read_tables`."""
+        return read_tables(self.settings, seed)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> TableData | None:
+        """Recognise the files; see `Reader`."""
+        items, events, histories = (_table(folder, names, stem) for stem in ("items", "events", "histories"))
+        if items is None or (events is None and histories is None):
+            return None
+        settings: dict[str, object] = {"items": items, "item_id": _column(items, _ITEM_NAMES, "item_id")}
+        if events is not None:
+            times = _matching(column_names(events), _TIME_NAMES)
+            settings |= {
+                "events": events,
+                "user_column": _column(events, _USER_NAMES, "user_column"),
+                "item_column": _column(events, _ITEM_NAMES, "item_column"),
+                "time_column": times,
+            }
+        elif histories is not None:
+            settings |= {
+                "histories": histories,
+                "user_column": _column(histories, _USER_NAMES, "user_column"),
+                "history_column": _column(histories, _LIST_NAMES, "history_column"),
+            }
+        return TableData.model_validate({"format": "tables", **settings})
+
+
+_ITEM_NAMES: Final = (
+    "item_id",
+    "id",
+    "item",
+    "itemid",
+    "product_id",
+    "asin",
+    "parent_asin",
+    "news_id",
+    "movie_id",
+    "sku",
+)
+_USER_NAMES: Final = ("user_id", "user", "userid", "uid", "customer_id", "session_id", "visitor_id")
+_TIME_NAMES: Final = ("time", "timestamp", "ts", "datetime", "date", "event_time", "created_at")
+_LIST_NAMES: Final = ("item_ids", "items", "history", "sequence", "item_list")
+
+
+def _table(folder: Path, names: set[str], stem: str) -> Path | None:
+    for suffix in SUFFIXES:
+        for name in (f"{stem}{suffix}", f"{stem}{suffix}.gz"):
+            if name in names:
+                return folder / name
+    return folder / stem if (folder / stem).is_dir() else None
+
+
+def _column(path: Path, known: Iterable[str], setting: str) -> str:
+    columns = column_names(path)
+    found = _matching(columns, known)
+    if found is None:
+        message = (
+            f"{path}: can't tell which column is `{setting}` (looked for {', '.join(known)}); "
+            f"the columns are "
+            f"{', '.join(columns) or 'none'}. Write a configuration with `data.{setting}` and give that file"
+        )
+        raise DataError(message)
+    return found
+
+
+def _matching(columns: Iterable[str], known: Iterable[str]) -> str | None:
+    by_lower = {column.lower(): column for column in reversed(list(columns))}
+    return next((by_lower[name] for name in known if name in by_lower), None)
