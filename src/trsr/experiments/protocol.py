@@ -54,6 +54,8 @@ class EvaluationProtocol:
 
     Parameters
     ----------
+    config
+        The settings that it was made by.
     prepared
         The run's data, with the candidates of the run's own sampler.
     data
@@ -66,6 +68,7 @@ class EvaluationProtocol:
         Hash of the data and of all candidates.
     """
 
+    config: Config
     prepared: Prepared
     data: TrainingData
     splits: Mapping[Split, SplitData]
@@ -140,6 +143,7 @@ def _protocol(
         {split: list(names) for split, names in samplers.items()},
     ]
     return EvaluationProtocol(
+        config=config,
         prepared=prepared,
         data=training_data(prepared, config.items.fields),
         splits=splits,
