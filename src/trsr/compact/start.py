@@ -30,10 +30,10 @@ _TOKENS: Final = 8192
 Log = dict[str, list[dict[str, float]]]
 
 
-def fresh_ranker(config: Config, pretrained: Path | None, device: str = "auto") -> Ranker:
+def fresh_ranker(config: Config, start: Path | Ranker | None, device: str = "auto") -> Ranker:
     """Load the ranker that fine-tuning starts from.
 
-    `pretrained` is the folder of the compact model that `pretrain_compact` made; None for any other model.
+    `start` is the compact model that `pretrain_compact` made, or its folder; None for any other model.
     `device` is `auto`, `cpu`, `cuda`, ... Raises ArtifactError when there is no compact model, and ModelError
     when a model can't be loaded.
     """
@@ -42,11 +42,11 @@ def fresh_ranker(config: Config, pretrained: Path | None, device: str = "auto") 
         loaded = load_language_model(settings, device)
         origin = Origin("huggingface", loaded.identity, settings)
         return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.ranking_item_tokens, origin)
-    start = settings.start or pretrained
+    start = settings.start or start
     if start is None:
         message = "there is no pre-trained compact model to start from; run `trsr train` on this run folder"
         raise ArtifactError(message)
-    made = Ranker.load(start, device)
+    made = start if isinstance(start, Ranker) else Ranker.load(start, device)
     return Ranker(made.model, made.tokenizer, config.prompt, config.ranking_item_tokens, made.origin)
 
 

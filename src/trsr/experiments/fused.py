@@ -15,7 +15,7 @@ from trsr.experiments.protocol import EvaluationProtocol, Ints, Places
 from trsr.experiments.scores import Floats, ScoreInfo, SeedScores, SystemScores, kept_scores
 from trsr.experiments.systems import Baselines
 from trsr.fusion.companions import WEIGHTS, Companions
-from trsr.fusion.features import LANGUAGE_MODEL, Evidence
+from trsr.fusion.features import LANGUAGE_MODEL, Evidence, joined
 from trsr.fusion.fusion import Fusion, cross_fit, fit_fusion, too_few
 from trsr.records import FUSED, Split
 from trsr.report.comparison.results import Kind
@@ -144,13 +144,17 @@ class FusedSystem:
     def _gathered(self, seed: int, split: Split, samplers: Sequence[Sampler]) -> Evidence:
         """Put the scores of several samplers' candidates one below the other."""
         data = self._protocol.splits[split]
-        candidates = np.concatenate([data.candidates[sampler] for sampler in samplers])
-        told = {}
-        for name, system in ((LANGUAGE_MODEL, self._form), *self._companions.items()):
-            scores = system.at(seed).scores[split]
-            told[str(name)] = np.concatenate([scores[sampler] for sampler in samplers])
-        drawn = [np.full(len(data.users), sampler == _POPULARITY) for sampler in samplers]
-        return Evidence(told, self._protocol.data.counts[candidates], np.concatenate(drawn))
+        systems = {LANGUAGE_MODEL: self._form} | dict(self._companions.items())
+        return joined(
+            [
+                Evidence(
+                    {name: system.at(seed).scores[split][sampler] for name, system in systems.items()},
+                    self._protocol.data.counts[data.candidates[sampler]],
+                    np.full(len(data.users), sampler == _POPULARITY),
+                )
+                for sampler in samplers
+            ]
+        )
 
 
 def weights_of(system: SystemScores) -> dict[str, float]:
