@@ -40,7 +40,7 @@ def test_a_trec_run_comes_back(run: RunFolder, scores: pl.DataFrame, out: Path) 
     path = import_scores(run, out / "run.popularity.txt", "other")
     assert path == run.path / "imported" / "other.parquet"
     assert imported_scores(run)["other"].sort(PAIR).equals(scores)
-    assert list(system_scores(run)) == ["random", "popularity", "other"]
+    assert list(system_scores(run)) == ["popularity", "random", "other"]
     assert [path.name for path in export(run, Tool.TREC, out)][-1] == "run.other.txt"
 
 
