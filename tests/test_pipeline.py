@@ -215,7 +215,12 @@ def test_two_runs_of_one_seed_end_in_the_same_scores(
     finished: tuple[Config, RunFolder], tmp_path: Path
 ) -> None:
     again = run(small_config(tmp_path / "again"), until="evaluate", say=lambda line: None)
-    for name in ("summaries.parquet", "dataset/candidates.parquet", "metrics.json", "scores/recurrent.parquet"):
+    for name in (
+        "summaries.parquet",
+        "dataset/candidates.parquet",
+        "metrics.json",
+        "scores/recurrent.parquet",
+    ):
         assert (again.path / name).read_bytes() == (finished[1].path / name).read_bytes(), name
 
 

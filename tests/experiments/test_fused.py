@@ -146,7 +146,9 @@ def test_a_validation_user_is_scored_by_weights_that_never_saw_the_user(
 ) -> None:
     prepared = load(fused[1])
     user, offered, target = (
-        prepared.candidates.filter(pl.col("split") == "valid").select("user_id", "candidates", "target").row(0)
+        prepared.candidates.filter(pl.col("split") == "valid")
+        .select("user_id", "candidates", "target")
+        .row(0)
     )
     other = next(item for item in offered if item != target)
     mine = pl.col("user_id") == user
