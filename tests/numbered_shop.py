@@ -20,8 +20,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trsr.baselines.neural import Sequential
 from trsr.baselines.neural import system as sequential
+from trsr.baselines.neural.system import Sequential
 from trsr.baselines.simple import ItemNeighbours, Popularity, Random
 from trsr.compact import start as fresh
 from trsr.prompts.ranking_prompt import Prefix, RankingPrompt, Suffix

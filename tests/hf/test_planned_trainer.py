@@ -1,12 +1,15 @@
+import os
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
-from transformers import TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from trsr.errors import ConfigError
 from trsr.hf import trainer as planned_trainer
-from trsr.hf.trainer import PlannedTrainer, plan_arguments
+from trsr.hf.trainer import PlannedTrainer, plan_arguments, tracked
 
 
 class Slope(nn.Module):
@@ -69,3 +72,44 @@ def test_training_without_a_terminal_tells_steps_and_loss(
     assert "left" in told[0]
     assert told[-1].startswith("fitting: 2 of 2 steps, ended after ")
     assert ", loss " in told[-1]
+
+
+class Watcher(TrainerCallback):
+    """A tracker as transformers knows them, without a package."""
+
+    seen: ClassVar[list[tuple[str, str, dict[str, float]]]] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        self.seen.append((args.run_name, os.environ["TENSORBOARD_LOGGING_DIR"], dict(logs)))
+
+
+def test_a_tracker_follows_the_training_under_the_name_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    monkeypatch.setitem(planned_trainer.INTEGRATION_TO_CALLBACK, "watcher", Watcher)
+    monkeypatch.setattr(planned_trainer, "get_available_reporting_integrations", lambda: ["watcher"])
+    monkeypatch.setattr(Watcher, "seen", [])
+    run = tmp_path / "my run"
+    train(run / "checkpoints" / "silent", monkeypatch, 1)
+    assert Watcher.seen == []
+    with tracked(("watcher",), run):
+        train(run / "checkpoints" / "fine_tuning", monkeypatch, 2)
+    names, places, logs = zip(*Watcher.seen, strict=True)
+    assert set(names) == {"my run fine_tuning"}
+    assert set(places) == {str(run / "tracking" / "fine_tuning")}
+    assert [entry["loss"] for entry in logs if "loss" in entry][:2] == [0.0, pytest.approx(1.0, abs=0.1)]
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ
+    assert plan_arguments(tmp_path).report_to == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("wandb", "wandb isn't installed; pip install wandb"), ("wandbb", "must be of .*, got 'wandbb'")],
+)
+def test_a_tracker_that_cannot_be_had_is_told_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    monkeypatch.setattr(planned_trainer, "get_available_reporting_integrations", lambda: ["mlflow"])
+    with pytest.raises(ConfigError, match=told), tracked((name,), tmp_path):
+        pytest.fail("nothing may be trained")

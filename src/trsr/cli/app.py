@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -54,6 +55,7 @@ app.add_typer(store.app, name="store")
 def main() -> None:
     """Run the command line; errors of TRSR become one message and an exit code, never a traceback."""
     _quieten_libraries()
+    sys.path.append(str(Path.cwd()))  # classes of one's own, named in the configuration, often lie here
     try:
         app()
     except TrsrError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, assert_never
+from typing import Final
 
 from trsr.config.summary import Summarization
 from trsr.progress import Progress
 from trsr.records import Block, Summary, Usage, UserSummary
+from trsr.registry import find_part
 from trsr.summarize.paradigms import Fold, Paradigm, hierarchical, none, recurrent
 from trsr.summarize.writer import Combine, Request, Unwritten, Writer
 
@@ -33,7 +34,8 @@ def make_paradigm(config: Summarization) -> Paradigm:
         case "none":
             return none
         case _:
-            assert_never(config.paradigm)
+            own: Paradigm = partial(find_part("paradigm", config.paradigm, {}), settings=config)
+            return own
 
 
 def summarize(

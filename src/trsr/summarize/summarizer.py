@@ -9,12 +9,13 @@ from types import TracebackType
 import polars as pl
 
 from trsr.config import Config
-from trsr.config.summary import EndpointWriter, KeyphraseWriter, LocalWriter
+from trsr.config.summary import EndpointWriter, KeyphraseWriter, LocalWriter, OwnWriter
 from trsr.llm.endpoint import EndpointGenerator
 from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens, item_line
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Item, Usage, UserSummary
+from trsr.registry import find_part
 from trsr.summarize.append import Growth, append
 from trsr.summarize.cost import Budget
 from trsr.summarize.keyphrase import writer as keyphrase
@@ -104,6 +105,11 @@ class Summarizer:
             return keyphrase.KeyphraseWriter(
                 items, config.prompt.domain, decay=writer.decay, phrases=writer.phrases
             )
+        if isinstance(writer, OwnWriter):
+            own: Writer = find_part("writer", writer.kind, {})(
+                config=config, items=items, budget=self._budget
+            )
+            return own
         self._store = Store(config.store_url)
         return LanguageModelWriter(
             generator=LocalGenerator(writer)
