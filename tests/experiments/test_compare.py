@@ -114,7 +114,7 @@ def test_every_system_answers_the_same_frozen_candidates(finished: Finished) -> 
         for sampler, frame in (("uniform", own), ("popularity", other))
     ]
     pairs = pl.concat(asked).explode("item_id").sort(pl.all())
-    answered = [path for path in (shelf / "scores").glob("*/seed-?.parquet")]
+    answered = list((shelf / "scores").glob("*/seed-?.parquet"))
     assert len(answered) == 8
     for path in answered:
         answers = pl.read_parquet(path)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from small_run import FUSED, small_config
-from trsr.artifacts import Entry, RunFolder, hash_path
+from trsr.artifacts import Entry, RunFolder
 from trsr.baselines.simple import Popularity
 from trsr.config import Config
 from trsr.data.prepare import Prepared, load
@@ -21,7 +21,7 @@ from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, scores_
 from trsr.experiments.systems import Baselines
 from trsr.fusion.fusion import Fusion
 from trsr.pipeline import run
-from trsr.records import MEASURED, Split
+from trsr.records import MEASURED
 from trsr.report.comparison.results import Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.report import report
