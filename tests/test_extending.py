@@ -19,7 +19,7 @@ from trsr.errors import ConfigError
 from trsr.experiments.compare import compare
 from trsr.experiments.dimensions import dimension
 from trsr.experiments.publish import Published
-from trsr.experiments.selection import line_up
+from trsr.experiments.selection import select_systems
 from trsr.registry import BASELINES, identity
 from trsr.summarize.cost import table
 from trsr.summarize.forecast import forecast
@@ -127,9 +127,9 @@ def test_a_run_shows_own_parts_on_its_page(compared: tuple[Config, Published], t
 
 def test_names_of_the_command_line_take_the_settings_of_the_configuration() -> None:
     config = Config(comparison=Comparison(baselines=("tfidf", own_parts.Ease(l2=50))))
-    assert line_up(config, ["own_parts:Ease"]).baselines == ("own_parts:Ease(l2=50.0)",)
-    assert line_up(config, ["own_parts:Ease(l2=7)"]).baselines == ("own_parts:Ease(l2=7.0)",)
-    assert line_up(config, ["bm25(k1=2)"]).baselines == ("bm25(k1=2.0)",)
+    assert select_systems(config, ["own_parts:Ease"]).baselines == ("own_parts:Ease(l2=50.0)",)
+    assert select_systems(config, ["own_parts:Ease(l2=7)"]).baselines == ("own_parts:Ease(l2=7.0)",)
+    assert select_systems(config, ["bm25(k1=2)"]).baselines == ("bm25(k1=2.0)",)
 
 
 def test_a_changed_setting_or_file_is_another_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

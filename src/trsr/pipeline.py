@@ -19,11 +19,11 @@ import polars as pl
 from trsr.artifacts import RunFolder, sweep, versions, write_text
 from trsr.config import Config, dump
 from trsr.errors import ConfigError, RunError, TrsrError
-from trsr.experiments.evaluate import evaluate
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
 from trsr.experiments.scores import SystemScores, scores_frame
 from trsr.experiments.systems import Baselines, LanguageModel
+from trsr.experiments.tables import evaluate
 from trsr.hf import processes
 from trsr.report.comparison.results import Kind
 from trsr.stages.prepare import prepare
