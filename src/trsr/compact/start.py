@@ -39,7 +39,7 @@ def fresh_ranker(config: Config, pretrained: Path, device: str = "auto") -> Rank
     settings = config.model
     if not isinstance(settings, CompactModel):
         loaded = load_language_model(settings, device)
-        origin = Origin("huggingface", loaded.identity, settings)
+        origin = Origin("huggingface", loaded.identity, settings, loaded.licence)
         return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.ranking_item_tokens, origin)
     made = Ranker.load(settings.start or pretrained, device)
     return Ranker(made.model, made.tokenizer, config.prompt, config.ranking_item_tokens, made.origin)

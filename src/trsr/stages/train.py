@@ -18,6 +18,7 @@ from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared, load
 from trsr.errors import ModelError
 from trsr.hf import processes
+from trsr.hf.gguf_files import is_local
 from trsr.hf.loading import folder_identity, model_identity
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.tasks import ranking_tasks
@@ -34,16 +35,18 @@ def _settings(config: Config) -> Any:
     settings = config.model_dump(mode="json", include={"seed", "items", "prompt", "model", "training"})
     templates = Templates(config.prompt.domain, config.prompt.templates)
     settings |= {"templates": templates.versions(RANKING_TEMPLATES)}
-    if isinstance(config.model, HuggingFaceModel) and Path(config.model.path).is_dir():
+    if isinstance(config.model, HuggingFaceModel) and is_local(config.model.path):
         settings["weights"] = _weights(config.model.path)
     return settings
 
 
 def _weights(path: str) -> str:
-    """Name the weights in a folder, which may be others than those of the last run."""
+    """Name the weights on this machine, which may be others than those of the last run."""
     try:
         return model_identity(path)
     except (OSError, ValueError, ModelError):  # an adapter without its base: training tells
+        if not Path(path).is_dir():
+            raise
         return folder_identity(Path(path))
 
 
@@ -65,7 +68,8 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         config.evaluation.batch_tokens,
     )
     if isinstance(config.model, HuggingFaceModel):
-        say(f"  model: {ranker.origin.identity}")
+        licence = f", licence {ranker.origin.licence}" if ranker.origin.licence else ""
+        say(f"  model: {ranker.origin.identity}{licence}")
     fitted = ranker.prompt.prompting.max_tokens
     if fitted < config.prompt.max_tokens:
         say(
