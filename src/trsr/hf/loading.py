@@ -240,8 +240,8 @@ def positions(model: PreTrainedModel | PeftModel) -> int | None:
 def model_identity(path: str, revision: str | None = None) -> str:
     """Name the weights, without loading them: the same path or hub id twice is not the same model.
 
-    Raises OSError when a hub model's commit can't be found out, ModelError when a GGUF file can't be read or a
-    known model isn't here.
+    Raises OSError when a hub model's commit can't be found out, ModelError when a GGUF file can't be read or
+    a known model isn't here.
     """
     located = locate(path)
     path = located.path
@@ -283,7 +283,7 @@ def read_adapter(base: PreTrainedModel, path: Path | str, revision: str | None =
 
 
 def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:
-    """Load a sentence encoder, by folder, hub id or a known model's name, of which every weight is in its files.
+    """Load a sentence encoder, by folder, hub id or known name, of which every weight is in its files.
 
     `library` is ``SentenceTransformer``, which tells nobody what its files lack. Raises ModelError when it
     can't be loaded, or weights are missing.
