@@ -1,3 +1,5 @@
+"""The commands that list and fetch pretrained models."""
+
 from __future__ import annotations
 
 import os

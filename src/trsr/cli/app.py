@@ -12,7 +12,7 @@ from typing import Final
 
 import typer
 
-from trsr.cli import data, experiments, models, run, store
+from trsr.cli import data, experiments, run, store
 from trsr.errors import DataError, TrsrError
 
 _INTERRUPTED: Final = 130
@@ -49,7 +49,7 @@ for _command in (
     app.command()(_command)
 app.command("import")(data.import_scores)
 app.add_typer(store.app, name="store")
-app.add_typer(models.app, name="models")
+app.add_typer(store.models, name="models")
 
 
 def main() -> None:

@@ -103,13 +103,13 @@ def _dequantise(file: Path, place: Path) -> None:
     _require_readable(file, facts, reader, place)
     print(
         f"{name} ({file.name}, licence {licence or 'not said'}): dequantised once for the cache, "
-        f"{_bytes(reader) / 1e6:,.0f} MB",
+        f"{_bytes(reader) / 1e6:,.0f} MB; a large vocabulary takes minutes",
         file=sys.stderr,
         flush=True,
     )
     try:
         with redirect_stderr(io.StringIO()):  # transformers draws bars here, whatever it is told
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.float32
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
