@@ -106,7 +106,7 @@ class Progress:
             return f"none in {clock(passed)}"
         rate = new / passed
         told = f"{rate:,.1f} a second" if rate >= 1 else f"{clock(1 / rate)} each"
-        return f"{told}, about {clock((self._total - self._done) / rate)} left"
+        return f"{told}, about {clock(max(self._total - self._done, 0) / rate)} left"
 
     def _noted(self) -> str:
         return "".join(f", {name} {value}" for name, value in self._notes.items())

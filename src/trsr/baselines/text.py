@@ -170,7 +170,7 @@ class EmbeddingsSettings(Section):
     """Which model embeds."""
 
     model: str | None = None
-    """Folder or hub id of a sentence-transformers model."""
+    """Folder, hub id or known name (`minilm`) of a sentence-transformers model."""
 
 
 class Embeddings(ReadsText):

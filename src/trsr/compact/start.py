@@ -40,7 +40,7 @@ def fresh_ranker(config: Config, start: Path | Ranker | None, device: str = "aut
     settings = config.model
     if not isinstance(settings, CompactModel):
         loaded = load_language_model(settings, device)
-        origin = Origin("huggingface", loaded.identity, settings)
+        origin = Origin("huggingface", loaded.identity, settings, loaded.licence)
         return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.ranking_item_tokens, origin)
     start = settings.start or start
     if start is None:

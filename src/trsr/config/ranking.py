@@ -40,12 +40,13 @@ class CompactModel(Section):
 
 
 class HuggingFaceModel(Section):
-    """Any Hugging Face causal language model, by folder or hub id."""
+    """Any causal language model that transformers reads: a folder, a GGUF file, a hub id."""
 
     kind: Literal["huggingface"]
     """The model's name."""
     path: str
-    """Folder or hub id. Of a LoRA adapter: it is merged into the base that it names."""
+    """Folder, `.gguf` file, a name of `trsr models list`, or hub id. Of a LoRA adapter: it is merged into the
+    base that it names."""
     revision: str | None = None
     """Hub revision."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -41,7 +41,8 @@ class LocalWriter(Section):
     kind: Literal["local"]
     """The writer's name."""
     model: str
-    """Folder or hub id of the model. Of a LoRA adapter: it is merged into the base that it names."""
+    """Folder, `.gguf` file, a name of `trsr models list`, or hub id. Of a LoRA adapter: it is merged into the
+    base that it names."""
     revision: str | None = None
     """Hub revision; part of the key under which answers are stored."""
     device: str = "auto"
@@ -86,7 +87,8 @@ class EndpointWriter(Section):
     revision: str | None = None
     """Whatever tells apart two models of one name; part of the key under which answers are stored."""
     tokenizer: str | None = None
-    """Folder or hub id of the model's tokenizer, by which `trsr plan` counts exactly; null: estimated."""
+    """Folder, `.gguf` file, known name or hub id of the model's tokenizer, by which `trsr plan` counts
+    exactly; null: estimated."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; the key itself is never written anywhere."""
     concurrency: int = Field(8, ge=1, le=1000)

@@ -22,6 +22,7 @@ from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import EndpointWriter
 from trsr.errors import ModelError
 from trsr.hf.adapters import load_adapter, merge_adapter
+from trsr.hf.gguf_files import is_local, locate
 from trsr.hf.tokenization import reachable_ids
 
 _WHOLE_BYTES: Final = 64 << 20
@@ -100,11 +101,14 @@ class LanguageModel:
     ----------
     identity
         Id and revision; two models of one id are told apart by it. A merged adapter is named with its base.
+    licence
+        What the files say themselves; None when they don't.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     identity: str
+    licence: str | None = None
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -138,7 +142,8 @@ def load_language_model(
             model = _load_whole(settings, place)
             tokenizer = _load_tokenizer(settings)
         require_sound(model, tokenizer)
-        return LanguageModel(model, tokenizer, model_identity(settings.path, settings.revision))
+        identity = model_identity(settings.path, settings.revision)
+        return LanguageModel(model, tokenizer, identity, locate(settings.path).licence)
     # A broken file raises whatever its reader raises.
     except Exception as error:
         message = f"{setting}: {settings.path!r} can't be loaded: {explain(settings.path, error)}"
@@ -235,10 +240,15 @@ def positions(model: PreTrainedModel | PeftModel) -> int | None:
 def model_identity(path: str, revision: str | None = None) -> str:
     """Name the weights, without loading them: the same path or hub id twice is not the same model.
 
-    Raises OSError when a hub model's commit can't be found out.
+    Raises OSError when a hub model's commit can't be found out, ModelError when a GGUF file can't be read or
+    a known model isn't here.
     """
+    located = locate(path)
+    path = located.path
     base = _adapter_base(path, revision)
-    if Path(path).is_dir():
+    if located.identity is not None:
+        own = located.identity
+    elif Path(path).is_dir():
         own = folder_identity(Path(path))
     else:
         # A branch moves; the commit that it stands at doesn't. It names the folder of what was fetched.
@@ -273,17 +283,18 @@ def read_adapter(base: PreTrainedModel, path: Path | str, revision: str | None =
 
 
 def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:
-    """Load a sentence encoder, by folder or hub id, of which every weight is in its files.
+    """Load a sentence encoder, by folder, hub id or known name, of which every weight is in its files.
 
     `library` is ``SentenceTransformer``, which tells nobody what its files lack. Raises ModelError when it
     can't be loaded, or weights are missing.
     """
     try:
+        folder = locate(path).path
         with without_bars(), torch.random.fork_rng(devices=[]):
             made = []
             for seed in (0, 1):
                 torch.manual_seed(seed)
-                made.append(library(path, model_kwargs={"use_safetensors": True}).eval())
+                made.append(library(folder, model_kwargs={"use_safetensors": True}).eval())
     # A broken file raises whatever its reader raises.
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -309,7 +320,7 @@ def explain(path: str, error: BaseException) -> str:
     if isinstance(error, ModelError):
         return str(error)
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if Path(path).is_dir():
+    if is_local(path):
         return f"{reason} (the folder must hold config.json, safetensors and tokenizer.json of a causal LM)"
     if "trust_remote_code" in str(error):
         return "it brings its own code, which is not run here; take a model that transformers knows"
@@ -320,6 +331,7 @@ def explain(path: str, error: BaseException) -> str:
 
 
 def _load_whole(settings: HuggingFaceModel, place: torch.device) -> PreTrainedModel:
+    settings = settings.model_copy(update={"path": locate(settings.path).path})
     base = _adapter_base(settings.path, settings.revision)
     if base is None:
         options = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
@@ -339,9 +351,9 @@ def _load_whole(settings: HuggingFaceModel, place: torch.device) -> PreTrainedMo
 
 def _load_tokenizer(settings: HuggingFaceModel) -> PreTrainedTokenizerBase:
     """Load the tokenizer beside the weights; that of the base where an adapter has none."""
-    path, revision = settings.path, settings.revision
+    path, revision = locate(settings.path).path, settings.revision
     while (base := _adapter_base(path, revision)) and not _has_tokenizer(path, revision):
-        path, revision = base
+        path, revision = locate(base[0]).path, base[1]
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         path, revision=revision, trust_remote_code=settings.trust_remote_code
     )
@@ -375,7 +387,7 @@ def _adapter_base(path: str, revision: str | None) -> tuple[str, str | None] | N
         )
         raise ModelError(message)
     beside = folder / named
-    return (str(beside) if beside.is_dir() and not Path(named).is_dir() else named), config.revision
+    return (str(beside) if beside.exists() and not Path(named).exists() else named), config.revision
 
 
 def _require_safetensors(folder: Path, stem: str) -> None:

@@ -9,6 +9,7 @@ import jinja2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trsr.errors import ModelError
+from trsr.hf.gguf_files import locate
 from trsr.hf.tokenization import PlainEncoder, leading_ids
 from trsr.llm.generator import Chat
 from trsr.prompts.item_text import ApproximateTokens
@@ -124,7 +125,7 @@ class ApproximateChatTokens:
 class TokenizerChatTokens:
     """Counts with a model's own tokenizer and chat template; loaded at the first count, without the model.
 
-    `path` is a folder or a hub id.
+    `path` is a folder, a GGUF file, a known model's name or a hub id.
     """
 
     is_exact = True
@@ -143,7 +144,8 @@ class TokenizerChatTokens:
     @cached_property
     def _encoder(self) -> ChatEncoder:
         try:
-            return ChatEncoder(AutoTokenizer.from_pretrained(self._path, revision=self._revision))
+            path = locate(self._path).path
+            return ChatEncoder(AutoTokenizer.from_pretrained(path, revision=self._revision))
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = str(error).splitlines()[0]
             message = f"{self._path!r}: its tokenizer can't be loaded: {reason}; {_NEEDED}"

@@ -61,11 +61,14 @@ class Origin:
         What the report calls it: name and revision.
     base
         The model that an adapter sits on; None when the base weights are saved with the ranker.
+    licence
+        What the files of the weights say themselves; None when they don't.
     """
 
     kind: str
     identity: str
     base: HuggingFaceModel | None = None
+    licence: str | None = None
 
 
 class Ranker:
@@ -195,6 +198,7 @@ class Ranker:
             "format": _FORMAT,
             "kind": self.origin.kind,
             "identity": self.origin.identity,
+            "licence": self.origin.licence,
             "base": None if base is None else base.model_dump(mode="json"),
             "adapter": isinstance(self.model, PeftModel),
             "prompting": self.prompt.prompting.model_dump(mode="json"),
@@ -264,7 +268,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 def _settings(card: dict[str, Any], folder: Path) -> tuple[Prompting, Origin]:
     try:
         base = None if card["base"] is None else HuggingFaceModel.model_validate(card["base"])
-        origin = Origin(card["kind"], card["identity"], base)
+        origin = Origin(card["kind"], card["identity"], base, card.get("licence"))
         if not isinstance(card["item_tokens"], int) or not isinstance(card["adapter"], bool):
             message = "item_tokens must be a number and adapter true or false"
             raise TypeError(message)

@@ -19,6 +19,7 @@ from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared
 from trsr.errors import ModelError
 from trsr.hf import processes
+from trsr.hf.gguf_files import is_local
 from trsr.hf.loading import folder_identity, model_identity
 from trsr.hf.trainer import tracked
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
@@ -84,7 +85,8 @@ def fine_tune_ranker(
 
 def _tell(work: Work, config: Config, ranker: Ranker, log: Sequence[Mapping[str, float]]) -> None:
     if isinstance(config.model, HuggingFaceModel):
-        work.say(f"  model: {ranker.origin.identity}")
+        licence = f", licence {ranker.origin.licence}" if ranker.origin.licence else ""
+        work.say(f"  model: {ranker.origin.identity}{licence}")
     fitted = ranker.prompt.prompting.max_tokens
     if fitted < config.prompt.max_tokens:
         work.say(
@@ -119,7 +121,7 @@ def _outside(config: Config) -> list[Any]:
     templates = Templates(config.prompt.domain, config.prompt.templates)
     found: list[Any] = [templates.versions(RANKING_TEMPLATES)]
     model = config.model
-    if isinstance(model, HuggingFaceModel) and Path(model.path).is_dir():
+    if isinstance(model, HuggingFaceModel) and is_local(model.path):
         found.append(_weights(model.path))
     if isinstance(model, CompactModel) and model.start is not None and model.start.exists():
         found.append(hash_path(model.start))
@@ -127,10 +129,12 @@ def _outside(config: Config) -> list[Any]:
 
 
 def _weights(path: str) -> str:
-    """Name the weights in a folder, which may be others than those of the last run."""
+    """Name the weights on this machine, which may be others than those of the last run."""
     try:
         return model_identity(path)
     except (OSError, ValueError, ModelError):  # an adapter without its base: training tells
+        if not Path(path).is_dir():
+            raise
         return folder_identity(Path(path))
 
 
