@@ -12,9 +12,9 @@ from small_run import small_config_file
 from trsr.artifacts import RunFolder
 from trsr.config import load
 from trsr.pipeline import run
+from trsr.stages.plan import users_of
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.writer import to_frame
-from trsr.stages.plan import users_of
 
 NEXT_CENTURY = 4_102_444_800
 

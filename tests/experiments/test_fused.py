@@ -9,19 +9,18 @@ import polars as pl
 import pytest
 
 from small_run import FUSED, small_config
-from trsr.artifacts import Entry, RunFolder, hash_path
+from trsr.artifacts import Entry, RunFolder
 from trsr.baselines.simple import Popularity
 from trsr.config import Config
 from trsr.data.prepare import Prepared, load
 from trsr.experiments import systems as systems_module
-from trsr.experiments.evaluate import evaluate
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
-from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, scores_frame
+from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, evaluate, scores_frame
 from trsr.experiments.systems import Baselines
 from trsr.fusion.fusion import Fusion
 from trsr.pipeline import run
-from trsr.records import MEASURED, Split
+from trsr.records import MEASURED
 from trsr.report.comparison.results import Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.report import report
