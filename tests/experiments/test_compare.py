@@ -158,7 +158,7 @@ def test_a_ranker_is_loaded_once_and_a_table_read_once_but_summaries_once_a_seed
     assert sorted(loaded) == sorted(shelf.glob("*/run-*/model"))
     assert {copied.folder / "dataset" / "items.parquet", shelf / "candidates_popularity.parquet"} <= set(read)
     again = {path: read.count(path) for path in set(read) if read.count(path) > 1}
-    assert again == {path: 2 for path in shelf.glob("*/run-0/summaries.parquet")}
+    assert again == dict.fromkeys(shelf.glob("*/run-0/summaries.parquet"), 2)
     loaded.clear()
     compare(copied, say=lambda line: None)
     assert loaded == [], "what is complete needs no model"
