@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from small_run import small_config, small_config_file
+from trsr import pipeline
 from trsr.artifacts import RunFolder
+from trsr.errors import USERS_FAILED, RunError
+from trsr.hf import processes
 from trsr.pipeline import run
 
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -39,6 +43,19 @@ def test_two_processes_run_to_the_model_of_one_that_accumulates_twice_as_much(tm
     assert any(weight.abs().max() > 1e-4 for name, weight in ours.items() if "lora_B" in name)
     for name, weight in theirs.items():
         assert torch.allclose(ours[name], weight, rtol=0, atol=1e-5), name
+
+
+@pytest.mark.parametrize(("code", "goes_on"), [(0, True), (USERS_FAILED, True), (1, False)])
+def test_users_without_a_summary_keep_nobody_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, goes_on: bool
+) -> None:
+    waited: list[bool] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, code))
+    monkeypatch.setattr(processes, "wait", lambda: waited.append(True))
+    told = nullcontext() if goes_on else pytest.raises(RunError, match="ended with code 1")
+    with told:
+        pipeline._lead(RunFolder(tmp_path))
+    assert waited == [True] * goes_on
 
 
 def test_what_fails_before_training_ends_all_processes(tmp_path: Path) -> None:

@@ -20,10 +20,14 @@ next step. The command line prints it without a traceback.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from trsr.records import Finding
+
+
+USERS_FAILED: Final = 4
+"""Exit code of a run that is whole but for users whose summary could not be written."""
 
 
 class TrsrError(Exception):

@@ -18,12 +18,11 @@ import polars as pl
 
 from trsr.artifacts import RunFolder, sweep, versions, write_text
 from trsr.config import Config, dump
-from trsr.errors import ConfigError, RunError, TrsrError
+from trsr.errors import USERS_FAILED, ConfigError, RunError, TrsrError
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
-from trsr.experiments.scores import SystemScores, scores_frame
+from trsr.experiments.scores import SystemScores, evaluate, scores_frame
 from trsr.experiments.systems import Baselines, LanguageModel
-from trsr.experiments.tables import evaluate
 from trsr.hf import processes
 from trsr.report.comparison.results import Kind
 from trsr.stages.prepare import prepare
@@ -159,7 +158,7 @@ def _lead(folder: RunFolder) -> None:
     """
     command = [sys.executable, "-m", "trsr", "pretrain", str(folder.config), "--out", str(folder.path)]
     done = subprocess.run(command, env=processes.alone(os.environ), check=False)
-    if done.returncode:
+    if done.returncode not in (0, USERS_FAILED):
         message = f"what comes before training ended with code {done.returncode}; its message stands above"
         raise RunError(message)
     processes.wait()

@@ -14,10 +14,9 @@ from trsr.baselines.simple import Popularity
 from trsr.config import Config
 from trsr.data.prepare import Prepared, load
 from trsr.experiments import systems as systems_module
-from trsr.experiments.tables import evaluate
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
-from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, scores_frame
+from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, evaluate, scores_frame
 from trsr.experiments.systems import Baselines
 from trsr.fusion.fusion import Fusion
 from trsr.pipeline import run

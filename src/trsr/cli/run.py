@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 import trsr
 from trsr.config import Config, load, parse_overrides
-from trsr.errors import ConfigError
+from trsr.errors import USERS_FAILED, ConfigError
+from trsr.hf import processes
 
 ConfigPath = Annotated[
     Path | None,
@@ -88,10 +89,6 @@ def show_plan(config: Config, measure: int = 0, as_json: bool = False) -> None:
     typer.echo(planning.render(forecasts))
 
 
-USERS_FAILED: Final = 4
-"""Exit code of a run that is whole but for users whose summary could not be written."""
-
-
 def run(
     config: ConfigPath = None,
     settings: Settings = None,
@@ -160,6 +157,6 @@ def _run_until(stage: str | None, path: Path | None, settings: list[str] | None,
         typer.echo(f"Report: {folder.report}")
     from trsr.stages.summarize import count_failed  # noqa: PLC0415  polars stays out of `trsr --help`
 
-    if stage != "prepare" and (failed := count_failed(folder)):
+    if stage != "prepare" and processes.is_main() and (failed := count_failed(folder)):
         typer.echo(f"{failed:,} users have no summary; run the same command again to redo them", err=True)
         raise typer.Exit(USERS_FAILED)

@@ -1,7 +1,8 @@
-"""What one system answered with each seed, the table that it is kept in, and its measures user by user."""
+"""What one system answered with each seed, the table that it is kept in, and what it measures."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trsr.artifacts import read_parquet, write_parquet
+from trsr.artifacts import read_parquet, write_json, write_parquet
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.evaluation.catalogue import (
@@ -20,9 +21,12 @@ from trsr.evaluation.catalogue import (
     sampled_expectation,
     two_stage_metrics,
 )
-from trsr.evaluation.metrics import Metric, expected_metrics, metrics_frame, place_target
+from trsr.evaluation.metrics import Metric, expected_metrics, metrics_at, metrics_frame, place_target
+from trsr.evaluation.scoreboard import Result, summarise, to_json
+from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol, Places
 from trsr.records import ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
+from trsr.registry import METRICS, identity
 from trsr.report.comparison.results import Kind
 from trsr.stages.work import Artifact, Made, Work
 
@@ -365,3 +369,46 @@ def _frame(
 ) -> pl.DataFrame:
     users = protocol.splits[split].users
     return metrics_frame(users, [split.value] * len(users), tied, metrics)
+
+
+def evaluate(
+    work: Work, protocol: EvaluationProtocol, systems: Sequence[SystemScores]
+) -> Artifact[dict[str, Any]]:
+    """Measure every system on the validation and the test users, among the run's own candidates."""
+    path = work.folder.metrics
+
+    def make(config: Config) -> Made:
+        results = {system.name: measure(config, protocol, system) for system in systems}
+        write_json(to_json(results, config.candidates), path)
+        k = config.evaluation.ks[0]
+        for name, by_split in results.items():
+            recall = by_split[Split.TEST.value].metrics[f"Recall@{k}"]
+            work.say(f"  {name}: test Recall@{k} {recall.mean:.3f} [{recall.low:.3f}, {recall.high:.3f}]")
+        return Made([path])
+
+    return work.step(
+        "evaluate",
+        "compute metrics with intervals",
+        make,
+        lambda made: json.loads(made.path.read_text(encoding="utf-8")),
+        settings=("seed", "evaluation.ks", "evaluation.metrics", "evaluation.bootstrap", "candidates"),
+        content=[
+            protocol.digest,
+            [identity("metric", name, METRICS) for name in work.config.evaluation.metrics],
+            [[system.name, *(run.digest for run in system.runs)] for system in systems],
+        ],
+    )
+
+
+def measure(config: Config, protocol: EvaluationProtocol, system: SystemScores) -> dict[str, Result]:
+    """Measure one system among the run's own candidates, by the name of the split."""
+    sampler, evaluation = protocol.samplers[0], config.evaluation
+    metrics = metrics_at(evaluation.ks, evaluation.metrics)
+    return {
+        split.value: summarise(
+            average_seeds(sampled_frames(system, protocol, split, sampler, metrics)),
+            evaluation.bootstrap,
+            config.seed,
+        )
+        for split in protocol.splits
+    }

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import polars as pl
 
-from trsr.artifacts import write_json
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.data.candidates import training_counts
 from trsr.evaluation.catalogue import CEILING
 from trsr.evaluation.metrics import metric_names, metrics_at, plain_name
-from trsr.evaluation.scoreboard import Result, summarise, to_json
+from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.slices import RULES, slice_results, slices
 from trsr.evaluation.statistics import (
     Estimate,
@@ -34,9 +32,7 @@ from trsr.experiments.scores import (
     two_stage_frames,
 )
 from trsr.records import ITEM, SPLIT, Split
-from trsr.registry import METRICS, identity
 from trsr.report.comparison.results import Contrast, Slice, Standing, Table, TwoStage
-from trsr.stages.work import Artifact, Made, Work
 
 _DIGITS = 6
 
@@ -229,46 +225,3 @@ class Tables:
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:
     """Name metrics without their protocol, which the table says."""
     return frame.rename({name: plain_name(name) for name in metric_names(frame)})
-
-
-def evaluate(
-    work: Work, protocol: EvaluationProtocol, systems: Sequence[SystemScores]
-) -> Artifact[dict[str, Any]]:
-    """Measure every system on the validation and the test users, among the run's own candidates."""
-    path = work.folder.metrics
-
-    def make(config: Config) -> Made:
-        results = {system.name: measure(config, protocol, system) for system in systems}
-        write_json(to_json(results, config.candidates), path)
-        k = config.evaluation.ks[0]
-        for name, by_split in results.items():
-            recall = by_split[Split.TEST.value].metrics[f"Recall@{k}"]
-            work.say(f"  {name}: test Recall@{k} {recall.mean:.3f} [{recall.low:.3f}, {recall.high:.3f}]")
-        return Made([path])
-
-    return work.step(
-        "evaluate",
-        "compute metrics with intervals",
-        make,
-        lambda made: json.loads(made.path.read_text(encoding="utf-8")),
-        settings=("seed", "evaluation.ks", "evaluation.metrics", "evaluation.bootstrap", "candidates"),
-        content=[
-            protocol.digest,
-            [identity("metric", name, METRICS) for name in work.config.evaluation.metrics],
-            [[system.name, *(run.digest for run in system.runs)] for system in systems],
-        ],
-    )
-
-
-def measure(config: Config, protocol: EvaluationProtocol, system: SystemScores) -> dict[str, Result]:
-    """Measure one system among the run's own candidates, by the name of the split."""
-    sampler, evaluation = protocol.samplers[0], config.evaluation
-    metrics = metrics_at(evaluation.ks, evaluation.metrics)
-    return {
-        split.value: summarise(
-            average_seeds(sampled_frames(system, protocol, split, sampler, metrics)),
-            evaluation.bootstrap,
-            config.seed,
-        )
-        for split in protocol.splits
-    }

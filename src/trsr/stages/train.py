@@ -57,8 +57,15 @@ def train(
         make,
         lambda made: Ranker.load(made.path),
         settings=("seed", "items", "prompt", "model", "training", "candidates"),
-        free=("evaluation.batch_tokens", "training.report_to"),
-        content=[prepared.digest, summaries.digest, start.digest, *_outside(work.config)],
+        # An own training seed that is the run's seed makes the same model.
+        free=("evaluation.batch_tokens", "training.seed", "training.report_to"),
+        content=[
+            work.config.training_seed,
+            prepared.digest,
+            summaries.digest,
+            start.digest,
+            *_outside(work.config),
+        ],
         scratch=(folder.checkpoints,),
     )
 
