@@ -25,7 +25,7 @@ from trsr.experiments.selection import Judge, Lineup, line_up
 from trsr.experiments.systems import Bench, retrieval_depth
 from trsr.fusion.fusion import too_few
 from trsr.records import Split
-from trsr.report.comparison.results import Choice
+from trsr.report.results import Choice
 
 
 def compare(
@@ -54,7 +54,7 @@ def compare(
     entries, retriever, depth = _ask_all(config, contest, shelf, lineup, say)
     content = gather(config, contest, entries, retriever, depth, command, time.monotonic() - started)
     say(render_text(content))
-    return publish(content if users else replace(content, duels=None), shelf.path)
+    return publish(content if users else replace(content, cases=None), shelf.path)
 
 
 def _ask_all(

@@ -23,9 +23,22 @@ from trsr.experiments.scores import Entry, Floats, sampled_frames, scores_frame,
 from trsr.experiments.selection import Judge
 from trsr.experiments.tables import Tables
 from trsr.pipeline import describe_environment
-from trsr.records import SUMMARY, USER, Item, Split
-from trsr.report.comparison.results import Choice, ComparisonContent, Kind, Provenance, System
-from trsr.report.insights import Agreement, Bin, Calibration, Duel, Duels, FusedWeight, Fusion, Placed
+from trsr.records import SUMMARY, USER, Split
+from trsr.report.results import (
+    Agreement,
+    Choice,
+    FusionWeights,
+    Kind,
+    Provenance,
+    RankedItem,
+    RankedList,
+    Results,
+    System,
+    SystemCalibration,
+    UserCase,
+    UserCases,
+)
+from trsr.stages.report import versions_in
 
 
 def provenance(
@@ -47,7 +60,7 @@ def provenance(
         config=dump(config),
         seeds=tuple(seeds),
         split_seed=config.seed,
-        versions=versions(),
+        versions=versions_in(describe_environment()),
         hashes=dict(contest.hashes),
         users={split.value: len(panel.users) for split, panel in contest.panels.items()},
         choices=tuple(choices),
@@ -60,25 +73,12 @@ def provenance(
     )
 
 
-def versions() -> dict[str, str]:
-    """Give the versions that every run's configuration starts with, by name.
-
-    Examples
-    --------
-    >>> sorted(versions())[:3]
-    ['numpy', 'peft', 'polars']
-    """
-    line = describe_environment().splitlines()[1].removeprefix("# ")
-    named = (part.rpartition(" ") for part in line.split(", "))
-    return {name.lower(): version for name, _, version in named}
-
-
 _CARDS: Final = 3
 _SHOWN: Final = 5
-_LINE_LIMIT: Final = 120
+_LINE_CHARS: Final = 120
 
 
-def duels(config: Config, contest: Contest, model: Entry, baseline: Entry) -> Duels:
+def user_cases(config: Config, contest: Contest, model: Entry, baseline: Entry) -> UserCases:
     """Show the test users whose target the two rank most differently, at the first training seed."""
     sampler, seed = contest.samplers[0], model.seeds[0]
     panel = contest.panels[Split.TEST]
@@ -90,33 +90,28 @@ def duels(config: Config, contest: Contest, model: Entry, baseline: Entry) -> Du
     losses = [user for user in np.lexsort((ranks[1], ahead)) if ahead[user] < 0][:_CARDS]
     summaries = written_summaries(config, model.name, seed)
     catalogue = Catalogue(contest.prepared.items)
-    lines = [_line(catalogue.item(item)) for item in catalogue.ids]
+    lines = [catalogue.line(item, _LINE_CHARS) for item in catalogue.ids]
 
-    def card(user: np.int64) -> Duel:
+    def case(user: np.int64) -> UserCase:
         candidates, target = panel.candidates[sampler][user], panel.targets[user]
-        tops = [
-            tuple(
-                Placed(lines[candidates[place]], float(table[user, place]), bool(candidates[place] == target))
-                for place in np.argsort(-table[user], kind="stable")[:_SHOWN]
+        rankings = []
+        for entry, table, rank in zip((model, baseline), scores, ranks, strict=True):
+            first = np.argsort(-table[user], kind="stable")[:_SHOWN]
+            items = tuple(
+                RankedItem(lines[item], float(table[user, place]), bool(item == target))
+                for place, item in zip(first, candidates[first], strict=True)
             )
-            for table in scores
-        ]
-        return Duel(
-            user_id=panel.users[user],
-            history=tuple(lines[item] for item in panel.histories[user]),
-            summary=summaries.get(panel.users[user], ""),
-            target=lines[target],
-            model_rank=float(ranks[0, user]),
-            baseline_rank=float(ranks[1, user]),
-            model_top=tops[0],
-            baseline_top=tops[1],
-        )
+            rankings.append(RankedList(entry.name, float(rank[user]), items, len(candidates)))
+        history = tuple(lines[item] for item in panel.histories[user])
+        name = panel.users[user]
+        return UserCase(name, history, lines[target], tuple(rankings), summaries.get(name, ""))
 
     rule = (
-        f"The {_CARDS} test users on either side whose target's rank differs most between the two, at "
-        f"training seed {seed}."
+        f"The {_CARDS} test users on either side whose target's rank differs most between the language model "
+        f"and the best baseline, at training seed {seed}; the first {_SHOWN} places of both."
     )
-    return Duels(rule, tuple(map(card, wins)), tuple(map(card, losses)), sampler)
+    groups = {"The language model is ahead": wins, "The language model is behind": losses}
+    return UserCases(rule, {name: tuple(map(case, found)) for name, found in groups.items()}, sampler)
 
 
 def _ranks(scores: Floats, columns: NDArray[np.int64]) -> Floats:
@@ -132,11 +127,6 @@ def written_summaries(config: Config, form: str, seed: int) -> dict[str, str]:
     return dict(read_parquet(folder.summaries).select(USER, SUMMARY).iter_rows())
 
 
-def _line(item: Item) -> str:
-    text = next(iter(item.fields.values()), f"(item {item.id}, no text)")
-    return text if len(text) <= _LINE_LIMIT else f"{text[: _LINE_LIMIT - 1].rstrip()}…"
-
-
 def gather(
     config: Config,
     contest: Contest,
@@ -145,7 +135,7 @@ def gather(
     depth: int,
     command: str,
     seconds: float | None = None,
-) -> ComparisonContent:
+) -> Results:
     """Measure all systems on the test users and put together what is to be told.
 
     `retriever` tells how the retriever of the two-stage ranking was chosen, None when there was none; `depth`
@@ -159,7 +149,7 @@ def gather(
     pairs = [(model.chosen, baseline.chosen)] if model and baseline else []
     by_name = {entry.name: entry for entry in entries}
     retrieving = tables.two_stage(entries, retriever.chosen, depth) if retriever else None
-    return ComparisonContent(
+    return Results(
         name=config.name,
         measure=judge.measure,
         systems=tuple(_system(entry) for entry in entries),
@@ -186,7 +176,7 @@ def gather(
         calibration=_calibrations(config, contest, entries),
         fusion=_fusion(contest, fused) if fused else None,
         agreement=_agreement(config, contest, entries),
-        duels=duels(config, contest, by_name[model.chosen], by_name[baseline.chosen])
+        cases=user_cases(config, contest, by_name[model.chosen], by_name[baseline.chosen])
         if model and baseline
         else None,
     )
@@ -206,28 +196,20 @@ def _system(entry: Entry) -> System:
     )
 
 
-def _calibrations(config: Config, contest: Contest, entries: Sequence[Entry]) -> tuple[Calibration, ...]:
+def _calibrations(
+    config: Config, contest: Contest, entries: Sequence[Entry]
+) -> tuple[SystemCalibration, ...]:
     """Measure those who give probabilities, at their first seed, among the run's own candidates."""
     sampler = contest.samplers[0]
-    panel = contest.panels[Split.TEST]
-    negatives = panel.candidates[sampler].shape[1] - 1
+    negatives = contest.panels[Split.TEST].candidates[sampler].shape[1] - 1
     note = f"{negatives} {sampler} negatives a target, so that 1 candidate in {negatives + 1} is the target; "
-    targets = targets_frame(contest, Split.TEST)
+    targets, evaluation = targets_frame(contest, Split.TEST), config.evaluation
     found = []
     for entry in entries:
-        if entry.kind is Kind.BASELINE:
-            continue
-        scores = scores_frame(contest, Split.TEST, sampler, entry.runs[0].scores[Split.TEST][sampler])
-        told = calibrate(targets, scores, config.evaluation.bootstrap, config.seed)
-        found.append(
-            Calibration(
-                system=entry.name,
-                bins=tuple(Bin(each.predicted, each.observed, each.pairs) for each in told.equal_mass),
-                ece=told.ece_equal_mass.mean,
-                brier=told.brier.mean,
-                note=f"{note}training seed {entry.seeds[0]}.",
-            )
-        )
+        if entry.kind is not Kind.BASELINE:
+            scores = scores_frame(contest, Split.TEST, sampler, entry.runs[0].scores[Split.TEST][sampler])
+            measured = calibrate(targets, scores, evaluation.bootstrap, config.seed)
+            found.append(SystemCalibration(entry.name, measured, f"{note}training seed {entry.seeds[0]}."))
     return tuple(found)
 
 
@@ -243,11 +225,11 @@ def _alike(config: Config, entries: Sequence[Entry]) -> str:
     return "".join(f"The writer gave {names} the same summaries of all users." for names in groups)
 
 
-def _fusion(contest: Contest, fused: Entry) -> Fusion:
+def _fusion(contest: Contest, fused: Entry) -> FusionWeights:
     users = len(contest.panels[Split.VALID].users)
-    return Fusion(
+    return FusionWeights(
         system=fused.name,
-        weights=tuple(FusedWeight(name, weight) for name, weight in weights_of(fused).items()),
+        weights=weights_of(fused),
         fitted_on=(
             f"{users:,} validation users, {' and '.join(contest.samplers)} negatives together; weights are "
             f"means over {len(fused.seeds)} training seeds"

@@ -15,7 +15,7 @@ from trsr.experiments.protocol import Contest
 from trsr.experiments.scores import Card, Entry, Floats, Scored
 from trsr.interop.candidates import imported_path
 from trsr.records import ITEM, SCORE, USER, Split
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 
 OUTSIDE: Final = "outside"
 """Detail on the card of an outside system."""

@@ -18,7 +18,7 @@ from trsr.experiments.systems import Bench
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence
 from trsr.fusion.fusion import Fusion, fit_fusion
 from trsr.records import Split
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 
 _WEIGHTS: Final = "weights"
 _POPULARITY: Final[Sampler] = "popularity"

@@ -23,7 +23,7 @@ from trsr.evaluation.catalogue import (
 from trsr.evaluation.metrics import AUC, expected_auc, expected_metrics, metrics_frame, place_target
 from trsr.experiments.protocol import MEASURED, Contest, Panel, Places
 from trsr.records import ITEM, SCORE, SPLIT, TARGET, USER, Split
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 
 Floats = NDArray[np.float64]
 

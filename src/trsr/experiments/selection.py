@@ -20,7 +20,7 @@ from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import Contest
 from trsr.experiments.scores import Entry, catalogue_frames, sampled_frames
 from trsr.records import Split
-from trsr.report.comparison.results import Choice, Kind, Option
+from trsr.report.results import Choice, Kind, Option
 
 _NO_INTERVALS: Final = 1
 

@@ -38,7 +38,7 @@ from trsr.experiments.scores import (
 )
 from trsr.experiments.variants import answer_variant, fingerprint, form, key, score_lists, train_variant
 from trsr.records import SCORE, USER, Split
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 
 
 def rank_panel(baseline: Baseline, panel: Panel, n_items: int, depth: int, seed: int) -> InCatalogue:

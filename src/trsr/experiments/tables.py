@@ -26,7 +26,7 @@ from trsr.evaluation.statistics import (
 from trsr.experiments.protocol import Contest
 from trsr.experiments.scores import Entry, catalogue_frames, expected_frames, sampled_frames, two_stage_frames
 from trsr.records import ITEM, SPLIT, Split
-from trsr.report.comparison.results import Contrast, Slice, Standing, Table, TwoStage
+from trsr.report.results import MetricTable, Slice, SystemRow, TwoStage
 
 _DIGITS = 6
 
@@ -72,7 +72,7 @@ class Tables:
 
     def sampled(
         self, entries: Sequence[Entry], sampler: Sampler, pairs: Sequence[tuple[str, str]] = ()
-    ) -> Table:
+    ) -> MetricTable:
         """Make the table of all systems on one sampler's candidates; further `pairs` are tested in it."""
         frames = {
             entry.name: sampled_frames(entry, self._contest, Split.TEST, sampler, self._ks)
@@ -81,16 +81,16 @@ class Tables:
         }
         exact = self._exact(entries) if sampler == "uniform" else {}
         candidates = self._contest.panels[Split.TEST].candidates[sampler].shape[1]
-        return Table(
+        return MetricTable(
             sampler=sampler,
             candidates=candidates,
-            standings=self._standings(frames, exact),
-            contrasts=self._contrasts(frames, pairs),
+            rows=self._rows(frames, exact),
+            tests=self._pairs(frames, pairs),
             slices=self._slices(frames),
             note=f"{candidates - 1} {sampler} negatives a target, frozen with seed {self._config.seed}.",
         )
 
-    def catalogue(self, entries: Sequence[Entry]) -> Table | None:
+    def catalogue(self, entries: Sequence[Entry]) -> MetricTable | None:
         """Make the table of ranks in the whole catalogue; None when nobody ranks it."""
         frames = {
             entry.name: found
@@ -101,11 +101,11 @@ class Tables:
             return None
         plain = {name: [_plain(frame) for frame in runs] for name, runs in frames.items()}
         items = self._contest.prepared.items.height
-        return Table(
+        return MetricTable(
             sampler=CATALOGUE,
             candidates=items,
-            standings=self._standings(plain, {}),
-            contrasts=self._contrasts(plain, ()),
+            rows=self._rows(plain, {}),
+            tests=self._pairs(plain, ()),
             note=f"All {items:,} items but the user's history; the language model is too slow for it.",
         )
 
@@ -120,16 +120,16 @@ class Tables:
             return None
         ceiling = self._summary(frames[retriever])[CEILING]
         plain = {name: [_plain(frame.drop(CEILING)) for frame in runs] for name, runs in frames.items()}
-        return TwoStage(retriever, depth, ceiling, self._standings(plain, {}))
+        return TwoStage(retriever, depth, ceiling, self._rows(plain, {}))
 
-    def _standings(self, frames: Frames, exact: Mapping[str, Mapping[str, float]]) -> tuple[Standing, ...]:
+    def _rows(self, frames: Frames, exact: Mapping[str, Mapping[str, float]]) -> tuple[SystemRow, ...]:
         against = self._against_best(frames)
         rows = []
         for name, runs in frames.items():
             result = summarise(average_seeds(runs), self._config.evaluation.bootstrap, self._config.seed)
             spread = seed_spread(runs)
             rows.append(
-                Standing(
+                SystemRow(
                     system=name,
                     users=result.users,
                     metrics=result.metrics,
@@ -168,20 +168,17 @@ class Tables:
                 found.setdefault(test.second, {})[metric] = test.p_holm
         return found
 
-    def _contrasts(self, frames: Frames, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
+    def _pairs(self, frames: Frames, pairs: Sequence[tuple[str, str]]) -> tuple[PairedTest, ...]:
         """Test every system against each reference, and further pairs; each group is a family of its own."""
         averaged = {name: average_seeds(runs) for name, runs in frames.items()}
         ranked = sorted(averaged, key=lambda name: -float(averaged[name][self._measure].to_numpy().mean()))
         groups = [with_reference(list(averaged), name) for name in self._references if name in averaged]
         wanted = [*pairs, (ranked[0], ranked[1])] if len(ranked) > 1 else [*pairs]
         groups += [[pair] for pair in wanted if len(set(pair) & set(averaged)) == 2]
-        told: dict[frozenset[str], Contrast] = {}
+        told: dict[frozenset[str], PairedTest] = {}
         for group in groups:
             for test in self._tests(averaged, group, self._measure):
-                told.setdefault(
-                    frozenset((test.first, test.second)),
-                    Contrast(test.first, test.second, test.metric, test.difference, test.p_holm),
-                )
+                told.setdefault(frozenset((test.first, test.second)), test)
         return tuple(told.values())
 
     def _tests(

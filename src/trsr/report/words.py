@@ -1,10 +1,14 @@
-"""Numbers, names and the task in the form in which a person reads them."""
+"""Numbers, names, metrics and the task in the form in which a person reads them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from trsr.evaluation.metrics import AUC, FAMILIES
+from trsr.evaluation.statistics import Estimate
 
 _NAMES: Final = {
     "random": "Random order",
@@ -20,22 +24,14 @@ _NAMES: Final = {
     "sasrec": "SASRec",
     "bert4rec": "BERT4Rec",
     "sasrec_text": "SASRec from text",
-    "tallrec": "LM, whole history",
-    "hierarchical": "LM, hierarchical summary",
-    "recurrent": "LM, recurrent summary",
+    "tallrec": "LM (whole history)",
+    "hierarchical": "LM (hierarchical summary)",
+    "recurrent": "LM (recurrent summary)",
     "fused": "Fused ranker",
     "language_model": "Language model",
     "cold item": "Item that training never saw",
 }
-_INSIDE: Final = {
-    "random": "random order",
-    "popularity": "popularity",
-    "tallrec": "the language model over the whole history",
-    "hierarchical": "the language model with hierarchical summaries",
-    "recurrent": "the language model with recurrent summaries",
-    "fused": "the fused ranker",
-}
-_DESCRIPTIONS: Final = {
+SYSTEM_DESCRIPTIONS: Final = {
     "random": "The order is drawn by lot: what knowing nothing is worth.",
     "popularity": "The items that most users took stand first, the same for everybody.",
     "itemknn": "Items that the same users took as those of the history.",
@@ -58,9 +54,11 @@ _SAMPLERS: Final = {
     "uniform": "uniform negatives",
     "popularity": "popularity-proportional negatives",
     "catalogue": "the whole catalogue",
+    "two-stage": "two steps",
 }
 _SPLITS: Final = {"test": "Test users", "valid": "Validation users", "train": "Training users"}
 _NONE: Final = "–"
+_CUTOFF: Final = re.compile(r"@(\d+)")
 
 
 def system_name(name: str) -> str:
@@ -74,11 +72,6 @@ def system_name(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def inside(name: str) -> str:
-    """Name of a system inside a sentence."""
-    return _INSIDE.get(name, system_name(name))
-
-
 def sampler_name(sampler: str) -> str:
     """Name of a way of drawing candidates, inside a sentence.
 
@@ -90,31 +83,31 @@ def sampler_name(sampler: str) -> str:
     return _SAMPLERS.get(sampler, f"negatives “{sampler}”")
 
 
-def system_description(name: str) -> str:
-    """One sentence about a system that the report knows; empty for any other.
-
-    Examples
-    --------
-    >>> system_description("popularity")
-    'The items that most users took stand first, the same for everybody.'
-    """
-    return _DESCRIPTIONS.get(name, "")
-
-
 def split_name(split: str) -> str:
     """Name of a split for the page."""
     return _SPLITS.get(split, split)
 
 
-def decimal(value: float) -> str:
-    """Three digits after the point; a dash for a number that could not be computed.
+def decimal(value: float | None) -> str:
+    """Three digits after the point; a dash for a number that is not known or could not be computed.
 
     Examples
     --------
     >>> decimal(0.41249), decimal(float("nan"))
     ('0.412', '–')
     """
-    return _NONE if math.isnan(value) else f"{value:.3f}"
+    return _NONE if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def interval(value: Estimate) -> str:
+    """Write the ends of a 95% interval, inside a sentence.
+
+    Examples
+    --------
+    >>> interval(Estimate(0.5, 0.4, 0.6))
+    '0.400 to 0.600'
+    """
+    return f"{decimal(value.low)} to {decimal(value.high)}"
 
 
 def signed(value: float) -> str:
@@ -132,40 +125,29 @@ def signed(value: float) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """P of a test with its relation, as it stands in a sentence; a dash for none.
+    """P of a test, as it stands in a table or after the letter; a dash for none.
 
     Examples
     --------
     >>> p_value(0.0312), p_value(0.00002), p_value(1.0), p_value(None)
-    ('= 0.031', '< 0.001', '= 1.000', '–')
+    ('0.031', '<0.001', '1.000', '–')
     """
     if value is None or math.isnan(value):
         return _NONE
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def percent(value: float) -> str:
-    """Share as a whole percentage, with a digit more below 5%.
+def percent(value: float | None) -> str:
+    """Share as a whole percentage, with a digit more below 5%; a dash for none.
 
     Examples
     --------
     >>> percent(0.4129), percent(0.0132), percent(0.0), percent(1.0)
     ('41%', '1.3%', '0%', '100%')
     """
-    if math.isnan(value):
+    if value is None or math.isnan(value):
         return _NONE
     return f"{value:.0%}" if value == 0 or value >= 0.0495 else f"{value:.1%}"
-
-
-def count(value: int) -> str:
-    """Whole number with separators for thousands.
-
-    Examples
-    --------
-    >>> count(39949)
-    '39,949'
-    """
-    return f"{value:,}"
 
 
 def amount(value: float | None) -> str:
@@ -192,43 +174,16 @@ def counted(value: int, noun: str) -> str:
     return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
 
 
-def duration(seconds: float) -> str:
-    """Time span in the largest unit that fits.
+def listed(names: Sequence[str], most: int = 99, noun: str = "system") -> str:
+    """Names joined for a sentence; where there are more than `most`, only their number.
 
     Examples
     --------
-    >>> duration(0.314), duration(42.04), duration(200), duration(7500)
-    ('0.31 s', '42.0 s', '3 min 20 s', '2 h 5 min')
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
+    ('a', 'a and b', 'a, b and c', '3 systems')
     """
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def rank(value: float) -> str:
-    """Rank, with its half when a tie gives one.
-
-    Examples
-    --------
-    >>> rank(2.0), rank(2.5)
-    ('2', '2.5')
-    """
-    return f"{value:g}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names joined for a sentence.
-
-    Examples
-    --------
-    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
-    ('a', 'a and b', 'a, b and c')
-    """
+    if len(names) > most:
+        return counted(len(names), noun)
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -242,17 +197,6 @@ def shortened(label: str, chars: int = 26) -> str:
     ('SASRec', 'SASRec f…')
     """
     return label if len(label) <= chars else label[: chars - 1] + "…"
-
-
-def capitalised(text: str) -> str:
-    """Text with a capital at its start; the rest stays as it is.
-
-    Examples
-    --------
-    >>> capitalised("the SASRec of 2018")
-    'The SASRec of 2018'
-    """
-    return text[:1].upper() + text[1:]
 
 
 _NOUNS: Final = {"news": ("article", "read"), "video": ("video", "watched")}
@@ -284,3 +228,33 @@ def task(domain: str, items: int | None, sampler: str, negatives: int, split: st
         f"{each} {who}, {negatives + 1} {noun}s were put in order: the one that "
         f"the user {verb} next, hidden from the system, and {others} {origin}."
     )
+
+
+def family(metric: str) -> str:
+    """Name of a metric without its cut-off.
+
+    Examples
+    --------
+    >>> family("Recall@3"), cutoff("Recall@3"), family("Recall@3 (catalogue)"), cutoff("AUC")
+    ('Recall', 3, 'Recall (catalogue)', 0)
+    """
+    return _CUTOFF.sub("", metric)
+
+
+def cutoff(metric: str) -> int:
+    """Cut-off of a metric; 0 for one without."""
+    found = _CUTOFF.search(metric)
+    return int(found[1]) if found else 0
+
+
+def in_order(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Give each metric once: Recall, MRR, NDCG, AUC, then others as they appear; each by rising k.
+
+    Examples
+    --------
+    >>> in_order(["AUC", "NDCG@10", "Recall@10", "NDCG@3", "Hits", "NDCG@3"])
+    ('Recall@10', 'NDCG@3', 'NDCG@10', 'AUC', 'Hits')
+    """
+    names = list(dict.fromkeys(metrics))
+    families = list(dict.fromkeys([*FAMILIES, AUC, *map(family, names)]))
+    return tuple(sorted(names, key=lambda name: (families.index(family(name)), cutoff(name))))
