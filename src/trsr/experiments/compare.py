@@ -14,12 +14,11 @@ from dataclasses import replace
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.errors import TrsrError
-from trsr.experiments.content import gather
+from trsr.experiments.content import Published, gather, publish
 from trsr.experiments.external import imported_names, outside_systems
 from trsr.experiments.fused import FusedSystem
 from trsr.experiments.progress import render_text
 from trsr.experiments.protocol import Contest, open_contest
-from trsr.experiments.publish import Published, publish
 from trsr.experiments.scores import Entry, Shelf
 from trsr.experiments.selection import Judge, Lineup, line_up
 from trsr.experiments.systems import Bench, retrieval_depth

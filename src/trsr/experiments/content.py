@@ -1,15 +1,24 @@
-"""What a comparison's page tells: where figures come from, single users, tables, calibration."""
+"""What a comparison tells: where figures come from, single users, calibration; and its files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.artifacts import RunFolder, hash_value, read_parquet
+from trsr.artifacts import (
+    RunFolder,
+    hash_value,
+    read_parquet,
+    replacing,
+    write_json,
+    write_parquet,
+    write_text,
+)
 from trsr.config import Config, dump
 from trsr.data.catalogue import Catalogue
 from trsr.evaluation.agreement import hit_matrix
@@ -21,9 +30,10 @@ from trsr.experiments.fused import weights_of
 from trsr.experiments.protocol import Contest
 from trsr.experiments.scores import Entry, Floats, sampled_frames, scores_frame, targets_frame
 from trsr.experiments.selection import Judge
-from trsr.experiments.tables import Tables
+from trsr.experiments.tables import Tables, rounded
 from trsr.pipeline import describe_environment
 from trsr.records import SUMMARY, USER, Split
+from trsr.report.page import render
 from trsr.report.results import (
     Agreement,
     Choice,
@@ -37,6 +47,7 @@ from trsr.report.results import (
     SystemCalibration,
     UserCase,
     UserCases,
+    system_rows,
 )
 from trsr.stages.report import versions_in
 
@@ -247,3 +258,58 @@ def _agreement(config: Config, contest: Contest, entries: Sequence[Entry]) -> Ag
     shared = hit_matrix(frames, f"Recall@{k}")
     users = len(contest.panels[Split.TEST].users)
     return Agreement(sampler, k, users, tuple(frames), tuple(tuple(map(float, row)) for row in shared))
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a comparison's files lie.
+
+    Figures are everything but times, as JSON: the same for every repetition with the same settings. Both
+    tables have one row a system; every column says among what its figure was measured.
+    """
+
+    figures: Path
+    seconds: Path
+    csv: Path
+    parquet: Path
+    page: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> Published:
+        """Name the files of a comparison in `folder`."""
+        return cls(
+            figures=folder / "comparison.json",
+            seconds=folder / "seconds.json",
+            csv=folder / "comparison.csv",
+            parquet=folder / "comparison.parquet",
+            page=folder / "comparison.html",
+        )
+
+
+def publish(results: Results, folder: Path) -> Published:
+    """Write all files, each whole or not at all, the page last."""
+    written = Published.of(folder)
+    write_json(figures(results), written.figures)
+    seconds = {system.name: system.seconds for system in results.systems}
+    write_json({"systems": seconds, "command": results.provenance.seconds}, written.seconds)
+    table = system_rows(results)
+    write_parquet(table, written.parquet)
+    with replacing(written.csv) as temporary:
+        table.write_csv(temporary)
+    write_text(render(results), written.page)
+    return written
+
+
+def figures(results: Results) -> dict[str, Any]:
+    """Put everything but times and the command line into JSON values, figures to six digits.
+
+    Users' cards are left to the page.
+    """
+    told = asdict(replace(results, cases=None))
+    told.pop("cases")
+    for system in told["systems"]:
+        system.pop("seconds")
+    for name in ("seconds", "command"):
+        told["provenance"].pop(name)
+    values: dict[str, Any] = rounded(told)
+    return values

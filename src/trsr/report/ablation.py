@@ -230,7 +230,7 @@ def _grids(content: AblationContent) -> dict[str, Any]:
         }
         svg = charts.settings(figure_id("grid", grid.name), "", content.measure, series)
         figures.append(Figure(grid.name, caption, svg, "No combination was measured."))
-    return {"grids": list(zip(content.grids, figures, strict=True))}
+    return {"crossed": list(zip(content.grids, figures, strict=True))}
 
 
 def _source(content: AblationContent) -> dict[str, Any]:

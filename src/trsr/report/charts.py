@@ -140,6 +140,7 @@ def recall_curves(results: Results, table: MetricTable) -> str | None:
         return None
     figure, axes = new_axes(3.6, _WIDE_INCHES / 2)
     named = [n for n in curves if n == results.baseline or results.kind(n) is not Kind.BASELINE]
+    models = [name for name in named if results.kind(name) is Kind.LANGUAGE_MODEL]
     for name in sorted(curves, key=lambda name: name in named):
         ks, values = list(curves[name]), list(curves[name].values())
         means = [value.mean for value in values]
@@ -148,9 +149,8 @@ def recall_curves(results: Results, table: MetricTable) -> str | None:
             continue
         kind = results.kind(name)
         colour = INK if name == results.baseline else _COLOURS[kind]
-        dashes = {Kind.BASELINE: (0, (4, 2)), Kind.FUSED: "-"}.get(
-            kind, _DASHES[named.index(name) % len(_DASHES)]
-        )
+        dashes = {Kind.BASELINE: (0, (4, 2)), Kind.FUSED: "-"}.get(kind)
+        dashes = dashes or _DASHES[models.index(name) % len(_DASHES)]
         axes.fill_between(
             ks, [v.low for v in values], [v.high for v in values], color=colour, alpha=0.12, linewidth=0
         )

@@ -225,10 +225,7 @@ class TwoStage:
 
 @dataclass(frozen=True, slots=True)
 class SystemCalibration:
-    """Whether one system's scores can be read as probabilities, as the evaluation measured it.
-
-    `note` says on which candidates, in words.
-    """
+    """Whether one system's scores are probabilities, as measured on the candidates that `note` names."""
 
     system: str
     measured: calibration.Calibration
@@ -251,8 +248,8 @@ class FusionWeights:
 class Agreement:
     """How often two systems hit for the same users.
 
-    A hit is a target among the first `k`. `shared` is the share of users (0 to 1) for whom both systems hit,
-    ``(n_systems, n_systems)``, in the order of `systems`; on the diagonal stands the system's own share.
+    A hit is a target among the first `k`. `shared` has the share of users for whom both hit, ``(n_systems,
+    n_systems)``, in the order of `systems`; on the diagonal the system's own share.
     """
 
     sampler: str

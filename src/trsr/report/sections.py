@@ -164,7 +164,7 @@ def _slices(results: Results, table: MetricTable, groups: list[Slice]) -> list[F
     few = " Few users: their intervals say little."
     return [
         Figure(
-            f"{found.name} ({counted(found.users, 'user')})",
+            f"{found.name[:1].upper()}{found.name[1:]} ({counted(found.users, 'user')})",
             f"Here {found.rule}.{few if found.users < FEW_USERS else ''}",
             charts.by_slice(results, table, found, limits),
             "No system of the table was measured on these users.",
