@@ -149,8 +149,9 @@ def recall_curves(results: Results, table: MetricTable) -> str | None:
             continue
         kind = results.kind(name)
         colour = INK if name == results.baseline else _COLOURS[kind]
-        dashes = {Kind.BASELINE: (0, (4, 2)), Kind.FUSED: "-"}.get(kind)
-        dashes = dashes or _DASHES[models.index(name) % len(_DASHES)]
+        dashes: Any = _DASHED if kind is Kind.BASELINE else "-"
+        if kind is Kind.LANGUAGE_MODEL:
+            dashes = _DASHES[models.index(name) % len(_DASHES)]
         axes.fill_between(
             ks, [v.low for v in values], [v.high for v in values], color=colour, alpha=0.12, linewidth=0
         )
