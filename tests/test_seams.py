@@ -284,7 +284,7 @@ def test_answers_of_a_comparison_belong_to_their_users_and_items(whole: Whole, s
 def test_figures_of_a_comparison_are_those_of_the_scores(whole: Whole, system: str) -> None:
     """The stranger's scores came through a file, in another order."""
     for table in whole.comparison["tables"]:
-        [row] = [row for row in table["standings"] if row["system"] == system]
+        [row] = [row for row in table["rows"] if row["system"] == system]
         candidates = _frozen(whole.folder)[table["sampler"]].filter(pl.col("split") == "test")
         assert _means(row["metrics"]) == pytest.approx(_by_hand(candidates), abs=1e-4)
 
@@ -321,7 +321,7 @@ def test_the_second_stage_orders_what_the_retriever_handed_on(whole: Whole) -> N
         target = shop.p_of(INDEX[user], shop.number_of(targets[user]))
         ranks.append(1 + sum(p > target for p in own) if targets[user] in items else None)
     assert len(ranks) == len(shop.TEST)
-    [row] = [row for row in two["standings"] if row["system"] == "recurrent"]
+    [row] = [row for row in two["rows"] if row["system"] == "recurrent"]
     assert _means(row["metrics"]) == pytest.approx(
         {name: value for name, value in _figures(ranks).items() if name in row["metrics"]}, abs=1e-4
     )

@@ -14,20 +14,17 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import polars as pl
-
 from trsr.artifacts import RunFolder, sweep, versions, write_text
 from trsr.config import Config, dump
 from trsr.errors import USERS_FAILED, ConfigError, RunError, TrsrError
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
-from trsr.experiments.scores import SystemScores, evaluate, scores_frame
+from trsr.experiments.report import report
+from trsr.experiments.scores import SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.hf import processes
-from trsr.report.comparison.results import Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.pretrain import pretrain
-from trsr.stages.report import report
 from trsr.stages.summarize import summarize
 from trsr.stages.train import train
 from trsr.stages.work import Work
@@ -100,19 +97,9 @@ def _story(work: Work) -> Iterator[str]:
     yield "score"
     systems += _fuse(work, protocol, systems, baselines)
     yield "fuse"
-    metrics = evaluate(work, protocol, systems)
+    evaluate(work, protocol, systems)
     yield "evaluate"
-    own = protocol.samplers[0]
-    scores = {
-        system.name: pl.concat(
-            [
-                scores_frame(protocol, split, own, system.runs[0].scores[split][own])
-                for split in protocol.splits
-            ]
-        )
-        for system in systems
-    }
-    report(work, prepared, summaries, metrics, scores)
+    report(work, protocol, model, systems)
     yield "report"
 
 
@@ -126,7 +113,7 @@ def _score(
     purpose = "score the frozen candidates"
     scored = model.scores(work, model.name, protocol, purpose=purpose)
     return [
-        SystemScores(model.name, Kind.LANGUAGE_MODEL, (seed,), (scored.value,), summaries=model.told),
+        model.system(scored.value, seed),
         *(baselines.system(name, seed, purpose=purpose) for name in names),
     ]
 

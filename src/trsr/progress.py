@@ -1,4 +1,4 @@
-"""What long work says while it goes on: a bar on a terminal, and a line now and then where there is none.
+"""What work says on a terminal: how far it is, with a bar or a line now and then; times and tables as text.
 
 Lines go to the standard error stream, at growing distances: after 10 s, 20 s, 40 s and so on, then every
 ten minutes, so that the log of a week is read in a minute, and the first line comes soon.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -117,9 +117,11 @@ def clock(seconds: float) -> str:
 
     Examples
     --------
-    >>> clock(0.4), clock(75), clock(7500)
-    ('0.4 s', '1 min 15 s', '2 h 05 min')
+    >>> clock(0.042), clock(4.2), clock(75), clock(7500)
+    ('0.04 s', '4.2 s', '1 min 15 s', '2 h 05 min')
     """
+    if seconds < 1:
+        return f"{seconds:.2f} s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -128,3 +130,21 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def text_table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Align the cells of a table in text: columns named in `left` to the left, all others to the right.
+
+    Examples
+    --------
+    >>> text_table([("system", "AUC"), ("bm25", "0.7")])
+    ['system  AUC', 'bm25    0.7']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -46,18 +46,18 @@ def test_every_system_stands_in_both_samplers_tables(finished: Finished) -> None
     assert [system["name"] for system in told["systems"]] == SYSTEMS
     assert [table["sampler"] for table in told["tables"]] == ["uniform", "popularity"]
     for table in told["tables"]:
-        assert [row["system"] for row in table["standings"]] == SYSTEMS
-        assert {row["users"] for row in table["standings"]} == {told["provenance"]["users"]["test"]}
+        assert [row["system"] for row in table["rows"]] == SYSTEMS
+        assert {row["users"] for row in table["rows"]} == {told["provenance"]["users"]["test"]}
         assert table["candidates"] == 21
 
 
 def test_whole_catalogue_and_two_stages_have_rows_and_columns_of_their_own(finished: Finished) -> None:
     told = figures(finished)
-    assert [row["system"] for row in told["catalogue"]["standings"]] == ["popularity", "tfidf", "sasrec"]
+    assert [row["system"] for row in told["catalogue"]["rows"]] == ["popularity", "tfidf", "sasrec"]
     assert told["catalogue"]["candidates"] == 80
     two = told["two_stage"]
-    assert {row["system"] for row in two["standings"]} == {two["retriever"], "tallrec", "recurrent", "fused"}
-    for row in two["standings"]:
+    assert {row["system"] for row in two["rows"]} == {two["retriever"], "tallrec", "recurrent", "fused"}
+    for row in two["rows"]:
         assert row["metrics"]["Recall@10"]["mean"] <= two["ceiling"]["mean"] + 1e-6
     columns = pl.read_parquet(finished.written.parquet).columns
     assert {"uniform NDCG@10", "popularity NDCG@10", "catalogue NDCG@10", "two-stage NDCG@10"} <= set(columns)
@@ -68,24 +68,24 @@ def test_two_stage_figures_agree_with_ranks_among_the_retrieved(finished: Finish
     """A retriever that orders its own items has, up to their number, its ranks in the catalogue."""
     told = figures(finished)
     two = told["two_stage"]
-    own = next(row for row in two["standings"] if row["system"] == two["retriever"])
-    whole = next(row for row in told["catalogue"]["standings"] if row["system"] == two["retriever"])
+    own = next(row for row in two["rows"] if row["system"] == two["retriever"])
+    whole = next(row for row in told["catalogue"]["rows"] if row["system"] == two["retriever"])
     assert own["metrics"]["NDCG@10"]["mean"] == pytest.approx(whole["metrics"]["NDCG@10"]["mean"], abs=0.06)
 
 
 def test_the_exact_expectation_stands_beside_the_sampled_figure(finished: Finished) -> None:
     uniform, popularity = figures(finished)["tables"]
-    exact = {row["system"]: row["exact"] for row in uniform["standings"]}
+    exact = {row["system"]: row["exact"] for row in uniform["rows"]}
     assert all(exact[name]["Recall@3"] > 0 for name in ("popularity", "tfidf", "sasrec"))
     assert exact["tallrec"] == exact["fused"] == {}
-    assert all(row["exact"] == {} for row in popularity["standings"])
-    for row in uniform["standings"][:3]:
+    assert all(row["exact"] == {} for row in popularity["rows"])
+    for row in uniform["rows"][:3]:
         low, high = row["metrics"]["NDCG@10"]["low"], row["metrics"]["NDCG@10"]["high"]
         assert low - 0.1 < row["exact"]["NDCG@10"] < high + 0.1
 
 
 def test_seeds_train_anew_and_deterministic_systems_run_once(finished: Finished) -> None:
-    rows = {row["system"]: row for row in figures(finished)["tables"][0]["standings"]}
+    rows = {row["system"]: row for row in figures(finished)["tables"][0]["rows"]}
     assert len(rows["tfidf"]["by_seed"]["NDCG@10"]) == 1
     for name in ("sasrec", "tallrec", "recurrent", "fused"):
         assert len(rows[name]["by_seed"]["NDCG@10"]) == 2

@@ -35,7 +35,7 @@ def test_an_imported_system_stands_in_the_tables_of_the_candidates_it_scored(
     said: list[str] = []
     written = compare(config, only=["oracle", "popularity"], say=said.append)
     told = json.loads(written.figures.read_text(encoding="utf-8"))
-    tables = {table["sampler"]: table["standings"] for table in told["tables"]}
+    tables = {table["sampler"]: table["rows"] for table in told["tables"]}
     names = {sampler: [row["system"] for row in rows] for sampler, rows in tables.items()}
     assert names["uniform"] == ["popularity", "oracle"]
     assert tables["uniform"][1]["metrics"]["Recall@3"]["mean"] == 1.0

@@ -6,7 +6,7 @@ import numpy as np
 
 from trsr.evaluation.statistics import Estimate, bootstrap_means
 from trsr.report.ablation import AblationContent, Cell, Expectation, Grid, Panel, Variant
-from trsr.report.comparison.results import Provenance
+from trsr.report.results import Provenance
 
 SEEDS = (0, 1, 2)
 USERS = 250

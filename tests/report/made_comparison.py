@@ -12,20 +12,25 @@ from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
 from trsr.evaluation.metrics import expected_metrics, metrics_at
 from trsr.evaluation.statistics import bootstrap_means, paired_tests, with_reference
-from trsr.report.comparison.results import (
+from trsr.report.results import (
+    Agreement,
     Choice,
-    ComparisonContent,
-    Contrast,
+    FusionWeights,
     Kind,
+    MetricTable,
     Option,
     Provenance,
+    RankedItem,
+    RankedList,
+    Results,
     Slice,
-    Standing,
     System,
-    Table,
+    SystemCalibration,
+    SystemRow,
     TwoStage,
+    UserCase,
+    UserCases,
 )
-from trsr.report.insights import Agreement, Calibration, Duel, Duels, FusedWeight, Fusion, Placed
 
 MEASURE = "NDCG@10"
 NEGATIVES = 20
@@ -53,12 +58,12 @@ SKILLS: dict[str, tuple[float, float, float | None, int | None, str]] = {
 KINDS = {"recurrent": Kind.LANGUAGE_MODEL, "fused": Kind.FUSED}
 
 
-def made_comparison(users: int = 300, resamples: int = 200) -> ComparisonContent:
+def made_comparison(users: int = 300, resamples: int = 200) -> Results:
     systems = tuple(_system(name) for name in SKILLS)
     scores = {sampler: _scores(sampler, users) for sampler in ("uniform", "popularity")}
     tables = tuple(_table(sampler, scores[sampler], resamples) for sampler in scores)
     frames = {name: _frame(runs) for name, runs in scores["uniform"].items()}
-    return ComparisonContent(
+    return Results(
         name="demo",
         measure=MEASURE,
         systems=systems,
@@ -71,23 +76,18 @@ def made_comparison(users: int = 300, resamples: int = 200) -> ComparisonContent
         catalogue=_catalogue(tables[0]),
         two_stage=_two_stage(tables[0]),
         calibration=(_calibration(MODEL, scores, 1.0), _calibration(FUSED, scores, 0.55)),
-        fusion=Fusion(
+        fusion=FusionWeights(
             FUSED,
-            (
-                FusedWeight(MODEL, 0.412, 0.301, 0.523),
-                FusedWeight("sasrec_text", 1.203, 1.071, 1.335),
-                FusedWeight("itemknn", 0.334, 0.251, 0.417),
-                FusedWeight("tfidf", 0.021, -0.044, 0.086),
-                FusedWeight("popularity", -0.187, -0.262, -0.112),
-            ),
+            {MODEL: 0.412, "sasrec_text": 1.203, "itemknn": 0.334, "tfidf": 0.021, "popularity": -0.187},
             "validation users, uniform negatives, 5 folds",
-            -3.217,
         ),
         agreement=_agreement(frames),
-        duels=Duels(
+        cases=UserCases(
             "The three users with the largest gain, and the three with the largest loss, in rank.",
-            tuple(_duel(number, ahead=True) for number in range(3)),
-            tuple(_duel(number, ahead=False) for number in range(3)),
+            {
+                "Ahead": tuple(_case(number, ahead=True) for number in range(3)),
+                "Behind": tuple(_case(number, ahead=False) for number in range(3)),
+            },
         ),
     )
 
@@ -135,12 +135,10 @@ def _frame(runs: list[NDArray[np.float64]]) -> pl.DataFrame:
     return pl.DataFrame({"user_id": [f"u{n:04d}" for n in range(len(runs[0]))], **columns})
 
 
-def _standing(name: str, runs: list[NDArray[np.float64]], resamples: int) -> Standing:
+def _row(name: str, runs: list[NDArray[np.float64]], resamples: int) -> SystemRow:
     frame = _frame(runs).drop("user_id")
     estimates = bootstrap_means(frame.to_numpy(), resamples, 0)
-    above = (runs[0][:, 1:] > runs[0][:, :1]).sum(axis=1)
-    curve = np.stack([above < k for k in range(1, NEGATIVES + 2)], axis=1).astype(np.float64)
-    return Standing(
+    return SystemRow(
         name,
         len(runs[0]),
         dict(zip(frame.columns, estimates, strict=True)),
@@ -148,12 +146,11 @@ def _standing(name: str, runs: list[NDArray[np.float64]], resamples: int) -> Sta
         by_seed={
             metric: tuple(float(_metrics(table)[metric].mean()) for table in runs) for metric in frame.columns
         },
-        recall_curve=tuple(bootstrap_means(curve, resamples, 0)),
     )
 
 
-def _table(sampler: str, scores: dict[str, list[NDArray[np.float64]]], resamples: int) -> Table:
-    rows = {name: _standing(name, runs, resamples) for name, runs in scores.items()}
+def _table(sampler: str, scores: dict[str, list[NDArray[np.float64]]], resamples: int) -> MetricTable:
+    rows = {name: _row(name, runs, resamples) for name, runs in scores.items()}
     frames = {name: _frame(runs) for name, runs in scores.items()}
     metrics = list(rows["random"].metrics)
     for metric in metrics:
@@ -170,9 +167,8 @@ def _table(sampler: str, scores: dict[str, list[NDArray[np.float64]]], resamples
     ranked = sorted(rows, key=lambda name: -rows[name].metrics[MEASURE].mean)
     pairs = [(ranked[0], ranked[1]), (MODEL, BASELINE), (FUSED, MODEL), (FUSED, BASELINE)]
     tests = paired_tests(frames, list(dict.fromkeys(pairs)), [MEASURE], resamples=resamples, flips=2000)
-    contrasts = tuple(Contrast(t.first, t.second, t.metric, t.difference, t.p_holm) for t in tests)
     note = "Drawn once for each user and frozen." if sampler == "uniform" else ""
-    return Table(sampler, NEGATIVES + 1, tuple(rows.values()), contrasts, _slices(frames, resamples), note)
+    return MetricTable(sampler, NEGATIVES + 1, tuple(rows.values()), tests, _slices(frames, resamples), note)
 
 
 def _slices(frames: dict[str, pl.DataFrame], resamples: int) -> tuple[Slice, ...]:
@@ -195,29 +191,29 @@ def _slices(frames: dict[str, pl.DataFrame], resamples: int) -> tuple[Slice, ...
     return tuple(slices)
 
 
-def _scaled(row: Standing, factor: float) -> Standing:
+def _scaled(row: SystemRow, factor: float) -> SystemRow:
     metrics = {
         name: replace(value, mean=value.mean * factor, low=value.low * factor, high=value.high * factor)
         for name, value in row.metrics.items()
         if name.endswith("@10")
     }
-    return Standing(row.system, row.users, metrics)
+    return SystemRow(row.system, row.users, metrics)
 
 
-def _catalogue(table: Table) -> Table:
-    rows = [_scaled(row, 0.15) for row in table.standings if row.system not in (MODEL, FUSED, "din")]
-    return Table("catalogue", ITEMS, tuple(rows), note="DIN and the language model score pairs only.")
+def _catalogue(table: MetricTable) -> MetricTable:
+    rows = [_scaled(row, 0.15) for row in table.rows if row.system not in (MODEL, FUSED, "din")]
+    return MetricTable("catalogue", ITEMS, tuple(rows), note="DIN and the language model score pairs only.")
 
 
-def _two_stage(table: Table) -> TwoStage:
-    rows = [_scaled(row, 0.17) for row in table.standings if row.system in (MODEL, FUSED, BASELINE)]
+def _two_stage(table: MetricTable) -> TwoStage:
+    rows = [_scaled(row, 0.17) for row in table.rows if row.system in (MODEL, FUSED, BASELINE)]
     [ceiling] = bootstrap_means(np.array([[1.0]] * 137 + [[0.0]] * 163), 200, 0)
     return TwoStage(BASELINE, 100, ceiling, tuple(rows))
 
 
 def _calibration(
     name: str, scores: dict[str, dict[str, list[NDArray[np.float64]]]], sharpness: float
-) -> Calibration:
+) -> SystemCalibration:
     table = scores["uniform"][name][0]
     odds = 1.6 * sharpness * table - 3.0
     p = 1 / (1 + np.exp(-odds))
@@ -230,7 +226,7 @@ def _calibration(
         }
     )
     candidates = pl.DataFrame({"user_id": users, "target": ["i0"] * len(users)})
-    return Calibration.of(name, calibrate(candidates, rows, 100, 0), "20 uniform negatives a target")
+    return SystemCalibration(name, calibrate(candidates, rows, 100, 0), "20 uniform negatives a target")
 
 
 def _agreement(frames: dict[str, pl.DataFrame]) -> Agreement:
@@ -246,20 +242,23 @@ TITLES = (
 )  # fmt: skip
 
 
-def _duel(number: int, ahead: bool) -> Duel:
+def _case(number: int, ahead: bool) -> UserCase:
     target = TITLES[number]
-    lines = [Placed(title, 0.83 - 0.07 * place, title == target) for place, title in enumerate(TITLES[:5])]
-    others = tuple(Placed(title, 7.1 - place, title == target) for place, title in enumerate(TITLES[5:]))
-    near, far = tuple(lines), others
-    return Duel(
+    near = tuple(
+        RankedItem(title, 0.83 - 0.07 * place, title == target) for place, title in enumerate(TITLES[:5])
+    )
+    far = tuple(RankedItem(title, 7.1 - place) for place, title in enumerate(TITLES[5:]))
+    ranks = (number + 1.0, 14.0) if ahead else (17.5, number + 1.0)
+    tops = (near, far) if ahead else (far, near)
+    return UserCase(
         user_id=f"{'win' if ahead else 'loss'}-{number}",
         history=tuple(f"{title} (no. {number})" for title in TITLES[2:]),
-        summary=f"User {number} repairs things at home: fasteners first, lately garden tools.",
         target=target,
-        model_rank=number + 1.0 if ahead else 17.5,
-        baseline_rank=14.0 if ahead else number + 1.0,
-        model_top=near if ahead else far,
-        baseline_top=far if ahead else near,
+        rankings=tuple(
+            RankedList(name, rank, top, NEGATIVES + 1)
+            for name, rank, top in zip((MODEL, BASELINE), ranks, tops, strict=True)
+        ),
+        summary=f"User {number} repairs things at home: fasteners first, lately garden tools.",
     )
 
 

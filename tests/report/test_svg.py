@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from matplotlib import rc_context
 
-from trsr.report.charts import STYLE, _clean, new_axes, to_svg
+from trsr.report.charts import new_axes
+from trsr.report.svg import STYLE, _clean, to_svg
 
 
 def test_the_font_of_older_matplotlib_is_left_to_the_page_too() -> None:

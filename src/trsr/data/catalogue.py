@@ -53,6 +53,17 @@ class Catalogue:
         texts = ((name, column[row]) for name, column in zip(self.fields, self._texts, strict=True))
         return Item(item_id, {name: text for name, text in texts if text})
 
+    def line(self, item_id: str, chars: int) -> str:
+        """Show an item by its first text field, which is its title in every format; cut where it is longer.
+
+        Examples
+        --------
+        >>> Catalogue(pl.DataFrame({"item_id": ["a"], "title": ["Hammer"]})).line("a", 5)
+        'Hamm…'
+        """
+        text = next(iter(self.item(item_id).fields.values()), f"(item {item_id}, no text)")
+        return text if len(text) <= chars else f"{text[: chars - 1].rstrip()}…"
+
     def place(self, item_id: str) -> int:
         """Return the item's row in the table. Raises DataError when there is no such item."""
         row = self._rows.get(item_id)

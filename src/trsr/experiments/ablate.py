@@ -30,10 +30,12 @@ from trsr.experiments.protocol import comparison_protocol
 from trsr.experiments.scores import SystemScores, sampled_frames
 from trsr.experiments.tables import rounded
 from trsr.experiments.variants import Variant, answer_variant
+from trsr.progress import text_table
 from trsr.records import Split
 from trsr.report import ablation as told
-from trsr.report.ablation import render
-from trsr.report.comparison.results import Kind
+from trsr.report.page import render
+from trsr.report.results import Kind
+from trsr.report.words import interval, p_value
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Work
 
@@ -296,25 +298,21 @@ def _text(content: told.AblationContent) -> str:
     seeds = len(content.provenance.seeds)
     lines = [f"\n{content.measure} of {content.split} users, {content.sampler} negatives, {seeds} seeds"]
     for panel in content.panels:
-        lines.append(f"\n{panel.name} ({panel.setting})")
-        lines += [
-            f"  {each.label:<36}{_figure(each.value)}  {'default' if each.is_default else _p(each.p)}"
-            for each in panel.variants
+        rows = [
+            (f"  {one.label}", _figure(one.value), "default" if one.is_default else f"p {p_value(one.p)}")
+            for one in panel.variants
         ]
+        lines += [f"\n{panel.name} ({panel.setting})", *text_table(rows, left=(0, 2))]
     for grid in content.grids:
-        lines.append(f"\n{grid.name}")
-        lines += [f"  {f'{cell.row}, {cell.column}':<46}{_figure(cell.value)}" for cell in grid.cells]
-        lines += [
-            f"  {' + '.join(each.better)} over {' + '.join(each.worse)}: {_figure(each.difference)}"
-            for each in grid.expectations
-            if each.difference is not None
+        rows = [(f"  {cell.row}, {cell.column}", _figure(cell.value), "") for cell in grid.cells]
+        rows += [
+            (f"  {' + '.join(one.better)} over {' + '.join(one.worse)}", _figure(one.difference), "")
+            for one in grid.expectations
+            if one.difference is not None
         ]
+        lines += [f"\n{grid.name}", *text_table(rows)]
     return "\n".join(lines)
 
 
 def _figure(value: Estimate) -> str:
-    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
-
-
-def _p(p: float | None) -> str:
-    return "" if p is None else ("p < .001" if p < 0.001 else f"p = {p:.3f}")
+    return f"{value.mean:.3f} ({interval(value)})"

@@ -18,13 +18,12 @@ from trsr.config import Config
 from trsr.config.evaluation import BaselineName
 from trsr.data.prepare import Prepared
 from trsr.errors import TrsrError
-from trsr.experiments.content import gather
+from trsr.experiments.content import Published, gather, publish
 from trsr.experiments.external import imported_names, outside_systems
 from trsr.experiments.fused import FusedSystem
 from trsr.experiments.progress import Job, Progress, render_text
 from trsr.experiments.progress import Work as Sort
 from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
-from trsr.experiments.publish import Published, publish
 from trsr.experiments.scores import Floats, SeedScores, SystemScores
 from trsr.experiments.selection import SelectedSystems, ValidationSelector, select_systems
 from trsr.experiments.systems import (
@@ -38,7 +37,7 @@ from trsr.experiments.variants import answer_variant, form
 from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, identity, path_name
-from trsr.report.comparison.results import Choice, Kind
+from trsr.report.results import Choice, Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Artifact, Work
 
@@ -70,9 +69,9 @@ def compare(
     comparison = Comparison(work, prepared, protocol, wanted)
     systems, retriever = comparison.run()
     seconds = time.monotonic() - started
-    content = gather(config, protocol, systems, retriever, comparison.depth, command, seconds)
+    content = gather(config, protocol, systems, command, seconds, retriever, comparison.depth)
     say(render_text(content))
-    return publish(content if users else replace(content, duels=None), work.folder.path)
+    return publish(content if users else replace(content, cases=None), work.folder.path)
 
 
 class Comparison:

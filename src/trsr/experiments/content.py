@@ -1,15 +1,22 @@
-"""What a comparison's page tells: where figures come from, single users, tables, calibration."""
+"""What a comparison tells: where figures come from, single users, calibration; and its files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trsr.artifacts import hash_value, versions
+from trsr.artifacts import (
+    hash_value,
+    replacing,
+    versions,
+    write_json,
+    write_parquet,
+    write_text,
+)
 from trsr.config import Config, dump
 from trsr.data.catalogue import Catalogue
 from trsr.evaluation.agreement import hit_matrix
@@ -21,10 +28,24 @@ from trsr.experiments.fused import weights_of
 from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import Floats, SystemScores, sampled_frames, scores_frame, targets_frame
 from trsr.experiments.selection import ValidationSelector
-from trsr.experiments.tables import Tables
-from trsr.records import Item, Split
-from trsr.report.comparison.results import Choice, ComparisonContent, Kind, Provenance, System
-from trsr.report.insights import Agreement, Bin, Calibration, Duel, Duels, FusedWeight, Fusion, Placed
+from trsr.experiments.tables import Tables, rounded
+from trsr.records import Split
+from trsr.report.page import render
+from trsr.report.results import (
+    Agreement,
+    Choice,
+    FusionWeights,
+    Kind,
+    Provenance,
+    RankedItem,
+    RankedList,
+    Results,
+    System,
+    SystemCalibration,
+    UserCase,
+    UserCases,
+    system_rows,
+)
 
 
 def provenance(
@@ -61,68 +82,84 @@ def provenance(
 
 _CARDS: Final = 3
 _SHOWN: Final = 5
-_LINE_LIMIT: Final = 120
+_LINE_CHARS: Final = 160
 
 
-def duels(protocol: EvaluationProtocol, model: SystemScores, baseline: SystemScores) -> Duels:
+def user_cases(protocol: EvaluationProtocol, model: SystemScores, baseline: SystemScores) -> UserCases:
     """Show the test users whose target the two rank most differently, at the first training seed."""
-    sampler, seed = protocol.samplers[0], model.seeds[0]
-    data = protocol.splits[Split.TEST]
-    scores = [system.at(seed).scores[Split.TEST][sampler] for system in (model, baseline)]
-    ranks = np.stack([_ranks(table, data.columns[sampler]) for table in scores])
+    ranks = np.stack([_ranks(protocol, system, model.seeds[0]) for system in (model, baseline)])
     ahead = ranks[1] - ranks[0]
     # Equal differences: whoever is ranked best by the winner comes first, then the user's id.
     wins = [user for user in np.lexsort((ranks[0], -ahead)) if ahead[user] > 0][:_CARDS]
     losses = [user for user in np.lexsort((ranks[1], ahead)) if ahead[user] < 0][:_CARDS]
-    catalogue = Catalogue(protocol.prepared.items)
-    lines = [_line(catalogue.item(item)) for item in catalogue.ids]
-
-    def card(user: np.int64) -> Duel:
-        candidates, target = data.candidates[sampler][user], data.targets[user]
-        tops = [
-            tuple(
-                Placed(lines[candidates[place]], float(table[user, place]), bool(candidates[place] == target))
-                for place in np.argsort(-table[user], kind="stable")[:_SHOWN]
-            )
-            for table in scores
-        ]
-        return Duel(
-            user_id=data.users[user],
-            history=tuple(lines[item] for item in data.histories[user]),
-            summary=model.summaries.get(data.users[user], ""),
-            target=lines[target],
-            model_rank=float(ranks[0, user]),
-            baseline_rank=float(ranks[1, user]),
-            model_top=tops[0],
-            baseline_top=tops[1],
-        )
-
     rule = (
-        f"The {_CARDS} test users on either side whose target's rank differs most between the two, at "
-        f"training seed {seed}."
+        f"The {_CARDS} test users on either side whose target's rank differs most between the language model "
+        f"and the best baseline, at training seed {model.seeds[0]}; the first {_SHOWN} places of both."
     )
-    return Duels(rule, tuple(map(card, wins)), tuple(map(card, losses)), sampler)
+    groups = {
+        "The language model is ahead": _cases(protocol, [model, baseline], wins, _SHOWN),
+        "The language model is behind": _cases(protocol, [model, baseline], losses, _SHOWN),
+    }
+    return UserCases(rule, groups, protocol.samplers[0])
 
 
-def _ranks(scores: Floats, columns: NDArray[np.int64]) -> Floats:
-    above, tied = place_target(scores, columns)
+def drawn_cases(protocol: EvaluationProtocol, model: SystemScores, count: int, seed: int) -> UserCases | None:
+    """Show test users drawn by the seed, so that nobody picked the ones that look well."""
+    users = len(protocol.splits[Split.TEST].users)
+    drawn = sorted(np.random.default_rng(seed).permutation(users)[:count])
+    if not drawn:
+        return None
+    rule = "They are test users drawn by the seed: nobody picked those that look well."
+    return UserCases(rule, {"": _cases(protocol, [model], drawn, None)}, protocol.samplers[0])
+
+
+def _cases(
+    protocol: EvaluationProtocol,
+    systems: Sequence[SystemScores],
+    users: Sequence[np.int64],
+    shown: int | None,
+) -> tuple[UserCase, ...]:
+    """Show how systems rank the candidates of some test users, the first one's summaries beside it."""
+    data, sampler, seed = protocol.splits[Split.TEST], protocol.samplers[0], systems[0].seeds[0]
+    catalogue = Catalogue(protocol.prepared.items)
+    lines = [catalogue.line(item, _LINE_CHARS) for item in catalogue.ids]
+    ranks = [_ranks(protocol, system, seed) for system in systems]
+
+    def case(user: np.int64) -> UserCase:
+        candidates, target, name = data.candidates[sampler][user], data.targets[user], data.users[user]
+        rankings = []
+        for system, rank in zip(systems, ranks, strict=True):
+            scores = system.at(seed).scores[Split.TEST][sampler][user]
+            first = np.argsort(-scores, kind="stable")[:shown]
+            items = tuple(
+                RankedItem(lines[candidates[at]], float(scores[at]), bool(candidates[at] == target))
+                for at in first
+            )
+            rankings.append(RankedList(system.name, float(rank[user]), items, len(candidates)))
+        history = tuple(lines[item] for item in data.histories[user])
+        summary, steps = systems[0].summaries.get(name, ""), systems[0].steps.get(name, ())
+        return UserCase(name, history, lines[target], tuple(rankings), summary, tuple(steps))
+
+    return tuple(map(case, users))
+
+
+def _ranks(protocol: EvaluationProtocol, system: SystemScores, seed: int) -> Floats:
+    """Give every test user's rank of the target among the run's own candidates, equal scores in the mean."""
+    sampler = protocol.samplers[0]
+    columns = protocol.splits[Split.TEST].columns[sampler]
+    above, tied = place_target(system.at(seed).scores[Split.TEST][sampler], columns)
     return 1 + above + tied / 2
-
-
-def _line(item: Item) -> str:
-    text = next(iter(item.fields.values()), f"(item {item.id}, no text)")
-    return text if len(text) <= _LINE_LIMIT else f"{text[: _LINE_LIMIT - 1].rstrip()}…"
 
 
 def gather(
     config: Config,
     protocol: EvaluationProtocol,
     systems: Sequence[SystemScores],
-    retriever: Choice | None,
-    depth: int,
     command: str,
     seconds: float | None = None,
-) -> ComparisonContent:
+    retriever: Choice | None = None,
+    depth: int = 0,
+) -> Results:
     """Measure all systems on the test users and put together what is to be told.
 
     `retriever` tells how the retriever of the two-stage ranking was chosen, None when there was none; `depth`
@@ -136,7 +173,7 @@ def gather(
     pairs = [(model.chosen, baseline.chosen)] if model and baseline else []
     by_name = {system.name: system for system in systems}
     retrieving = tables.two_stage(systems, retriever.chosen, depth) if retriever else None
-    return ComparisonContent(
+    return Results(
         name=config.name,
         measure=judge.measure,
         systems=tuple(_system(system) for system in systems),
@@ -147,7 +184,7 @@ def gather(
         provenance=provenance(
             config,
             protocol,
-            config.comparison.seeds,
+            next((system.seeds for system in systems if system.kind is not Kind.BASELINE), (config.seed,)),
             command,
             seconds,
             "the best row of a table is found on these users, so tests against it "
@@ -163,7 +200,7 @@ def gather(
         calibration=_calibrations(config, protocol, systems),
         fusion=_fusion(protocol, fused) if fused else None,
         agreement=_agreement(config, protocol, systems),
-        duels=duels(protocol, by_name[model.chosen], by_name[baseline.chosen])
+        cases=user_cases(protocol, by_name[model.chosen], by_name[baseline.chosen])
         if model and baseline
         else None,
     )
@@ -185,28 +222,18 @@ def _system(system: SystemScores) -> System:
 
 def _calibrations(
     config: Config, protocol: EvaluationProtocol, systems: Sequence[SystemScores]
-) -> tuple[Calibration, ...]:
+) -> tuple[SystemCalibration, ...]:
     """Measure those who give probabilities, at their first seed, among the run's own candidates."""
     sampler = protocol.samplers[0]
-    data = protocol.splits[Split.TEST]
-    negatives = data.candidates[sampler].shape[1] - 1
+    negatives = protocol.splits[Split.TEST].candidates[sampler].shape[1] - 1
     note = f"{negatives} {sampler} negatives a target, so that 1 candidate in {negatives + 1} is the target; "
-    targets = targets_frame(protocol, Split.TEST)
+    targets, evaluation = targets_frame(protocol, Split.TEST), config.evaluation
     found = []
     for system in systems:
-        if system.kind is Kind.BASELINE:
-            continue
-        scores = scores_frame(protocol, Split.TEST, sampler, system.runs[0].scores[Split.TEST][sampler])
-        told = calibrate(targets, scores, config.evaluation.bootstrap, config.seed)
-        found.append(
-            Calibration(
-                system=system.name,
-                bins=tuple(Bin(each.predicted, each.observed, each.pairs) for each in told.equal_mass),
-                ece=told.ece_equal_mass.mean,
-                brier=told.brier.mean,
-                note=f"{note}training seed {system.seeds[0]}.",
-            )
-        )
+        if system.kind is not Kind.BASELINE:
+            scores = scores_frame(protocol, Split.TEST, sampler, system.runs[0].scores[Split.TEST][sampler])
+            measured = calibrate(targets, scores, evaluation.bootstrap, config.seed)
+            found.append(SystemCalibration(system.name, measured, f"{note}training seed {system.seeds[0]}."))
     return tuple(found)
 
 
@@ -220,11 +247,11 @@ def _alike(systems: Sequence[SystemScores]) -> str:
     return "".join(f"The writer gave {names} the same summaries of all users." for names in groups)
 
 
-def _fusion(protocol: EvaluationProtocol, fused: SystemScores) -> Fusion:
+def _fusion(protocol: EvaluationProtocol, fused: SystemScores) -> FusionWeights:
     users = len(protocol.splits[Split.VALID].users)
-    return Fusion(
+    return FusionWeights(
         system=fused.name,
-        weights=tuple(FusedWeight(name, weight) for name, weight in weights_of(fused).items()),
+        weights=weights_of(fused),
         fitted_on=(
             f"{users:,} validation users, {' and '.join(protocol.samplers)} negatives together; weights are "
             f"means over {len(fused.seeds)} training seeds"
@@ -242,3 +269,58 @@ def _agreement(config: Config, protocol: EvaluationProtocol, systems: Sequence[S
     shared = hit_matrix(frames, f"Recall@{k}")
     users = len(protocol.splits[Split.TEST].users)
     return Agreement(sampler, k, users, tuple(frames), tuple(tuple(map(float, row)) for row in shared))
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a comparison's files lie.
+
+    Figures are everything but times, as JSON: the same for every repetition with the same settings. Both
+    tables have one row a system; every column says among what its figure was measured.
+    """
+
+    figures: Path
+    seconds: Path
+    csv: Path
+    parquet: Path
+    page: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> Published:
+        """Name the files of a comparison in `folder`."""
+        return cls(
+            figures=folder / "comparison.json",
+            seconds=folder / "seconds.json",
+            csv=folder / "comparison.csv",
+            parquet=folder / "comparison.parquet",
+            page=folder / "comparison.html",
+        )
+
+
+def publish(results: Results, folder: Path) -> Published:
+    """Write all files, each whole or not at all, the page last."""
+    written = Published.of(folder)
+    write_json(figures(results), written.figures)
+    seconds = {system.name: system.seconds for system in results.systems}
+    write_json({"systems": seconds, "command": results.provenance.seconds}, written.seconds)
+    table = system_rows(results)
+    write_parquet(table, written.parquet)
+    with replacing(written.csv) as temporary:
+        table.write_csv(temporary)
+    write_text(render(results), written.page)
+    return written
+
+
+def figures(results: Results) -> dict[str, Any]:
+    """Put everything but times and the command line into JSON values, figures to six digits.
+
+    Users' cards are left to the page.
+    """
+    told = asdict(replace(results, cases=None))
+    told.pop("cases")
+    for system in told["systems"]:
+        system.pop("seconds")
+    for name in ("seconds", "command"):
+        told["provenance"].pop(name)
+    values: dict[str, Any] = rounded(told)
+    return values

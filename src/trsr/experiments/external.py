@@ -15,7 +15,7 @@ from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import Floats, ScoreInfo, SeedScores, SystemScores
 from trsr.interop.candidates import imported_path
 from trsr.records import ITEM, SCORE, USER, Split
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 
 OUTSIDE: Final = "outside"
 """Detail on the card of an outside system."""

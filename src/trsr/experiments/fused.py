@@ -18,7 +18,7 @@ from trsr.fusion.companions import WEIGHTS, Companions
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence, joined
 from trsr.fusion.fusion import Fusion, cross_fit, fit_fusion, too_few
 from trsr.records import FUSED, Split
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 from trsr.stages.work import Work
 
 _WEIGHTS: Final = "weights"

@@ -27,7 +27,7 @@ from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol, Places
 from trsr.records import ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
 from trsr.registry import METRICS, identity
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 from trsr.stages.work import Artifact, Made, Work
 
 Floats = NDArray[np.float64]
@@ -237,8 +237,9 @@ class SystemScores:
         empty when there was none.
     reranked
         Its scores of these items, of the same form.
-    summaries
-        What a language model was told of each user at the first seed; empty for any other.
+    summaries, steps
+        What a language model was told of each user at the first seed, and how it was summarised block by
+        block; empty for any other.
     """
 
     name: str
@@ -248,6 +249,7 @@ class SystemScores:
     retrieved: tuple[Places, ...] = ()
     reranked: tuple[Floats, ...] = ()
     summaries: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def at(self, seed: int) -> SeedScores:
         """Return the scores of one seed; a system without chance gives the same to every seed."""

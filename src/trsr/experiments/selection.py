@@ -22,7 +22,7 @@ from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import SystemScores, catalogue_frames, sampled_frames
 from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, parse, spell
-from trsr.report.comparison.results import Choice, Kind, Option
+from trsr.report.results import Choice, Kind, Option
 
 _NO_INTERVALS: Final = 1
 

@@ -33,9 +33,21 @@ from trsr.experiments.scores import (
 )
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.tasks import score_lists
-from trsr.records import CANDIDATES, ITEM, MEASURED, NO_SUMMARY, P_YES, SCORE, SPLIT, SUMMARY, USER, Split
+from trsr.records import (
+    BLOCK_SUMMARIES,
+    CANDIDATES,
+    ITEM,
+    MEASURED,
+    NO_SUMMARY,
+    P_YES,
+    SCORE,
+    SPLIT,
+    SUMMARY,
+    USER,
+    Split,
+)
 from trsr.registry import BASELINES, identity, path_name
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 from trsr.stages.work import Artifact, Made, Work
 
 
@@ -80,6 +92,12 @@ class LanguageModel:
     def told(self) -> dict[str, str]:
         """The summary of every user."""
         return dict(self.summaries.value.select(USER, SUMMARY).iter_rows())
+
+    def system(self, scored: SeedScores, seed: int) -> SystemScores:
+        """Give the scores of one seed as those of a system."""
+        steps = dict(self.summaries.value.select(USER, BLOCK_SUMMARIES).iter_rows())
+        kind = Kind.LANGUAGE_MODEL
+        return SystemScores(self.name, kind, (seed,), (scored,), summaries=self.told, steps=steps)
 
     def scores(
         self,

@@ -32,7 +32,7 @@ from trsr.experiments.scores import (
     two_stage_frames,
 )
 from trsr.records import ITEM, SPLIT, Split
-from trsr.report.comparison.results import Contrast, Slice, Standing, Table, TwoStage
+from trsr.report.results import MetricTable, Slice, SystemRow, TwoStage
 
 _DIGITS = 6
 
@@ -79,26 +79,35 @@ class Tables:
         self._tested = tuple(dict.fromkeys((f"Recall@{config.evaluation.ks[0]}", measure)))
 
     def sampled(
-        self, systems: Sequence[SystemScores], sampler: Sampler, pairs: Sequence[tuple[str, str]] = ()
-    ) -> Table:
-        """Make the table of all systems on one sampler's candidates; further `pairs` are tested in it."""
+        self,
+        systems: Sequence[SystemScores],
+        sampler: Sampler,
+        pairs: Sequence[tuple[str, str]] = (),
+        split: Split = Split.TEST,
+    ) -> MetricTable:
+        """Make the table of all systems on one sampler's candidates; further `pairs` are tested in it.
+
+        Of the validation users, by whom choices are made, nothing is tested.
+        """
         frames = {
-            system.name: sampled_frames(system, self._protocol, Split.TEST, sampler, self._metrics)
+            system.name: sampled_frames(system, self._protocol, split, sampler, self._metrics)
             for system in systems
-            if sampler in system.runs[0].scores[Split.TEST]
+            if sampler in system.runs[0].scores.get(split, {})
         }
-        exact = self._exact(systems) if sampler == "uniform" else {}
-        candidates = self._protocol.splits[Split.TEST].candidates[sampler].shape[1]
-        return Table(
+        tested = split is Split.TEST
+        exact = self._exact(systems) if tested and sampler == "uniform" else {}
+        candidates = self._protocol.splits[split].candidates[sampler].shape[1]
+        return MetricTable(
             sampler=sampler,
             candidates=candidates,
-            standings=self._standings(frames, exact),
-            contrasts=self._contrasts(frames, pairs),
-            slices=self._slices(frames),
+            rows=self._rows(frames, exact, tested=tested),
+            tests=self._pairs(frames, pairs) if tested else (),
+            slices=self._slices(frames) if tested else (),
             note=f"{candidates - 1} {sampler} negatives a target, frozen with seed {self._config.seed}.",
+            split=split,
         )
 
-    def catalogue(self, systems: Sequence[SystemScores]) -> Table | None:
+    def catalogue(self, systems: Sequence[SystemScores]) -> MetricTable | None:
         """Make the table of ranks in the whole catalogue; None when nobody ranks it."""
         frames = {
             system.name: found
@@ -109,11 +118,11 @@ class Tables:
             return None
         plain = {name: [_plain(frame) for frame in runs] for name, runs in frames.items()}
         items = self._protocol.prepared.items.height
-        return Table(
+        return MetricTable(
             sampler=CATALOGUE,
             candidates=items,
-            standings=self._standings(plain, {}),
-            contrasts=self._contrasts(plain, ()),
+            rows=self._rows(plain, {}),
+            tests=self._pairs(plain, ()),
             note=f"All {items:,} items but the user's history; the language model is too slow for it.",
         )
 
@@ -128,16 +137,18 @@ class Tables:
             return None
         ceiling = self._summary(frames[retriever])[CEILING]
         plain = {name: [_plain(frame.drop(CEILING)) for frame in runs] for name, runs in frames.items()}
-        return TwoStage(retriever, depth, ceiling, self._standings(plain, {}))
+        return TwoStage(retriever, depth, ceiling, self._rows(plain, {}))
 
-    def _standings(self, frames: Frames, exact: Mapping[str, Mapping[str, float]]) -> tuple[Standing, ...]:
-        against = self._against_best(frames)
+    def _rows(
+        self, frames: Frames, exact: Mapping[str, Mapping[str, float]], *, tested: bool = True
+    ) -> tuple[SystemRow, ...]:
+        against = self._against_best(frames) if tested else {}
         rows = []
         for name, runs in frames.items():
             result = summarise(average_seeds(runs), self._config.evaluation.bootstrap, self._config.seed)
             spread = seed_spread(runs)
             rows.append(
-                Standing(
+                SystemRow(
                     system=name,
                     users=result.users,
                     metrics=result.metrics,
@@ -176,20 +187,17 @@ class Tables:
                 found.setdefault(test.second, {})[metric] = test.p_holm
         return found
 
-    def _contrasts(self, frames: Frames, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
+    def _pairs(self, frames: Frames, pairs: Sequence[tuple[str, str]]) -> tuple[PairedTest, ...]:
         """Test every system against each reference, and further pairs; each group is a family of its own."""
         averaged = {name: average_seeds(runs) for name, runs in frames.items()}
         ranked = sorted(averaged, key=lambda name: -float(averaged[name][self._measure].to_numpy().mean()))
         groups = [with_reference(list(averaged), name) for name in self._references if name in averaged]
         wanted = [*pairs, (ranked[0], ranked[1])] if len(ranked) > 1 else [*pairs]
         groups += [[pair] for pair in wanted if len(set(pair) & set(averaged)) == 2]
-        told: dict[frozenset[str], Contrast] = {}
+        told: dict[frozenset[str], PairedTest] = {}
         for group in groups:
             for test in self._tests(averaged, group, self._measure):
-                told.setdefault(
-                    frozenset((test.first, test.second)),
-                    Contrast(test.first, test.second, test.metric, test.difference, test.p_holm),
-                )
+                told.setdefault(frozenset((test.first, test.second)), test)
         return tuple(told.values())
 
     def _tests(

@@ -1,35 +1,19 @@
-"""The page of an ablation: records, sentences, charts.
-
-Nothing here reads a file or a clock. A panel is one dimension of the settings;
-all of its variants share everything else with the default setting.
-"""
+"""The page of an ablation: one setting changed at a time, everything else as in the default setting."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
-
-from matplotlib import rc_context
-from matplotlib.axes import Axes
+from typing import Any
 
 from trsr.evaluation.statistics import Estimate
-from trsr.report.charts import INK, MARK, MUTED, OWN, STYLE, figure_id, finish, limits_of, new_axes, to_svg
-from trsr.report.comparison.board import LEVEL
-from trsr.report.comparison.results import Provenance
-from trsr.report.document import document
-from trsr.report.figures import Figure
-from trsr.report.wording import (
-    counted,
-    listed,
-    p_value,
-    sampler_name,
-    shortened,
-    signed,
-    split_name,
-    system_name,
-)
+from trsr.report import charts
+from trsr.report.charts import Point, limits_of
+from trsr.report.findings import Headline
+from trsr.report.results import LEVEL, Provenance
+from trsr.report.sections import PROVENANCE, Figure, Section
+from trsr.report.svg import figure_id
+from trsr.report.words import counted, listed, p_value, sampler_name, signed, split_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +64,16 @@ class Panel:
     variants: tuple[Variant, ...]
     numeric: bool = False
 
+    @property
+    def default(self) -> Variant | None:
+        """The default variant; None when it was not measured."""
+        return next((variant for variant in self.variants if variant.is_default), None)
+
+    @property
+    def best(self) -> float:
+        """The highest mean."""
+        return max((variant.value.mean for variant in self.variants), default=0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -104,6 +98,16 @@ class Expectation:
     reason: str
     difference: Estimate | None = None
 
+    @property
+    def outcome(self) -> tuple[str, str]:
+        """Whether it came out: ``holds``, ``open``, ``fails`` or ``absent``, and the same in words."""
+        ends = self.difference
+        if ends is None:
+            return "absent", "Not measured"
+        if ends.low > 0:
+            return "holds", "Comes out"
+        return ("fails", "The contrary came out") if ends.high < 0 else ("open", "Can’t be told")
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -118,6 +122,10 @@ class Grid:
     columns: tuple[str, ...]
     cells: tuple[Cell, ...]
     expectations: tuple[Expectation, ...] = ()
+
+    def cell(self, row: str, column: str) -> Cell | None:
+        """Give the cell of a combination; None when it was not measured."""
+        return next((cell for cell in self.cells if (cell.row, cell.column) == (row, column)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,282 +146,110 @@ class AblationContent:
     grids: tuple[Grid, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """A title, what was measured, and what it rests on."""
-
-    title: str
-    task: str
-    sentences: tuple[str, ...]
-
-
-def default_of(panel: Panel) -> Variant | None:
-    """Give the default variant of a panel; None when it was not measured."""
-    return next((variant for variant in panel.variants if variant.is_default), None)
-
-
-def headline(content: AblationContent) -> Headline:
-    """Say which settings the paired tests tell apart from the default."""
-    better = [_change(panel, one) for panel in content.panels for one in _told(panel, above=True)]
-    worse = [_change(panel, one) for panel in content.panels for one in _told(panel, above=False)]
-    untold = [panel.name for panel in content.panels if _is_tested(panel) and not _is_told(panel)]
-    untested = [panel.name for panel in content.panels if not _is_tested(panel)]
-    sentences = []
-    if better:
-        sentences.append(f"Better than the default: {listed(better)}.")
-    if worse:
-        sentences.append(f"Worse than the default: {listed(worse)}.")
+def headline(content: AblationContent) -> tuple[Headline, list[str]]:
+    """Say which settings the paired tests tell apart from the default, and in sentences how far."""
+    panels = content.panels
+    told = {
+        panel.name: [one for one in panel.variants if one.p is not None and one.p < LEVEL] for panel in panels
+    }
+    changes: dict[bool, list[str]] = {True: [], False: []}
+    for panel in panels:
+        for variant in told[panel.name] if panel.default else ():
+            assert panel.default is not None
+            difference = variant.value.mean - panel.default.value.mean
+            words = f"{panel.name} “{variant.label}” ({signed(difference)}, p {p_value(variant.p)})"
+            changes[difference > 0].append(words)
+    tested = {panel.name: any(one.p is not None for one in panel.variants) for panel in panels}
+    untold = [name for name, found in told.items() if tested[name] and not found]
+    untested = [name for name, is_tested in tested.items() if not is_tested]
+    sentences = [f"Better than the default: {listed(changes[True])}."] if changes[True] else []
+    sentences += [f"Worse than the default: {listed(changes[False])}."] if changes[False] else []
     if untold:
         sentences.append(
             f"No value can be told apart from the default in: {listed(untold)}. This does not show that the "
             "values are equal: the intervals say how large a difference could have been missed."
         )
-    if untested:
-        sentences.append(f"Not tested: {listed(untested)}.")
+    sentences += [f"Not tested: {listed(untested)}."] if untested else []
     users = content.provenance.users.get(content.split, 0)
-    who = split_name(content.split).lower()
-    changed = ", with one setting changed at a time" if content.panels else ""
     task = (
-        f"{content.measure} of {counted(users, who.removesuffix('s'))}, {content.candidates} candidates "
-        f"each, {sampler_name(content.sampler)}{changed}."
+        f"{content.measure} of {counted(users, split_name(content.split).lower().removesuffix('s'))}, "
+        f"{content.candidates} candidates each, {sampler_name(content.sampler)}"
+        f"{', with one setting changed at a time' if panels else ''}."
     )
-    return Headline(_title(content), task, tuple(sentences))
+    return Headline(_title(content, [name for name, found in told.items() if found]), task), sentences
 
 
-def _title(content: AblationContent) -> str:
-    if not content.panels:
-        return _grid_title(content)
-    told = [panel.name for panel in content.panels if _is_told(panel)]
-    if not told:
+def _title(content: AblationContent, told: Sequence[str]) -> str:
+    if told:
+        return f"Clearly matters, of {counted(len(content.panels), 'setting')}: {listed(told)}"
+    if content.panels:
         return "No changed setting can be told apart from the default"
-    total = counted(len(content.panels), "setting")
-    return f"Of {total}, {len(told)} clearly matter{'s' if len(told) == 1 else ''}: {listed(told)}"
-
-
-def _grid_title(content: AblationContent) -> str:
-    differences = [one.difference for grid in content.grids for one in grid.expectations]
     if not content.grids:
         return "No setting was changed"
-    if not differences:
+    outcomes = [expected.outcome[0] for grid in content.grids for expected in grid.expectations]
+    if not outcomes:
         return "Two settings were crossed"
-    came_out = sum(one is not None and one.low > 0 for one in differences)
-    if came_out == len(differences):
+    came_out = outcomes.count("holds")
+    if came_out == len(outcomes):
         return "What was planted comes out in full"
-    return f"Of {counted(len(differences), 'planted order')}, {came_out} came out"
+    return f"Of {counted(len(outcomes), 'planted order')}, {came_out} came out"
 
 
-def _is_tested(panel: Panel) -> bool:
-    return any(variant.p is not None for variant in panel.variants)
+def _result(content: AblationContent) -> dict[str, Any]:
+    first, sentences = headline(content)
+    return {"headline": first, "sentences": sentences}
 
 
-def _is_told(panel: Panel) -> bool:
-    return any(variant.p is not None and variant.p < LEVEL for variant in panel.variants)
+def _panels(content: AblationContent) -> dict[str, Any]:
+    """Draw every panel, all on one scale."""
+    variants = [variant for panel in content.panels for variant in panel.variants]
+    seeds = [Estimate(mean, mean, mean) for variant in variants for mean in variant.by_seed]
+    limits = limits_of([*(variant.value for variant in variants), *seeds])
+    missing = "No value of this setting was measured."
+    figures = []
+    for panel in content.panels:
+        points = [Point(one.label, one.value, one.by_seed, one.is_default) for one in panel.variants]
+        name = figure_id("panel", panel.name)
+        svg = charts.settings(name, panel.name, content.measure, {"": points}, limits, joined=panel.numeric)
+        figures.append(Figure(panel.name, panel.question, svg, missing))
+    return {"figures": figures}
 
 
-def _told(panel: Panel, above: bool) -> list[Variant]:
-    default = default_of(panel)
-    if default is None:
-        return []
-    return [
-        variant
-        for variant in panel.variants
-        if variant.p is not None and variant.p < LEVEL and (variant.value.mean > default.value.mean) == above
-    ]
-
-
-def _change(panel: Panel, variant: Variant) -> str:
-    default = default_of(panel)
-    assert default is not None
-    difference = signed(variant.value.mean - default.value.mean)
-    return f"{panel.name} “{variant.label}” ({difference}, p {p_value(variant.p)})"
-
-
-_LABEL_CHARS: Final = 16
-_TURNED_FROM: Final = 30
-_DASHES: Final = ("-", (0, (5, 1.5)), (0, (2, 1)), (0, (5, 1, 1, 1)))
-_SHADES: Final = (OWN, MARK, INK, MUTED)
-
-
-@rc_context(STYLE)
-def panel_chart(found: Panel, limits: tuple[float, float], measure: str) -> str | None:
-    """One dimension: a dot with its interval per value, rings for single seeds, the default marked."""
-    if not found.variants:
-        return None
-    figure, axes = new_axes(2.7)
-    default = default_of(found)
-    if default is not None:
-        axes.axhspan(default.value.low, default.value.high, color=MARK, alpha=0.09, linewidth=0)
-    if found.numeric:
-        means = [variant.value.mean for variant in found.variants]
-        axes.plot(range(len(means)), means, color=OWN, linewidth=1, alpha=0.6)
-    for place, variant in enumerate(found.variants):
-        colour, form = (MARK, "s") if variant.is_default else (OWN, "o")
-        _interval(axes, place, variant.value, variant.by_seed, colour, form)
-    labels = [shortened(variant.label, _LABEL_CHARS) for variant in found.variants]
-    axes.set_xticks(range(len(labels)), labels)
-    if sum(map(len, labels)) > _TURNED_FROM:
-        axes.tick_params(axis="x", labelrotation=25)
-    axes.set_xlim(-0.6, len(labels) - 0.4)
-    axes.set_ylim(*limits)
-    finish(axes, found.name, measure)
-    words = "; ".join(
-        f"{variant.label}{' (default)' if variant.is_default else ''} {variant.value.mean:.3f}"
-        for variant in found.variants
-    )
-    return to_svg(figure, figure_id("panel", found.name), f"{measure} by {found.name}", words)
-
-
-@rc_context(STYLE)
-def grid_chart(found: Grid, measure: str) -> str | None:
-    """Two dimensions crossed: a curve per row over the columns."""
-    if not found.cells:
-        return None
-    figure, axes = new_axes(3.0)
-    cells = {(cell.row, cell.column): cell for cell in found.cells}
-    for index, row in enumerate(found.rows):
-        shown = [
-            (place, cells[row, column])
-            for place, column in enumerate(found.columns)
-            if (row, column) in cells
-        ]
-        colour = _SHADES[index % len(_SHADES)]
-        shift = 0.07 * (index - (len(found.rows) - 1) / 2)
-        axes.plot(
-            [place + shift for place, _ in shown],
-            [cell.value.mean for _, cell in shown],
-            color=colour,
-            linewidth=1.4,
-            linestyle=_DASHES[index % len(_DASHES)],
-            label=shortened(row),
-        )
-        for place, cell in shown:
-            _interval(axes, place + shift, cell.value, cell.by_seed, colour, "o", 0.03)
-    axes.set_xticks(range(len(found.columns)), [shortened(name, _LABEL_CHARS) for name in found.columns])
-    finish(axes, "", measure)
-    axes.legend(loc="best", handlelength=2.4, fontsize=8)
-    words = "; ".join(f"{cell.row}, {cell.column}: {cell.value.mean:.3f}" for cell in found.cells)
-    return to_svg(figure, figure_id("grid", found.name), found.name, words)
-
-
-def _interval(
-    axes: Axes,
-    place: float,
-    value: Estimate,
-    by_seed: Sequence[float],
-    colour: str,
-    form: str,
-    aside: float = 0.16,
-) -> None:
-    axes.plot([place, place], [value.low, value.high], color=colour, linewidth=1.6)
-    axes.plot([place], [value.mean], form, color=colour, markersize=5)
-    if len(by_seed) > 1:
-        axes.plot(
-            [place + aside] * len(by_seed), by_seed, "o", color=colour, markersize=3.2, fillstyle="none",
-            markeredgewidth=0.8,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One variant in the table of all; its spread is the standard deviation over seeds."""
-
-    panel: Panel
-    variant: Variant
-    spread: float | None
-    is_best: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GridRow:
-    """One row of a grid; None where a combination was not measured."""
-
-    label: str
-    cells: tuple[Cell | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Whether an order that was planted came out: ``holds``, ``open``, ``fails`` or ``absent``."""
-
-    outcome: str
-    words: str
-    better: str
-    worse: str
-    reason: str
-    difference: Estimate | None
-
-
-@dataclass(frozen=True, slots=True)
-class GridView:
-    """A grid with its picture, its table and its checks."""
-
-    grid: Grid
-    figure: Figure
-    rows: tuple[GridRow, ...]
-    checks: tuple[Check, ...]
-
-
-def render(content: AblationContent) -> str:
-    """Make the ablation's page as a whole HTML document, to be written as UTF-8.
-
-    Every text in the content is escaped; the same content gives the same bytes.
-    """
-    values = [variant.value for panel in content.panels for variant in panel.variants]
-    seeds = [
-        Estimate(mean, mean, mean)
-        for panel in content.panels
-        for variant in panel.variants
-        for mean in variant.by_seed
-    ]
-    limits = limits_of([*values, *seeds])
-    return document(
-        "ablation/page.html.jinja",
-        content=content,
-        headline=headline(content),
-        label=system_name,
-        panels=tuple(_panel_figure(panel, limits, content.measure) for panel in content.panels),
-        rows=tuple(row for panel in content.panels for row in _rows(panel)),
-        grids=tuple(_grid_view(grid, content.measure) for grid in content.grids),
-    )
-
-
-def _panel_figure(panel: Panel, limits: tuple[float, float], measure: str) -> Figure:
-    svg = panel_chart(panel, limits, measure) or ""
-    return Figure(panel.name, panel.question, svg, "No value of this setting was measured.")
-
-
-def _rows(panel: Panel) -> tuple[Row, ...]:
-    best = max((variant.value.mean for variant in panel.variants), default=0.0)
-    return tuple(
-        Row(
-            panel,
-            variant,
-            statistics.stdev(variant.by_seed) if len(variant.by_seed) > 1 else None,
-            variant.value.mean == best,
-        )
-        for variant in panel.variants
-    )
-
-
-def _grid_view(grid: Grid, measure: str) -> GridView:
-    cells = {(cell.row, cell.column): cell for cell in grid.cells}
-    rows = tuple(
-        GridRow(row, tuple(cells.get((row, column)) for column in grid.columns)) for row in grid.rows
-    )
+def _grids(content: AblationContent) -> dict[str, Any]:
+    """Draw every grid, a curve a row over the columns."""
     caption = "Dots: means over users; lines: 95% intervals; rings: single training seeds."
-    figure = Figure(grid.name, caption, grid_chart(grid, measure) or "", "No combination was measured.")
-    return GridView(grid, figure, rows, tuple(_check(one) for one in grid.expectations))
+    figures = []
+    for grid in content.grids:
+        series = {
+            row: [
+                Point(column, cell.value, cell.by_seed)
+                for column in grid.columns
+                if (cell := grid.cell(row, column))
+            ]
+            for row in grid.rows
+        }
+        svg = charts.settings(figure_id("grid", grid.name), "", content.measure, series)
+        figures.append(Figure(grid.name, caption, svg, "No combination was measured."))
+    return {"crossed": list(zip(content.grids, figures, strict=True))}
 
 
-def _check(expected: Expectation) -> Check:
-    ends = expected.difference
-    if ends is None:
-        outcome, words = "absent", "Not measured"
-    elif ends.low > 0:
-        outcome, words = "holds", "Comes out"
-    elif ends.high < 0:
-        outcome, words = "fails", "The contrary came out"
-    else:
-        outcome, words = "open", "Can’t be told"
-    better, worse = (f"({row}, {column})" for row, column in (expected.better, expected.worse))
-    return Check(outcome, words, better, worse, expected.reason, ends)
+def _source(content: AblationContent) -> dict[str, Any]:
+    return {"source": content.provenance, "csv": ""}
+
+
+_TEMPLATE = "ablation.html.jinja"
+ABLATION = (
+    Section("result", "", "", _TEMPLATE, _result),
+    Section(
+        "panels", "Settings", "One setting at a time", _TEMPLATE, _panels, lambda content: content.panels
+    ),
+    Section(
+        "grids",
+        "Crossed",
+        "Summary and recent items, crossed",
+        _TEMPLATE,
+        _grids,
+        lambda content: content.grids,
+    ),
+    Section("provenance", "Provenance", "Provenance", PROVENANCE.template, _source),
+)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from trsr.config.summary import Limits, Price
 from trsr.errors import BudgetError, ConfigError
 from trsr.llm.generator import Completion
+from trsr.progress import text_table
 from trsr.records import Usage
 
 _MILLION: Final = 1_000_000
@@ -232,12 +233,7 @@ def table(bills: Sequence[Bill]) -> str:
                calls  from store  prompt tokens  completion tokens    time    money
     recurrent  1,200          34        480,000             90,000  1m 15s  unknown
     """
-    rows = [_HEADS, *(_cells(bill) for bill in bills)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
-    lines = []
-    for name, *cells in rows:
-        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append("  ".join([name.ljust(widths[0]), *numbers]))
+    lines = text_table([_HEADS, *(_cells(bill) for bill in bills)])
     lines += [_explain(bill) for bill in bills if bill.calls_unreported]
     return "\n".join(lines)
 

@@ -1,29 +1,27 @@
-"""Numbers, names and the task in the form in which a person reads them."""
+"""Numbers, names, metrics and the task in the form in which a person reads them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from trsr.baselines.base import Baseline
 from trsr.baselines.registry import baseline_class
 from trsr.errors import ConfigError
-from trsr.registry import BASELINES, is_dotted, parse
+from trsr.evaluation.statistics import Estimate
+from trsr.records import NO_SUMMARY
+from trsr.registry import BASELINES, METRICS, is_dotted, parse
 
 _NAMES: Final = {
-    "tallrec": "LM, whole history",
-    "hierarchical": "LM, hierarchical summary",
-    "recurrent": "LM, recurrent summary",
+    "tallrec": "LM (whole history)",
+    "hierarchical": "LM (hierarchical summary)",
+    "recurrent": "LM (recurrent summary)",
+    NO_SUMMARY: "LM (no summary)",
     "fused": "Fused ranker",
     "language_model": "Language model",
     "cold item": "Item that training never saw",
-}
-_INSIDE: Final = {
-    "tallrec": "the language model over the whole history",
-    "hierarchical": "the language model with hierarchical summaries",
-    "recurrent": "the language model with recurrent summaries",
-    "fused": "the fused ranker",
 }
 _DESCRIPTIONS: Final = {
     "tallrec": "The language model reads the whole history as text and answers yes or no.",
@@ -35,9 +33,11 @@ _SAMPLERS: Final = {
     "uniform": "uniform negatives",
     "popularity": "popularity-proportional negatives",
     "catalogue": "the whole catalogue",
+    "two-stage": "two steps",
 }
 _SPLITS: Final = {"test": "Test users", "valid": "Validation users", "train": "Training users"}
 _NONE: Final = "–"
+_CUTOFF: Final = re.compile(r"@(\d+)")
 
 
 def system_name(name: str) -> str:
@@ -51,9 +51,15 @@ def system_name(name: str) -> str:
     return _NAMES.get(name) or _of_class(name, lambda found: found.label) or name
 
 
-def inside(name: str) -> str:
-    """Name of a system inside a sentence."""
-    return _INSIDE.get(name) or _of_class(name, lambda found: found.inside) or system_name(name)
+def system_description(name: str) -> str:
+    """Say in one sentence what a system is; empty for one that is unknown.
+
+    Examples
+    --------
+    >>> system_description("popularity")
+    'The items that most users took stand first, the same for everybody.'
+    """
+    return _DESCRIPTIONS.get(name) or _of_class(name.partition("(")[0], lambda found: found.description)
 
 
 def _of_class(name: str, text: Callable[[type[Baseline]], str]) -> str:
@@ -80,31 +86,31 @@ def sampler_name(sampler: str) -> str:
     return _SAMPLERS.get(sampler, f"negatives “{sampler}”")
 
 
-def system_description(name: str) -> str:
-    """One sentence about a system that the report knows; empty for any other.
-
-    Examples
-    --------
-    >>> system_description("popularity")
-    'The items that most users took stand first, the same for everybody.'
-    """
-    return _DESCRIPTIONS.get(name) or _of_class(name.partition("(")[0], lambda found: found.description)
-
-
 def split_name(split: str) -> str:
     """Name of a split for the page."""
     return _SPLITS.get(split, split)
 
 
-def decimal(value: float) -> str:
-    """Three digits after the point; a dash for a number that could not be computed.
+def decimal(value: float | None) -> str:
+    """Three digits after the point; a dash for a number that is not known or could not be computed.
 
     Examples
     --------
     >>> decimal(0.41249), decimal(float("nan"))
     ('0.412', '–')
     """
-    return _NONE if math.isnan(value) else f"{value:.3f}"
+    return _NONE if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def interval(value: Estimate) -> str:
+    """Write the ends of a 95% interval, inside a sentence.
+
+    Examples
+    --------
+    >>> interval(Estimate(0.5, 0.4, 0.6))
+    '0.400 to 0.600'
+    """
+    return f"{decimal(value.low)} to {decimal(value.high)}"
 
 
 def signed(value: float) -> str:
@@ -122,40 +128,29 @@ def signed(value: float) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """P of a test with its relation, as it stands in a sentence; a dash for none.
+    """P of a test, as it stands in a table or after the letter; a dash for none.
 
     Examples
     --------
     >>> p_value(0.0312), p_value(0.00002), p_value(1.0), p_value(None)
-    ('= 0.031', '< 0.001', '= 1.000', '–')
+    ('0.031', '<0.001', '1.000', '–')
     """
     if value is None or math.isnan(value):
         return _NONE
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def percent(value: float) -> str:
-    """Share as a whole percentage, with a digit more below 5%.
+def percent(value: float | None) -> str:
+    """Share as a whole percentage, with a digit more below 5%; a dash for none.
 
     Examples
     --------
     >>> percent(0.4129), percent(0.0132), percent(0.0), percent(1.0)
     ('41%', '1.3%', '0%', '100%')
     """
-    if math.isnan(value):
+    if value is None or math.isnan(value):
         return _NONE
     return f"{value:.0%}" if value == 0 or value >= 0.0495 else f"{value:.1%}"
-
-
-def count(value: int) -> str:
-    """Whole number with separators for thousands.
-
-    Examples
-    --------
-    >>> count(39949)
-    '39,949'
-    """
-    return f"{value:,}"
 
 
 def amount(value: float | None) -> str:
@@ -182,43 +177,16 @@ def counted(value: int, noun: str) -> str:
     return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
 
 
-def duration(seconds: float) -> str:
-    """Time span in the largest unit that fits.
+def listed(names: Sequence[str], most: int = 99, noun: str = "system") -> str:
+    """Names joined for a sentence; where there are more than `most`, only their number.
 
     Examples
     --------
-    >>> duration(0.314), duration(42.04), duration(200), duration(7500)
-    ('0.31 s', '42.0 s', '3 min 20 s', '2 h 5 min')
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
+    ('a', 'a and b', 'a, b and c', '3 systems')
     """
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def rank(value: float) -> str:
-    """Rank, with its half when a tie gives one.
-
-    Examples
-    --------
-    >>> rank(2.0), rank(2.5)
-    ('2', '2.5')
-    """
-    return f"{value:g}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names joined for a sentence.
-
-    Examples
-    --------
-    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
-    ('a', 'a and b', 'a, b and c')
-    """
+    if len(names) > most:
+        return counted(len(names), noun)
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -232,17 +200,6 @@ def shortened(label: str, chars: int = 26) -> str:
     ('SASRec', 'SASRec f…')
     """
     return label if len(label) <= chars else label[: chars - 1] + "…"
-
-
-def capitalised(text: str) -> str:
-    """Text with a capital at its start; the rest stays as it is.
-
-    Examples
-    --------
-    >>> capitalised("the SASRec of 2018")
-    'The SASRec of 2018'
-    """
-    return text[:1].upper() + text[1:]
 
 
 _NOUNS: Final = {"news": ("article", "read"), "video": ("video", "watched")}
@@ -274,3 +231,33 @@ def task(domain: str, items: int | None, sampler: str, negatives: int, split: st
         f"{each} {who}, {negatives + 1} {noun}s were put in order: the one that "
         f"the user {verb} next, hidden from the system, and {others} {origin}."
     )
+
+
+def family(metric: str) -> str:
+    """Name of a metric without its cut-off.
+
+    Examples
+    --------
+    >>> family("Recall@3"), cutoff("Recall@3"), family("Recall@3 (catalogue)"), cutoff("AUC")
+    ('Recall', 3, 'Recall (catalogue)', 0)
+    """
+    return _CUTOFF.sub("", metric)
+
+
+def cutoff(metric: str) -> int:
+    """Cut-off of a metric; 0 for one without."""
+    found = _CUTOFF.search(metric)
+    return int(found[1]) if found else 0
+
+
+def in_order(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Give each metric once: Recall, MRR, NDCG, AUC, then others as they appear; each by rising k.
+
+    Examples
+    --------
+    >>> in_order(["AUC", "NDCG@10", "Recall@10", "NDCG@3", "Hits", "NDCG@3"])
+    ('Recall@10', 'NDCG@3', 'NDCG@10', 'AUC', 'Hits')
+    """
+    names = list(dict.fromkeys(metrics))
+    families = list(dict.fromkeys([*METRICS, *map(family, names)]))
+    return tuple(sorted(names, key=lambda name: (families.index(family(name)), cutoff(name))))

@@ -39,7 +39,7 @@ def opened(page: str, folder: Path) -> str:
 
 
 def first_table(page: str) -> str:
-    return page.split('data-sampler="uniform"')[1].split("</table>")[0]
+    return page.split('data-table="uniform"')[1].split("</table>")[0]
 
 
 def names(table: str) -> list[str]:
@@ -60,7 +60,7 @@ def test_every_head_becomes_a_button_under_the_page_s_own_policy(
     ("column", "clicks", "state"), [(1, 1, "descending"), (1, 2, "ascending"), (0, 1, "ascending")]
 )
 def test_a_click_sorts(comparison_page: str, tmp_path: Path, column: int, clicks: int, state: str) -> None:
-    head = f"document.querySelector('table.systems').tHead.rows[0].cells[{column}]"
+    head = f"document.querySelector('table.metrics').tHead.rows[0].cells[{column}]"
     click = f"{head}.querySelector('button').click();"
     # The page's policy forbids a second script, so that the click needs a copy without it.
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", comparison_page)

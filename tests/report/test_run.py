@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from trsr.report.content import BillLine
-from trsr.report.figures import bill_lines
+import polars as pl
+
+from trsr.records import CANDIDATES, ITEM, P_YES, SPLIT, TARGET, USER
+from trsr.report.run import BillLine, bill_lines, split_scores
 
 
 def test_figures_of_both_sides_are_put_beside_each_other() -> None:
@@ -36,3 +38,35 @@ def test_what_is_no_figure_is_left_out() -> None:
     assert bill_lines({"planned": {"calls": 1, "exact": True}, "actual": None}) == (
         BillLine("calls", 1.0, None),
     )
+
+
+CANDIDATES_FRAME = pl.DataFrame(
+    {
+        USER: ["a", "b", "c"],
+        SPLIT: ["test", "test", "valid"],
+        TARGET: ["x", "y", "x"],
+        CANDIDATES: [["w", "x", "y"], ["x", "y", "z"], ["x", "y"]],
+    }
+)
+SCORES = pl.DataFrame(
+    {
+        USER: ["a", "a", "a", "b", "b", "b", "c", "c"],
+        ITEM: ["w", "x", "y", "x", "y", "z", "x", "y"],
+        P_YES: [0.9, 0.5, 0.1, 0.2, 0.2, 0.1, 0.7, 0.6],
+    }
+)
+
+
+def test_targets_and_negatives_of_one_split_alone_and_expected_places_for_ties() -> None:
+    targets, negatives, ranks, candidates = split_scores(SCORES, CANDIDATES_FRAME, "test")
+    assert targets == [0.2, 0.5]
+    assert negatives == [0.1, 0.1, 0.2, 0.9]
+    assert (ranks, candidates) == ([1.5, 2.0], 3)
+
+
+def test_scores_written_twice_count_once() -> None:
+    assert split_scores(pl.concat([SCORES, SCORES]), CANDIDATES_FRAME, "valid")[2:] == ([1.0], 2)
+
+
+def test_nothing_scored_gives_nothing() -> None:
+    assert split_scores(SCORES.clear(), CANDIDATES_FRAME, "test") == ([], [], [], 0)
