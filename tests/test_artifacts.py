@@ -16,23 +16,22 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-def test_a_stage_is_complete_for_its_fingerprint_alone(folder: RunFolder) -> None:
+def test_a_step_is_found_by_its_fingerprint_alone(folder: RunFolder) -> None:
     write_text("one", folder.report)
-    assert not folder.is_complete("report", "a")
+    assert folder.find("a") is None
     folder.mark_complete("report", "a", [folder.report], seconds=1.23456)
-    assert folder.is_complete("report", "a")
-    assert not folder.is_complete("report", "b")
-    assert not folder.is_complete("train", "a")
-    assert folder.stages()["report"].seconds == 1.235
+    assert folder.find("a") == folder.entries()["report"]
+    assert folder.find("b") is None
+    assert folder.entries()["report"].seconds == 1.235
 
 
-def test_a_changed_or_lost_artifact_makes_the_stage_incomplete(folder: RunFolder) -> None:
+def test_a_changed_or_lost_artifact_makes_the_step_incomplete(folder: RunFolder) -> None:
     write_text("one", folder.report)
     folder.mark_complete("report", "a", [folder.report], seconds=1)
     write_text("two", folder.report)
-    assert not folder.is_complete("report", "a")
+    assert folder.find("a") is None
     folder.report.unlink()
-    assert not folder.is_complete("report", "a")
+    assert folder.find("a") is None
 
 
 def test_folders_are_hashed_by_names_and_contents(tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ def test_a_file_swept_before_it_was_locked_is_made_anew(
 def test_a_damaged_manifest_is_told_with_the_next_step(folder: RunFolder) -> None:
     write_text('{"train": 3}', folder.manifest)
     with pytest.raises(ArtifactError, match="delete the run folder"):
-        folder.stages()
+        folder.entries()
 
 
 def test_a_damaged_parquet_is_told(tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def test_a_run_killed_at_many_moments_ends_like_one_that_was_not(tmp_path: Path)
     assert sum(asked.values()) - needed <= CONCURRENCY
     for name in ("items", "histories", "candidates", "summaries"):
         assert getattr(folder, name).read_bytes() == getattr(reference, name).read_bytes(), name
-    ours, theirs = pl.read_parquet(folder.scores), pl.read_parquet(reference.scores)
-    assert ours.drop("p_yes").equals(theirs.drop("p_yes"))
-    assert (ours["p_yes"] - theirs["p_yes"]).abs().max() < 1e-5
+    ours, theirs = (pl.read_parquet(made.scores / "recurrent.parquet") for made in (folder, reference))
+    assert ours.drop("score").equals(theirs.drop("score"))
+    assert (ours["score"] - theirs["score"]).abs().max() < 1e-5
     assert not folder.checkpoints.exists()
     assert [path.name for path in folder.path.rglob(".*")] == []
 

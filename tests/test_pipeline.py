@@ -19,18 +19,34 @@ from trsr.artifacts import RunFolder, hash_path
 from trsr.config import Config, load
 from trsr.config.summary import EndpointWriter
 from trsr.errors import ConfigError
-from trsr.experiments import variants
-from trsr.experiments.protocol import open_contest
-from trsr.experiments.systems import BaselineSystems
-from trsr.pipeline import STAGES, run
+from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
+from trsr.experiments.systems import Baselines
+from trsr.experiments.variants import form, train_variant
+from trsr.pipeline import STEPS, run
 from trsr.prompts.templates import BUILT_IN
+from trsr.ranking.ranker import Ranker
+from trsr.stages.prepare import prepare
+from trsr.stages.work import SKIPPED, Work
 
 ARTIFACTS = (
     "config.yaml", "dataset/items.parquet", "dataset/histories.parquet", "dataset/candidates.parquet",
     "dataset/background.parquet", "dataset/findings.json", "summaries.parquet", "bill.json",
     "model/ranker.json", "model/training_log.json",
-    "scores.parquet", "baselines.parquet", "metrics.json", "report.html", "manifest.json",
+    "scores/recurrent.parquet", "scores/random.parquet", "scores/popularity.parquet", "scores/tfidf.parquet",
+    "metrics.json", "report.html", "manifest.json",
 )  # fmt: skip
+SCORES = ("scores/recurrent", "scores/random", "scores/popularity", "scores/tfidf")
+BEFORE, AFTER = STEPS[: STEPS.index("score")], ("evaluate", "report")
+
+
+def taken(lines: list[str]) -> list[str]:
+    """Name the steps that were taken, and not skipped."""
+    told = (line.partition(":")[0] for line in lines if not line.startswith(" ") and SKIPPED not in line)
+    return list(told)
+
+
+def skipped(lines: list[str]) -> list[str]:
+    return [line.removesuffix(SKIPPED) for line in lines if line.endswith(SKIPPED)]
 
 
 @pytest.fixture
@@ -55,7 +71,10 @@ def test_tables_have_the_promised_columns(finished: tuple[Config, RunFolder]) ->
     folder = finished[1]
     candidates = pl.read_parquet(folder.candidates)
     assert {"user_id", "split", "target", "candidates"} <= set(candidates.columns)
-    assert {"user_id", "item_id", "p_yes"} <= set(pl.read_parquet(folder.scores).columns)
+    for name in SCORES:
+        scores = pl.read_parquet(folder.path / f"{name}.parquet")
+        assert scores.columns == ["user_id", "split", "sampler", "item_id", "score"]
+        assert scores["sampler"].unique().to_list() == ["uniform"]
     summaries = pl.read_parquet(folder.summaries)
     assert {"user_id", "summary", "block_summaries", "calls", "prompt_tokens"} <= set(summaries.columns)
     assert (summaries["summary"].str.len_chars() > 0).all()
@@ -68,8 +87,8 @@ def test_tables_have_the_promised_columns(finished: tuple[Config, RunFolder]) ->
 
 def test_scores_are_probabilities_of_every_frozen_candidate(finished: tuple[Config, RunFolder]) -> None:
     folder = finished[1]
-    scores = pl.read_parquet(folder.scores)
-    assert scores["p_yes"].is_between(0, 1).all()
+    scores = pl.read_parquet(folder.scores / "recurrent.parquet")
+    assert scores["score"].is_between(0, 1).all()
     frozen = (
         pl.read_parquet(folder.candidates)
         .filter(pl.col("split") != "train")
@@ -83,7 +102,7 @@ def test_scores_are_probabilities_of_every_frozen_candidate(finished: tuple[Conf
 def test_metrics_name_system_split_interval_users_and_sampler(finished: tuple[Config, RunFolder]) -> None:
     metrics = json.loads(finished[1].metrics.read_text())
     assert metrics["sampler"] == "uniform"
-    assert set(metrics["systems"]) == {"TRSR recurrent (compact)", "random", "popularity", "tfidf"}
+    assert set(metrics["systems"]) == {"recurrent", "random", "popularity", "tfidf"}
     for by_split in metrics["systems"].values():
         assert set(by_split) == {"valid", "test"}
         for result in by_split.values():
@@ -99,57 +118,90 @@ def test_the_resolved_configuration_makes_the_same_run(finished: tuple[Config, R
     assert yaml.safe_load(folder.config.read_text())["seed"] == 0
 
 
-def test_a_second_run_skips_every_stage(
+def test_a_second_run_skips_every_step(
     finished: tuple[Config, RunFolder], tmp_path: Path, lines: list[str]
 ) -> None:
     shutil.copytree(finished[1].path, tmp_path / "run")
     config, folder = small_config(tmp_path / "run"), RunFolder(tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")}
     run(config, say=lines.append)
-    assert lines == [f"{stage.name}: complete, skipped" for stage in STAGES]
+    assert skipped(lines) == [*BEFORE, *SCORES, *AFTER]
+    assert taken(lines) == []
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")} == before
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
-    ("changes", "first_stage"),
+    ("changes", "anew"),
     [
-        ({"evaluation__report_users": 2}, "report"),
-        ({"evaluation__ks": [3]}, "evaluate"),
-        ({"evaluation__baselines": ["random"]}, "score"),
-        ({"fusion__companions": ["tfidf"]}, "fuse"),
-        ({"training__learning_rate": 1e-4}, "train"),
-        ({"summary__paradigm": "hierarchical"}, "summarize"),
-        ({"candidates__sampler": "popularity"}, "prepare"),
+        ({"evaluation__report_users": 2}, ["report"]),
+        ({"evaluation__ks": [3]}, ["evaluate", "report"]),
+        ({"evaluation__baselines": ["random", "bm25"]}, ["scores/bm25", "evaluate", "report"]),
+        # Users to learn the weights from are asked candidates of both samplers.
+        ({"fusion__companions": ["tfidf"]}, [*SCORES, "evaluate", "report"]),
+        ({"training__learning_rate": 1e-4}, ["train", "scores/recurrent", "evaluate", "report"]),
+        (
+            {"summary__paradigm": "hierarchical"},
+            ["summarize", "train", "scores/hierarchical", "evaluate", "report"],
+        ),
+        ({"candidates__sampler": "popularity"}, [*BEFORE, *SCORES, "evaluate", "report"]),
     ],
 )
-def test_a_changed_setting_reruns_its_stage_and_what_reads_it(
-    finished: tuple[Config, RunFolder], changes: dict[str, object], first_stage: str
+def test_a_changed_setting_reruns_its_step_and_what_reads_it(
+    finished: tuple[Config, RunFolder],
+    tmp_path: Path,
+    lines: list[str],
+    changes: dict[str, object],
+    anew: list[str],
 ) -> None:
-    config = small_config(finished[1].path, **changes)
-    complete = [
-        stage.name
-        for stage in STAGES
-        if finished[1].is_complete(stage.name, stage.fingerprint(config, finished[1]))
-    ]
-    names = [stage.name for stage in STAGES]
-    assert complete[: names.index(first_stage)] == names[: names.index(first_stage)]
-    assert first_stage not in complete
+    shutil.copytree(finished[1].path, tmp_path / "run")
+    folder = run(small_config(tmp_path / "run", **changes), say=lines.append)
+    assert taken(lines) == anew
+    measured = json.loads(folder.metrics.read_text(encoding="utf-8"))["systems"]
+    assert {path.stem for path in folder.scores.iterdir()} == set(measured), "no scores of another model stay"
 
 
 def test_a_changed_template_reruns_what_was_made_with_it(
-    finished: tuple[Config, RunFolder], tmp_path: Path
+    finished: tuple[Config, RunFolder], tmp_path: Path, lines: list[str]
 ) -> None:
+    shutil.copytree(finished[1].path, tmp_path / "run")
     own = tmp_path / "templates"
     own.mkdir()
-    config = small_config(finished[1].path, prompt__templates=str(own))
-    before = {stage.name: stage.fingerprint(config, finished[1]) for stage in STAGES}
+    config = small_config(tmp_path / "run", prompt__templates=str(own))
+    run(config, until="pretrain", say=lines.append)
+    assert taken(lines) == []
+    (own / "update.jinja").write_text((BUILT_IN / "update.jinja").read_text() + "Be brief.")
+    lines.clear()
+    run(config, until="pretrain", say=lines.append)
+    assert taken(lines) == ["summarize"]
     name = "rank_compact_suffix.jinja"
     (own / name).write_text((BUILT_IN / name).read_text().replace("?", "Next?"))
-    after = {stage.name: stage.fingerprint(config, finished[1]) for stage in STAGES}
-    assert [name for name in before if before[name] != after[name]] == ["pretrain", "train"]
-    (own / "update.jinja").write_text((BUILT_IN / "update.jinja").read_text() + "Be brief.")
-    last = {stage.name: stage.fingerprint(config, finished[1]) for stage in STAGES}
-    assert [name for name in before if after[name] != last[name]] == ["summarize"]
+    lines.clear()
+    run(config, until="train", say=lines.append)
+    assert taken(lines) == ["pretrain", "train"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_reads_each_table_once_and_loads_its_ranker_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In large runs, reading and loading again and again takes longer than what is done with it."""
+    read: list[str] = []
+    loaded: list[str] = []
+    read_parquet, load_ranker = pl.read_parquet, Ranker.load
+    monkeypatch.setattr(pl, "read_parquet", lambda path, **k: read.append(path) or read_parquet(path, **k))
+    monkeypatch.setattr(Ranker, "load", lambda path, *a: loaded.append(path) or load_ranker(path, *a))
+    folder = run(
+        small_config(tmp_path / "run", fusion__companions=["popularity"], data__users=150), say=lambda line: 0
+    )
+    assert {folder.items, folder.histories, folder.candidates, folder.summaries} <= set(read)
+    assert [path for path in set(read) if read.count(path) > 1] == []
+    assert loaded.count(folder.model) == 1
+    read.clear()
+    loaded.clear()
+    run(load(folder.config), say=lambda line: 0)
+    assert [path for path in set(read) if read.count(path) > 1] == []
+    assert loaded == []
 
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:
@@ -163,20 +215,25 @@ def test_two_runs_of_one_seed_end_in_the_same_scores(
     finished: tuple[Config, RunFolder], tmp_path: Path
 ) -> None:
     again = run(small_config(tmp_path / "again"), until="evaluate", say=lambda line: None)
-    for name in ("scores", "summaries", "candidates", "metrics"):
-        assert getattr(again, name).read_bytes() == getattr(finished[1], name).read_bytes(), name
+    for name in (
+        "summaries.parquet",
+        "dataset/candidates.parquet",
+        "metrics.json",
+        "scores/recurrent.parquet",
+    ):
+        assert (again.path / name).read_bytes() == (finished[1].path / name).read_bytes(), name
 
 
 def test_without_summaries_the_run_goes_through(tmp_path: Path) -> None:
     config = small_config(tmp_path / "none", summary__paradigm="none", training__epochs=1)
     folder = run(config, say=lambda line: None)
     assert set(pl.read_parquet(folder.summaries)["summary"]) == {""}
-    assert "TRSR without summary (compact)" in folder.report.read_text()
+    assert "no-summary" in folder.report.read_text()
 
 
 MADE = (
-    "items", "histories", "candidates", "background", "summaries", "pretrained", "model", "scores",
-    "baselines", "fused", "fusion", "metrics",
+    "items", "histories", "candidates", "background", "summaries", "pretrained", "model", "scores", "fusion",
+    "metrics",
 )  # fmt: skip
 
 
@@ -244,27 +301,29 @@ def test_changed_data_makes_every_later_stage_run_again(
     shutil.copytree(made.folder, tmp_path / "again")
     again, anew = (made.model_copy(update={"out": tmp_path / name}) for name in ("again", "anew"))
     before = _digests(RunFolder(made.folder))
-    asked = _fingerprints(again)
+    asked = _known_by(again)
     lines: list[str] = []
     with _changed(made.folder.parent / file, change):
         run(again, until="evaluate", say=lines.append)
         run(anew, until="evaluate", say=lambda line: None)
-        assert not set(asked) & set(_fingerprints(again))
-    started = [line.split(":")[0] for line in lines if not line.startswith(" ")]
-    assert started == [stage.name for stage in STAGES[:-1]]
-    assert not [line for line in lines if "skipped" in line]
+        assert not set(asked) & set(_known_by(again))
+    assert taken(lines) == [*BEFORE, *SCORES, "scores/fused", "evaluate"]
+    assert skipped(lines) == []
     after = _digests(RunFolder(again.folder))
     assert after == _digests(RunFolder(anew.folder))
-    assert {"summaries", "pretrained", "model", "scores", "fused"} <= {
+    assert {"summaries", "pretrained", "model", "scores", "fusion"} <= {
         name for name in MADE if after[name] != before[name]
     }
 
 
-def _fingerprints(config: Config) -> list[str]:
-    """Say by what a comparison would know the answers of its systems again."""
-    contest = open_contest(config, say=lambda line: None)
-    of_baseline = BaselineSystems(config, contest, config.folder).fingerprint("popularity", 0)
-    return [of_baseline, variants.fingerprint(config, contest, variants.form(config, "recurrent"), 0)]
+def _known_by(config: Config) -> list[str]:
+    """Say by what a comparison knows the scores of its systems again."""
+    work = Work(config, RunFolder(config.folder), lambda line: None)
+    protocol: EvaluationProtocol = comparison_protocol(work, prepare(work))
+    compared = Work(config, RunFolder(config.folder / "comparison"), lambda line: None)
+    model = train_variant(compared, protocol.prepared, form(config, "recurrent"), 0)
+    baseline = Baselines(compared, protocol, kept=()).scores("popularity/seed-0", "popularity", 0, 5)
+    return [model.digest, protocol.digest, baseline.entry.fingerprint]
 
 
 def test_data_that_was_only_written_anew_makes_nothing_run_again(made: Config) -> None:
@@ -272,7 +331,8 @@ def test_data_that_was_only_written_anew_makes_nothing_run_again(made: Config) -
     os.utime(events, (1, 1))
     lines: list[str] = []
     run(made, until="evaluate", say=lines.append)
-    assert lines == [f"{stage.name}: complete, skipped" for stage in STAGES[:-1]]
+    assert skipped(lines) == [*BEFORE, *SCORES, "scores/fused", "evaluate"]
+    assert taken(lines) == []
 
 
 @pytest.fixture
@@ -337,7 +397,7 @@ def test_a_hugging_face_model_is_tuned_with_adapters_alone(tmp_path: Path, tiny_
     folder = run(config, until="evaluate", say=lambda line: None)
     assert (folder.model / "adapter_model.safetensors").exists()
     assert not (folder.model / "model.safetensors").exists(), "the base model is named, not copied"
-    assert pl.read_parquet(folder.scores)["p_yes"].n_unique() > 1
+    assert pl.read_parquet(folder.scores / "recurrent.parquet")["score"].n_unique() > 1
 
 
 def one_token_words(model: Path) -> list[str]:

@@ -41,8 +41,8 @@ def fused(folder: RunFolder) -> Iterator[Recommender]:
 
 
 def test_the_fused_ranker_gives_the_scores_of_the_run(folder: RunFolder, fused: Recommender) -> None:
-    scores = pl.read_parquet(folder.fused)
-    p_yes = pl.read_parquet(folder.scores)
+    scores = pl.read_parquet(folder.scores / "fused.parquet")
+    p_yes = pl.read_parquet(folder.scores / "recurrent.parquet")
     tested = pl.read_parquet(folder.histories).filter(pl.col("split") == "test")["user_id"].to_list()
     for user in tested[:3]:
         mine = pl.col("user_id") == user
@@ -51,7 +51,7 @@ def test_the_fused_ranker_gives_the_scores_of_the_run(folder: RunFolder, fused: 
         assert {item.item_id: item.score for item in ranking.items} == pytest.approx(expected, abs=1e-4)
         order = [item.score for item in ranking.items]
         assert order == sorted(order, reverse=True)
-        said = dict(p_yes.filter(mine).select("item_id", "p_yes").iter_rows())
+        said = dict(p_yes.filter(mine).select("item_id", "score").iter_rows())
         assert {item.item_id: item.p_yes for item in ranking.items} == pytest.approx(said, abs=1e-5)
 
 
@@ -89,9 +89,9 @@ def test_a_ranker_that_is_not_there_is_told(folder: RunFolder, tmp_path: Path) -
 
 
 def test_a_user_of_the_run_gets_the_scores_of_the_run(folder: RunFolder, recommender: Recommender) -> None:
-    scores = pl.read_parquet(folder.scores)
-    user = scores["user_id"][0]
-    expected = dict(scores.filter(pl.col("user_id") == user).select("item_id", "p_yes").iter_rows())
+    scores = pl.read_parquet(folder.scores / "recurrent.parquet")
+    user = scores.filter(split="test")["user_id"][0]
+    expected = dict(scores.filter(pl.col("user_id") == user).select("item_id", "score").iter_rows())
     ranking = recommender.rank_user(user)
     assert {item.item_id: item.p_yes for item in ranking.items} == pytest.approx(expected, abs=1e-5)
     assert [item.p_yes for item in ranking.items] == pytest.approx(

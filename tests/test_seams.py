@@ -28,13 +28,15 @@ from trsr.data.prepare import load
 from trsr.experiments import fused, publish
 from trsr.experiments.ablate import ablate
 from trsr.experiments.compare import compare
-from trsr.experiments.protocol import open_contest
+from trsr.experiments.protocol import comparison_protocol
 from trsr.fusion.features import Evidence
 from trsr.fusion.fusion import Fusion
 from trsr.interop.export import Tool, export
 from trsr.interop.importing import import_scores
 from trsr.pipeline import run
 from trsr.records import Ranking
+from trsr.stages.prepare import prepare
+from trsr.stages.work import Work
 
 INDEX = {shop.user_id(user): user for user in range(shop.USERS + 2 * shop.SHORT)}
 MEASURED = (*shop.VALID, *shop.TEST)
@@ -82,7 +84,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         folder = run(config, until="evaluate", say=_silent)
         ranker = Recommender.load(folder.path, ranker="language_model")
         ranked = {shop.user_id(user): ranker.rank_user(shop.user_id(user)) for user in MEASURED[::5]}
-        open_contest(config, say=_silent)  # freezes the candidates of the other sampler
+        work = Work(config, folder, _silent)
+        comparison_protocol(work, prepare(work))  # freezes the candidates of the other sampler
         _export_and_bring_back(folder, place)
         compared = compare(config, say=_silent)
         ablated = ablate(config, say=_silent)
@@ -193,21 +196,20 @@ def test_no_history_that_a_baseline_reads_holds_the_target(whole: Whole) -> None
 
 
 def test_scores_of_a_run_belong_to_their_users_and_items(whole: Whole) -> None:
-    scores = read_parquet(whole.folder.scores)
-    assert scores.height == len(MEASURED) * 21
-    assert scores["p_yes"].to_list() == pytest.approx(_expected(scores), abs=1e-6)
+    scores = _scored(whole.folder, "recurrent")
+    assert scores.height == len(MEASURED) * 21 + len(shop.VALID) * 21
+    assert scores["score"].to_list() == pytest.approx(_expected(scores), abs=1e-6)
     metrics = json.loads(whole.folder.metrics.read_text(encoding="utf-8"))["systems"]
-    own = metrics["TRSR recurrent (compact)"]
+    own = metrics["recurrent"]
     for split in ("valid", "test"):
         candidates = _frozen(whole.folder)["uniform"].filter(pl.col("split") == split)
         assert _means(own[split]["metrics"]) == pytest.approx(_by_hand(candidates), abs=1e-6)
 
 
 def test_baselines_of_a_run_belong_to_their_users_and_items(whole: Whole) -> None:
-    told = read_parquet(whole.folder.baselines)
-    chance = told.filter(pl.col("system") == "random")
+    chance = _scored(whole.folder, "random")
     assert chance["score"].to_list() == pytest.approx(_chance(whole.folder, chance), abs=1e-12)
-    popular = told.filter(pl.col("system") == "popularity")
+    popular = _scored(whole.folder, "popularity")
     counts = np.bincount(np.concatenate(whole.heard.learnt["Popularity"][: len(shop.TRAIN) + shop.SHORT]))
     seen = [
         int(counts[number]) if number < len(counts) else 0
@@ -223,9 +225,8 @@ def test_baselines_of_a_run_belong_to_their_users_and_items(whole: Whole) -> Non
 
 def test_fused_scores_of_a_run_join_what_was_said_of_the_same_pair(whole: Whole) -> None:
     """One user at a time, items by name: the order of the frozen list can't matter."""
-    tested = read_parquet(whole.folder.fused).join(
-        _frozen(whole.folder)["uniform"].filter(pl.col("split") == "test"), on="user_id", how="semi"
-    )
+    tested = _scored(whole.folder, "fused").filter(split="test")
+    assert tested.height == len(shop.TEST) * 21
     prepared = load(whole.folder)
     data = training_data(prepared)
     weights = Fusion.load(whole.folder.fusion / "fusion.json")
@@ -238,6 +239,10 @@ def test_fused_scores_of_a_run_join_what_was_said_of_the_same_pair(whole: Whole)
         }
         alone = weights.score(Evidence(said, data.counts[at], np.array([False])))
         assert rows["score"].to_list() == pytest.approx(alone[0].tolist(), abs=1e-5)
+
+
+def _scored(folder: RunFolder, system: str) -> pl.DataFrame:
+    return read_parquet(folder.scores / f"{system}.parquet")
 
 
 def _chance(folder: RunFolder, pairs: pl.DataFrame) -> list[float]:
@@ -261,14 +266,16 @@ def test_a_ranking_of_a_user_is_that_of_the_scores(whole: Whole) -> None:
         assert list(said) == sorted(own, key=lambda name: -own[name])
 
 
+def _compared(folder: RunFolder) -> Path:
+    return folder.path / "comparison" / "scores"
+
+
 @pytest.mark.parametrize("system", ["recurrent", "tallrec", "random"])
 def test_answers_of_a_comparison_belong_to_their_users_and_items(whole: Whole, system: str) -> None:
-    answers = read_parquet(whole.folder.path / "comparison" / system / "seed-0.parquet")
+    answers = read_parquet(_compared(whole.folder) / system / "seed-0.parquet")
     for sampler, candidates in _frozen(whole.folder).items():
-        asked = answers.select("user_id", pl.col(sampler).alias("score")).join(candidates, on="user_id")
-        assert asked.height == len(MEASURED)
-        pairs = asked.select("user_id", "score", pl.col("candidates").alias("item_id"))
-        pairs = pairs.explode("score", "item_id")
+        pairs = answers.filter(sampler=sampler)
+        assert sorted(pairs.select("user_id", "item_id").rows()) == sorted(_pairs(candidates).rows())
         said = _chance(whole.folder, pairs) if system == "random" else _expected(pairs)
         assert pairs["score"].to_list() == pytest.approx(said, abs=1e-6)
 
@@ -301,13 +308,12 @@ def test_a_comparison_fuses_what_was_said_of_the_same_pairs(whole: Whole) -> Non
 
 def test_the_second_stage_orders_what_the_retriever_handed_on(whole: Whole) -> None:
     two = whole.comparison["two_stage"]
-    shelf = whole.folder.path / "comparison"
-    retriever = read_parquet(shelf / two["retriever"] / "seed-0.parquet")
+    retriever = read_parquet(_compared(whole.folder) / two["retriever"] / "seed-0.catalogue.parquet")
     retrieved = retriever.filter(pl.col("split") == "test").select("user_id", "retrieved")
     ids = load(whole.folder).items["item_id"]
     targets = dict(load(whole.folder).histories.select("user_id", "target").iter_rows())
     ranks = []
-    scores = read_parquet(shelf / "second_stage" / "recurrent" / "seed-0.parquet")
+    scores = read_parquet(whole.folder.path / "comparison" / "second_stage" / "recurrent" / "seed-0.parquet")
     for user, places, said in retrieved.join(scores, on="user_id").iter_rows():
         items = ids.gather(places).to_list()
         own = [shop.p_of(INDEX[user], shop.number_of(item)) for item in items]
@@ -330,9 +336,9 @@ def test_figures_of_an_ablation_are_those_of_the_scores(whole: Whole) -> None:
 
 
 def test_exported_scores_belong_to_their_users_and_items(whole: Whole) -> None:
-    table = read_parquet(whole.exported / "rectools" / "reco_trsr_uniform.parquet")
+    table = read_parquet(whole.exported / "rectools" / "reco_recurrent_uniform.parquet")
     assert table["score"].to_list() == pytest.approx(_expected(table), abs=1e-6)
-    lines = (whole.exported / "trec" / "run.trsr.txt").read_text(encoding="utf-8").split("\n")
+    lines = (whole.exported / "trec" / "run.recurrent.txt").read_text(encoding="utf-8").split("\n")
     uniform = [line.split() for line in lines if line.startswith("uniform:")]
     assert len(uniform) == table.height == len(MEASURED) * 21
     for query, _, item, rank, score, _ in uniform:
@@ -356,7 +362,7 @@ def test_the_whole_catalogue_is_ranked_without_the_history(whole: Whole) -> None
     ids = prepared.items["item_id"].to_list()
     rows = {row["user_id"]: row for row in prepared.histories.iter_rows(named=True)}
     for system in ("random", "popularity", "sasrec"):
-        answers = read_parquet(whole.folder.path / "comparison" / system / "seed-0.parquet")
+        answers = read_parquet(_compared(whole.folder) / system / "seed-0.catalogue.parquet")
         assert answers.height == len(MEASURED)
         for answer in answers.iter_rows(named=True):
             row = rows[answer["user_id"]]
@@ -364,7 +370,7 @@ def test_the_whole_catalogue_is_ranked_without_the_history(whole: Whole) -> None
             assert answer["others"] == len(ids) - len({*row["history"], row["target"]})
     random = Random(seed=0)
     random.fit(training_data(prepared))
-    answers = read_parquet(whole.folder.path / "comparison" / "random" / "seed-0.parquet")
+    answers = read_parquet(_compared(whole.folder) / "random" / "seed-0.catalogue.parquet")
     for answer in answers.iter_rows(named=True):
         row = rows[answer["user_id"]]
         all_items = random.score([answer["user_id"]], [np.empty(0, np.int32)])[0]

@@ -28,7 +28,7 @@ def test_two_processes_run_to_the_model_of_one_that_accumulates_twice_as_much(tm
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     together = RunFolder(tmp_path / "run")
     assert json.loads(together.metrics.read_text(encoding="utf-8"))["systems"]
-    assert {"prepare", "summarize", "pretrain", "train", "evaluate"} <= together.stages().keys()
+    assert {"prepare", "summarize", "pretrain", "train", "evaluate"} <= together.entries().keys()
     alone = run(
         small_config(tmp_path / "alone", training__accumulation=2, training__lora__dropout=0.0),
         until="train",

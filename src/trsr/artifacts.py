@@ -1,8 +1,8 @@
-"""The run folder: each artifact whole or absent, and the manifest that says which stage is complete.
+"""The run folder: each artifact whole or absent, and the manifest that says which step is complete.
 
 Every artifact is written beside its place and then renamed, so that a killed
 process leaves the old one or the new one, never half of one; what it had half
-written lies beside it until `sweep` finds it. A stage's entry in
+written lies beside it until `sweep` finds it. A step's entry in
 ``manifest.json`` is written after its artifacts; its existence means "complete
 for exactly this fingerprint".
 """
@@ -12,12 +12,14 @@ from __future__ import annotations
 import fcntl
 import glob
 import hashlib
+import importlib.metadata
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,25 +33,31 @@ _PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, slots=True)
-class StageEntry:
-    """A complete stage in the manifest.
+class Entry:
+    """A complete step in the manifest.
 
     Parameters
     ----------
     fingerprint
-        Hash of the settings and inputs that the stage was run with.
+        Hash of the settings and of the content that the step worked on.
     outputs
-        Artifact path, relative to the run folder, to its SHA-256.
+        Artifact path, relative to the folder, to its SHA-256.
     seconds
-        Wall time of the stage.
+        Wall time of the step.
     finished_at
         UTC time, ISO 8601.
+    details
+        What else is worth telling, as JSON values.
+    is_partial
+        Whether the artifacts lack something that another run may add; then the step is taken again.
     """
 
     fingerprint: str
     outputs: Mapping[str, str]
     seconds: float
     finished_at: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    is_partial: bool = False
 
 
 class RunFolder:
@@ -68,16 +76,14 @@ class RunFolder:
         self.appended = self.path / "appended.parquet"
         self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"
-        self.scores = self.path / "scores.parquet"
-        self.baselines = self.path / "baselines.parquet"
+        self.scores = self.path / "scores"
         self.fusion = self.path / "fusion"
-        self.fused = self.path / "fused.parquet"
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
         self.manifest = self.path / "manifest.json"
 
-    def stages(self) -> dict[str, StageEntry]:
-        """Read the manifest: complete stages by name; empty when there is none.
+    def entries(self) -> dict[str, Entry]:
+        """Read the manifest: complete steps by name; empty when there is none.
 
         Raises ArtifactError when the manifest is not valid JSON of this form.
         """
@@ -85,31 +91,53 @@ class RunFolder:
             return {}
         try:
             raw = json.loads(self.manifest.read_text(encoding="utf-8"))
-            return {name: StageEntry(**entry) for name, entry in raw.items()}
+            return {name: Entry(**entry) for name, entry in raw.items()}
         except (json.JSONDecodeError, TypeError, AttributeError) as error:
             message = f"{self.manifest}: not a manifest ({error}); delete the run folder and run again"
             raise ArtifactError(message) from error
 
-    def is_complete(self, stage: str, fingerprint: str) -> bool:
-        """Say whether `stage` finished with `fingerprint` and its artifacts are still what it wrote."""
-        entry = self.stages().get(stage)
-        if entry is None or entry.fingerprint != fingerprint:
-            return False
-        return all(
-            (self.path / name).exists() and hash_path(self.path / name) == digest
-            for name, digest in entry.outputs.items()
-        )
+    def find(self, fingerprint: str) -> Entry | None:
+        """Return the step that finished with `fingerprint`, when its artifacts are still what it wrote."""
+        for entry in self.entries().values():
+            if entry.fingerprint == fingerprint and all(
+                (self.path / name).exists() and hash_path(self.path / name) == digest
+                for name, digest in entry.outputs.items()
+            ):
+                return entry
+        return None
 
-    def mark_complete(self, stage: str, fingerprint: str, outputs: Sequence[Path], seconds: float) -> None:
-        """Write the stage's manifest entry, last of all that the stage writes."""
-        entry = StageEntry(
+    def mark_complete(
+        self,
+        step: str,
+        fingerprint: str,
+        outputs: Sequence[Path],
+        seconds: float,
+        details: Mapping[str, Any] | None = None,
+        *,
+        is_partial: bool = False,
+    ) -> Entry:
+        """Write a step's manifest entry, last of all that the step writes."""
+        entry = Entry(
             fingerprint=fingerprint,
             outputs={str(path.relative_to(self.path)): hash_path(path) for path in outputs},
             seconds=round(seconds, 3),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            details=details or {},
+            is_partial=is_partial,
         )
-        entries = self.stages() | {stage: entry}
-        write_json({name: asdict(value) for name, value in entries.items()}, self.manifest)
+        self.write_entries({step: entry})
+        return entry
+
+    def write_entries(self, entries: Mapping[str, Entry]) -> None:
+        """Put entries into the manifest, beside those of other commands that work in the folder."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            all_entries = self.entries() | dict(entries)
+            write_json({name: asdict(entry) for name, entry in all_entries.items()}, self.manifest)
+        finally:
+            os.close(lock)
 
     def require(self, path: Path, stage: str) -> Path:
         """Return `path` when it exists, or raise ArtifactError naming the stage that writes it."""
@@ -218,3 +246,17 @@ def hash_value(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Name the versions that a run is made with.
+
+    Examples
+    --------
+    >>> list(versions())[:2]
+    ['Python', 'trsr']
+    """
+    packages = ("trsr", "torch", "transformers", "peft", "polars", "numpy", "scikit-learn")
+    return {"Python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in packages
+    }

@@ -1,53 +1,53 @@
 """The story of a run, top to bottom: prepare, summarize, pretrain, train, score, fuse, evaluate, report.
 
-A stage whose manifest entry is complete for exactly the same settings and inputs
-is skipped. A stage that was killed starts again from what it had saved. Under ``torchrun`` all
-processes train together; the first one does everything else.
+A step whose result is complete for exactly the same settings and content is read again instead of made. A
+step that was killed starts again from what it had saved. Under ``torchrun`` all processes train together; the
+first one does everything else.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from trsr.artifacts import RunFolder, sweep, write_text
+import polars as pl
+
+from trsr.artifacts import RunFolder, sweep, versions, write_text
 from trsr.config import Config, dump
 from trsr.errors import ConfigError, RunError, TrsrError
+from trsr.experiments.evaluate import evaluate
+from trsr.experiments.fused import fuse
+from trsr.experiments.protocol import EvaluationProtocol, run_protocol
+from trsr.experiments.scores import SystemScores, scores_frame
+from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.hf import processes
-from trsr.stages import evaluate, fuse, prepare, pretrain, report, score, summarize, train
-from trsr.stages.stage import Stage
+from trsr.report.comparison.results import Kind
+from trsr.stages.prepare import prepare
+from trsr.stages.pretrain import pretrain
+from trsr.stages.report import report
+from trsr.stages.summarize import summarize
+from trsr.stages.train import train
+from trsr.stages.work import Work
 
-STAGES: Final[tuple[Stage, ...]] = (
-    prepare.STAGE,
-    summarize.STAGE,
-    pretrain.STAGE,
-    train.STAGE,
-    score.STAGE,
-    fuse.STAGE,
-    evaluate.STAGE,
-    report.STAGE,
-)
-"""All stages in their order; each reads what earlier ones wrote."""
+STEPS: Final = ("prepare", "summarize", "pretrain", "train", "score", "fuse", "evaluate", "report")
+"""All steps in their order; each reads what earlier ones made."""
 
 
 def run(config: Config, *, until: str | None = None, say: Callable[[str], None] = print) -> RunFolder:
-    """Run every stage that is not complete yet.
+    """Take every step that is not complete yet.
 
     Parameters
     ----------
     config
         The run's settings; `config.folder` is where its artifacts go.
     until
-        Name of the last stage to run; None for all.
+        Name of the last step to take; None for all.
     say
-        Called with one line a stage.
+        Called with one line a step.
 
     Returns
     -------
@@ -57,43 +57,99 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     Raises
     ------
     ConfigError
-        When `until` is not a stage.
+        When `until` is not a step.
     TrsrError
-        When a stage fails that others need; what earlier stages wrote stays, and the next run goes on
+        When a step fails that others need; what earlier steps made stays, and the next run goes on
         from there.
     """
-    names = [stage.name for stage in STAGES]
-    if until is not None and until not in names:
-        message = f"until must be one of {', '.join(names)}, got {until!r}"
+    if until is not None and until not in STEPS:
+        message = f"until must be one of {', '.join(STEPS)}, got {until!r}"
         raise ConfigError(message)
     folder = RunFolder(config.folder)
-    if processes.count() > 1 and not processes.is_main():
-        return _follow(config, folder, until)
+    trains = until is None or STEPS.index(until) >= STEPS.index("train")
+    if not processes.is_main():
+        if trains:
+            _follow(config, folder)
+        return folder
     sweep(folder.path)
-    write_text(describe_environment() + dump(config), folder.config)
-    wanted = STAGES[: names.index(until) + 1 if until else None]
-    if processes.count() > 1 and train.STAGE in wanted:
+    made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
+    first = "# Resolved configuration of this run; `trsr run` on it makes the run again."
+    write_text(f"{first}\n# {made_with}\n{dump(config)}", folder.config)
+    together = processes.count() > 1 and trains
+    if together:
         _lead(folder)
-    for stage in wanted:
-        fingerprint = stage.fingerprint(config, folder)
-        if folder.is_complete(stage.name, fingerprint) and not stage.is_partial(folder):
-            say(f"{stage.name}: complete, skipped")
-            continue
-        say(f"{stage.name}: {stage.purpose}")
-        started = time.monotonic()
-        try:
-            outputs = stage.run(config, folder, say)
-        except (TrsrError, ValueError, ArithmeticError) as error:
-            if not stage.optional:
-                raise
-            # What is finished must reach the metrics and the page. No fingerprint: the next run tries again.
-            say(f"  left out: {error}")
-            folder.mark_complete(stage.name, "", [], time.monotonic() - started)
-            continue
-        folder.mark_complete(stage.name, fingerprint, outputs, time.monotonic() - started)
-        for path in stage.scratch(folder):
-            shutil.rmtree(path, ignore_errors=True)
+    for step in _story(Work(config, folder, say, together=together)):
+        if step == until:
+            break
     return folder
+
+
+def _story(work: Work) -> Iterator[str]:
+    """Take the steps one after the other; each is named when it is done."""
+    prepared = prepare(work)
+    yield "prepare"
+    summaries = summarize(work, prepared)
+    yield "summarize"
+    start = pretrain(work, prepared)
+    yield "pretrain"
+    ranker = train(work, prepared, summaries, start)
+    yield "train"
+    protocol = run_protocol(work.config, prepared)
+    model = LanguageModel(work.config, summaries, start, ranker)
+    baselines = Baselines(work, protocol, kept=work.config.fusion.companions)
+    systems = _score(work, protocol, model, baselines)
+    yield "score"
+    systems += _fuse(work, protocol, systems, baselines)
+    yield "fuse"
+    metrics = evaluate(work, protocol, systems)
+    yield "evaluate"
+    own = protocol.samplers[0]
+    scores = {
+        system.name: pl.concat(
+            [
+                scores_frame(protocol, split, own, system.runs[0].scores[split][own])
+                for split in protocol.splits
+            ]
+        )
+        for system in systems
+    }
+    report(work, prepared, summaries, metrics, scores)
+    yield "report"
+
+
+def _score(
+    work: Work, protocol: EvaluationProtocol, model: LanguageModel, baselines: Baselines
+) -> list[SystemScores]:
+    """Let the language model and the baselines score the frozen candidates."""
+    names, seed = work.config.evaluation.baselines, work.config.training_seed
+    # First of all: a baseline that can't be had is told before the long work.
+    baselines.require(names)
+    purpose = "score the frozen candidates"
+    scored = model.scores(work, model.name, protocol, purpose=purpose)
+    return [
+        SystemScores(model.name, Kind.LANGUAGE_MODEL, (seed,), (scored.value,), summaries=model.told),
+        *(baselines.system(name, seed, purpose=purpose) for name in names),
+    ]
+
+
+def _fuse(
+    work: Work, protocol: EvaluationProtocol, systems: list[SystemScores], baselines: Baselines
+) -> list[SystemScores]:
+    """Join the language model with its companions; give the fused ranker, and companions that are new."""
+    try:
+        fused = fuse(work, protocol, systems, baselines)
+    except (TrsrError, ValueError, ArithmeticError) as error:
+        # What is finished must reach the metrics and the page; the next run tries again.
+        work.say(f"  left out: {error}")
+        fused = []
+    # What a run with other settings left behind must not be taken for this run's.
+    if not fused:
+        shutil.rmtree(work.folder.fusion, ignore_errors=True)
+    names = {system.name for system in (*systems, *fused)}
+    for path in work.folder.scores.glob("*.parquet"):
+        if path.stem not in names:
+            path.unlink()
+    return fused
 
 
 def _lead(folder: RunFolder) -> None:
@@ -101,8 +157,7 @@ def _lead(folder: RunFolder) -> None:
 
     It is a program of its own, because pre-training in this one would wait for the others.
     """
-    before = STAGES[STAGES.index(train.STAGE) - 1].name
-    command = [sys.executable, "-m", "trsr", before, str(folder.config), "--out", str(folder.path)]
+    command = [sys.executable, "-m", "trsr", "pretrain", str(folder.config), "--out", str(folder.path)]
     done = subprocess.run(command, env=processes.alone(os.environ), check=False)
     if done.returncode:
         message = f"what comes before training ended with code {done.returncode}; its message stands above"
@@ -110,28 +165,9 @@ def _lead(folder: RunFolder) -> None:
     processes.wait()
 
 
-def _follow(config: Config, folder: RunFolder, until: str | None) -> RunFolder:
+def _follow(config: Config, folder: RunFolder) -> None:
     """Take part in the training alone, once the main process has prepared it."""
-    names = [stage.name for stage in STAGES]
-    if until is None or names.index(until) >= names.index(train.STAGE.name):
-        processes.wait()
-        fingerprint = train.STAGE.fingerprint(config, folder)
-        if not folder.is_complete(train.STAGE.name, fingerprint):
-            train.STAGE.run(config, folder, lambda line: None)
-    return folder
-
-
-def describe_environment() -> str:
-    """Comment lines that name the versions a run was made with.
-
-    Examples
-    --------
-    >>> describe_environment().startswith("# Resolved configuration")
-    True
-    """
-    packages = ("trsr", "torch", "transformers", "peft", "polars", "numpy", "scikit-learn")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    return (
-        "# Resolved configuration of this run; `trsr run` on it makes the run again.\n"
-        f"# Python {platform.python_version()}, {versions}\n"
-    )
+    processes.wait()
+    for step in _story(Work(config, folder, lambda line: None, together=True)):
+        if step == "train":
+            return

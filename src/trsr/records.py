@@ -23,7 +23,6 @@ SPLIT: Final = "split"
 CANDIDATES: Final = "candidates"
 SCORE: Final = "score"
 P_YES: Final = "p_yes"
-SYSTEM: Final = "system"
 SUMMARY: Final = "summary"
 BLOCK_SUMMARIES: Final = "block_summaries"
 STATE: Final = "state"
@@ -49,6 +48,16 @@ class Split(StrEnum):
     TRAIN = "train"
     VALID = "valid"
     TEST = "test"
+
+
+MEASURED: Final = (Split.VALID, Split.TEST)
+"""Splits that are scored: choices are made on the first, figures of the second are told."""
+
+FUSED: Final = "fused"
+"""What tables and files call the fused ranker."""
+
+NO_SUMMARY: Final = "no-summary"
+"""What they call the language model that is told of no summary."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import pytest
 from baselines_shop import learnt_from, row
 
 from trsr.baselines import registry as module
-from trsr.baselines.base import Baseline, places, training_data
-from trsr.baselines.registry import open_baseline, score_candidates, score_catalogue
+from trsr.baselines.base import Baseline, candidate_places, places, training_data
+from trsr.baselines.registry import open_baseline, score_catalogue, score_places
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData
 from trsr.config.ranking import Evaluation
@@ -34,6 +34,18 @@ def learnt(name: str, prepared: Prepared, seed: int = 0) -> Baseline:
     baseline = open_baseline(name, seed)
     baseline.fit(training_data(prepared))
     return baseline
+
+
+def score_candidates(baseline: Baseline, prepared: Prepared, candidates: pl.DataFrame) -> pl.DataFrame:
+    """Score candidates that are given by names, in the order of the frame."""
+    ids = prepared.items["item_id"]
+    asked = candidates.select("user_id", "candidates").join(
+        prepared.histories.select("user_id", "history"), on="user_id", how="left", maintain_order="left"
+    )
+    offered = candidate_places(asked["candidates"], ids)
+    scores = score_places(baseline, asked["user_id"].to_list(), places(asked["history"], ids), offered)
+    pairs = asked.select("user_id", pl.col("candidates").alias("item_id")).explode("item_id")
+    return pairs.with_columns(pl.Series("score", scores.ravel(), dtype=pl.Float64))
 
 
 def scored(name: str, prepared: Prepared, seed: int = 0) -> pl.DataFrame:

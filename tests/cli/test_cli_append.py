@@ -12,7 +12,9 @@ from small_run import small_config_file
 from trsr.artifacts import RunFolder
 from trsr.config import load
 from trsr.pipeline import run
-from trsr.stages.summarize import STAGE
+from trsr.stages.plan import users_of
+from trsr.summarize.summarizer import Summarizer
+from trsr.summarize.writer import to_frame
 
 NEXT_CENTURY = 4_102_444_800
 
@@ -53,11 +55,11 @@ def test_new_events_cost_their_blocks_alone_and_give_the_summary_of_the_whole(
         assert rows["new"]["history"] == [item] * 3
         assert folder.summaries.read_bytes() == own
         # The same histories, written from the beginning.
-        both = pl.read_parquet(folder.histories).filter(pl.col("user_id") == user)
-        longer = pl.Series("history", [rows[user]["history"]], dtype=pl.List(pl.String))
-        both.with_columns(longer).write_parquet(folder.histories)
-        STAGE.run(load(folder.config), folder, lambda line: None)
-        [whole] = pl.read_parquet(folder.summaries).iter_rows(named=True)
+        longer = pl.DataFrame({"user_id": [user], "history": [rows[user]["history"]]})
+        config, items = load(folder.config), pl.read_parquet(folder.items)
+        with Summarizer(config, items) as summarizer:
+            table = to_frame(summarizer.summarize(users_of(config, items, longer)[0]))
+        [whole] = table.iter_rows(named=True)
     assert rows[user]["summary"] == whole["summary"]
     assert rows[user]["block_summaries"] == whole["block_summaries"]
 

@@ -62,9 +62,9 @@ def test_a_run_on_the_cluster_ends_in_the_tables_of_one_machine(
     here = small[1]
     there = run(on(small_config(tmp_path / "there"), two_nodes), until="score", say=lambda line: None)
     assert there.summaries.read_bytes() == here.summaries.read_bytes()
-    ours, theirs = pl.read_parquet(there.scores), pl.read_parquet(here.scores)
-    assert ours.drop("p_yes").equals(theirs.drop("p_yes"))
-    assert (ours["p_yes"] - theirs["p_yes"]).abs().max() < 1e-5
+    ours, theirs = (pl.read_parquet(folder.scores / "recurrent.parquet") for folder in (there, here))
+    assert ours.drop("score").equals(theirs.drop("score"))
+    assert (ours["score"] - theirs["score"]).abs().max() < 1e-5
 
 
 def test_a_killed_node_costs_no_answer_and_changes_no_summary(

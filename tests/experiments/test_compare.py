@@ -16,6 +16,7 @@ from trsr.config.ranking import CompactModel
 from trsr.errors import ConfigError, DataError
 from trsr.experiments import compare as compare_module
 from trsr.experiments.compare import compare
+from trsr.ranking.ranker import Ranker
 from trsr.records import CANDIDATES, SPLIT, TARGET, USER
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -92,7 +93,7 @@ def test_seeds_train_anew_and_deterministic_systems_run_once(finished: Finished)
             rows[name]["metrics"]["NDCG@10"]["mean"], abs=1e-5
         )
     shelf = finished.config.folder / "comparison"
-    first, second = (pl.read_parquet(shelf / "sasrec" / f"seed-{seed}.parquet") for seed in (0, 1))
+    first, second = (pl.read_parquet(shelf / "scores" / "sasrec" / f"seed-{seed}.parquet") for seed in (0, 1))
     assert not first.equals(second)
 
 
@@ -101,30 +102,65 @@ def test_every_system_answers_the_same_frozen_candidates(finished: Finished) -> 
     shelf = folder.path / "comparison"
     runs = sorted(shelf.glob("*/run-*"))
     assert len(runs) == 4
-    assert {hash_path(RunFolder(run).candidates) for run in runs} == {hash_path(folder.candidates)}
+    assert not [run for run in runs if (run / "dataset").exists()], "the data is that of the run alone"
     hashes = figures(finished)["provenance"]["hashes"]
     assert hashes["candidates.parquet"] == hash_path(folder.candidates)
     other = pl.read_parquet(shelf / "candidates_popularity.parquet")
     own = pl.read_parquet(folder.candidates).filter(pl.col(SPLIT) != "train")
     assert other.select(USER, TARGET).equals(own.select(USER, TARGET))
     assert not other[CANDIDATES].equals(own[CANDIDATES])
-    users = other.sort(SPLIT, USER)[USER].to_list()
-    for path in shelf.glob("*/seed-*.parquet"):
+    asked = [
+        frame.select(USER, SPLIT, pl.lit(sampler).alias("sampler"), pl.col(CANDIDATES).alias("item_id"))
+        for sampler, frame in (("uniform", own), ("popularity", other))
+    ]
+    pairs = pl.concat(asked).explode("item_id").sort(pl.all())
+    answered = list((shelf / "scores").glob("*/seed-?.parquet"))
+    assert len(answered) == 8
+    for path in answered:
         answers = pl.read_parquet(path)
-        assert answers.sort(SPLIT, USER)[USER].to_list() == users, path
-        assert answers["uniform"].list.len().unique().to_list() == [21]
-        assert answers["popularity"].list.len().unique().to_list() == [21]
+        assert answers.drop("score").sort(pl.all()).equals(pairs), path
 
 
-def test_forms_of_one_seed_share_their_pre_training(finished: Finished) -> None:
+def test_forms_of_one_seed_share_their_pre_training_and_seeds_their_summaries(finished: Finished) -> None:
     shelf = finished.config.folder / "comparison"
-    pretrained = {
-        (name, seed): hash_path(RunFolder(shelf / name / f"run-{seed}").pretrained)
+    made = {
+        (name, seed): RunFolder(shelf / name / f"run-{seed}")
         for name in ("tallrec", "recurrent")
         for seed in (0, 1)
     }
-    assert pretrained["tallrec", 0] == pretrained["recurrent", 0]
-    assert pretrained["tallrec", 0] != pretrained["tallrec", 1]
+    assert [run for run, folder in made.items() if folder.pretrained.exists()] == [
+        ("tallrec", 0),
+        ("tallrec", 1),
+    ]
+    assert hash_path(made["tallrec", 0].pretrained) != hash_path(made["tallrec", 1].pretrained)
+    assert [run for run, folder in made.items() if folder.summaries.exists()] == [
+        ("tallrec", 0),
+        ("recurrent", 0),
+    ]
+    # What was used where it lies was still worked for.
+    for name, seed in made:
+        entry = RunFolder(shelf).entries()[f"scores/{name}/seed-{seed}"]
+        assert set(entry.details["details"]["seconds"]) == {"summarize", "pretrain", "train"}
+
+
+def test_a_ranker_is_loaded_once_and_a_table_read_once(
+    copied: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = copied.folder / "comparison"
+    for made in ("scores/recurrent", "second_stage"):
+        shutil.rmtree(shelf / made)
+    read: list[Path] = []
+    loaded: list[Path] = []
+    read_parquet, load = pl.read_parquet, Ranker.load
+    monkeypatch.setattr(pl, "read_parquet", lambda path, **k: read.append(path) or read_parquet(path, **k))
+    monkeypatch.setattr(Ranker, "load", lambda path, *a: loaded.append(path) or load(path, *a))
+    compare(copied, say=lambda line: None)
+    assert sorted(loaded) == sorted(shelf.glob("*/run-*/model"))
+    assert {copied.folder / "dataset" / "items.parquet", shelf / "candidates_popularity.parquet"} <= set(read)
+    assert [path for path in set(read) if read.count(path) > 1] == []
+    loaded.clear()
+    compare(copied, say=lambda line: None)
+    assert loaded == [], "what is complete needs no model"
 
 
 def test_every_row_says_how_it_was_trained(finished: Finished) -> None:
@@ -191,23 +227,23 @@ def test_an_unknown_system_is_refused_with_the_known_ones(tmp_path: Path) -> Non
 
 def test_a_comparison_that_is_killed_ends_like_one_that_was_not(finished: Finished, tmp_path: Path) -> None:
     config = comparison_config_file(tmp_path)
-    # What the other systems answer is there already: one form is trained, and all that follows it is done.
+    # What the other systems say is there already: one form is trained, and all that follows it is done.
     shelf = tmp_path / "run" / "comparison"
     shutil.copytree(finished.config.folder, tmp_path / "run")
-    for made in ("tallrec", "second_stage"):
+    for made in ("recurrent", "scores/recurrent", "second_stage"):
         shutil.rmtree(shelf / made)
     for written in shelf.glob("comparison.*"):
         written.unlink()
     for function, number in (
         ("trsr.hf.trainer.PlannedTrainer.training_step", 4),
-        ("trsr.experiments.systems.score_lists", 2),
+        ("trsr.experiments.systems.LanguageModel.score", 3),
     ):
         died = killed_at(function, number, "compare", config)
         assert died.returncode == -signal.SIGKILL, died.stdout
     assert not (shelf / "comparison.html").exists()
     last = trsr("compare", config)
     assert last.returncode == 0, last.stderr
-    jobs = [line for line in last.stdout.splitlines() if "tallrec" in line and line.startswith("[")]
+    jobs = [line for line in last.stdout.splitlines() if "recurrent" in line and line.startswith("[")]
     assert any(line.endswith("complete, skipped") for line in jobs), jobs
     assert f"Report: {shelf / 'comparison.html'}" in last.stdout
     assert without_place(shelf / "comparison.json") == without_place(finished.written.figures)
@@ -244,14 +280,14 @@ def test_permuted_test_targets_change_no_choice(tmp_path: Path) -> None:
         )
         written = compare(config, say=lambda line: None)
         shelf = home / "run" / "comparison"
-        card = json.loads((shelf / "sasrec" / "seed-0.json").read_text(encoding="utf-8"))
+        entry = RunFolder(shelf).entries()["scores/sasrec/seed-0"]
         values = json.loads(written.figures.read_text(encoding="utf-8"))
         told.append(
             {
                 "choices": values["provenance"]["choices"],
                 "weights": values["fusion"]["weights"],
                 "chosen": (values["language_model"], values["baseline"], values["two_stage"]["retriever"]),
-                "stopped": card["details"],
+                "stopped": entry.details["details"],
                 "models": [
                     hash_path(shelf / form / "run-0" / "model" / "model.safetensors")
                     for form in ("tallrec", "recurrent")

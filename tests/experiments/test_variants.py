@@ -1,21 +1,27 @@
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
-from small_comparison import Finished
+from small_comparison import Finished, comparison_config
 
 from trsr.artifacts import RunFolder
 from trsr.config import Config, load
-from trsr.errors import ArtifactError
-from trsr.experiments import variants
-from trsr.experiments.protocol import open_contest, require_same_candidates
-from trsr.experiments.scores import Shelf
-from trsr.experiments.variants import Variant, configure, fingerprint, form, score_lists, settings_of
-from trsr.pipeline import run
+from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
+from trsr.experiments.variants import Variant, configure, form, train_variant
 from trsr.ranking.scoring import RankingUser
 from trsr.records import Split
+from trsr.stages import train as train_module
+from trsr.stages.prepare import prepare
+from trsr.stages.work import Work
+
+
+def opened(config: Config) -> tuple[Work, EvaluationProtocol]:
+    """Give the work of the comparison and what it asks."""
+    work = Work(config, RunFolder(config.folder), lambda line: None)
+    compared = Work(config, RunFolder(config.folder / "comparison"), lambda line: None)
+    return compared, comparison_protocol(work, prepare(work))
 
 
 def test_a_form_is_the_runs_settings_with_another_summary(tmp_path: Path) -> None:
@@ -37,31 +43,43 @@ def test_variants_share_the_runs_store_of_answers(tmp_path: Path) -> None:
     assert made.store_url == config.store_url
 
 
-def test_answers_depend_on_what_they_are_made_from_and_on_nothing_else(finished: Finished) -> None:
-    config = finished.config
-    contest = open_contest(config, say=lambda line: None)
-    own = form(config, "recurrent")
-    told = fingerprint(config, contest, own, 0)
-    assert fingerprint(config, contest, own, 1) != told
-    assert fingerprint(config, contest, form(config, "tallrec"), 0) != told
-    assert fingerprint(config, contest, Variant("x", dict(own.overrides) | {"training.epochs": 9}), 0) != told
-    aside = config.model_copy(
-        update={
-            "out": Path("elsewhere"),
-            "comparison": config.comparison.model_copy(update={"seeds": (0, 1, 2)}),
-            "evaluation": config.evaluation.model_copy(update={"bootstrap": 500}),
-        }
+def test_scores_depend_on_what_they_are_made_from_and_on_nothing_else(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TrainingError(Exception):
+        pass
+
+    def train(*_: object) -> None:
+        raise TrainingError
+
+    monkeypatch.setattr(train_module, "fine_tune", train)
+    shutil.copytree(finished.config.folder, tmp_path / "run")
+    aside = comparison_config(tmp_path / "run", evaluation__bootstrap=500, name="elsewhere")
+    work, protocol = opened(aside)
+    known = set()
+    for name in ("recurrent", "tallrec"):
+        for seed in (0, 1):
+            model = train_variant(work, protocol.prepared, form(aside, name), seed)
+            scored = model.scores(work, f"{name}/seed-{seed}", protocol, begin=train)
+            known.add(scored.entry.fingerprint)
+    assert len(known) == 4
+    own = form(aside, "recurrent")
+    for changed, seed in ((Variant("x", {**own.overrides, "training.epochs": 9}), 0), (own, 2)):
+        with pytest.raises(TrainingError):
+            train_variant(work, protocol.prepared, changed, seed)
+
+
+def test_what_the_run_has_made_is_used_where_it_lies(small: tuple[Config, RunFolder], tmp_path: Path) -> None:
+    shutil.copytree(small[1].path, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    work, protocol = opened(small[0].model_copy(update={"out": run.path}))
+    model = train_variant(work, protocol.prepared, form(work.config, "recurrent"), 0)
+    assert (model.summaries.path, model.start.path, model.ranker.path) == (
+        run.summaries,
+        run.pretrained,
+        run.model,
     )
-    assert fingerprint(aside, contest, own, 0) == told
-
-
-def test_a_run_with_other_candidates_is_refused(finished: Finished, tmp_path: Path) -> None:
-    contest = open_contest(finished.config, say=lambda line: None)
-    other = finished.config.model_copy(update={"seed": 7, "out": tmp_path / "run"})
-    folder = run(other, until="prepare", say=lambda line: None)
-    with pytest.raises(ArtifactError, match="is not what the comparison was started with; delete"):
-        require_same_candidates(contest, folder)
-    require_same_candidates(contest, RunFolder(finished.config.folder))
+    assert not (run.path / "comparison" / "recurrent").exists()
 
 
 class NumberingRanker:
@@ -83,21 +101,19 @@ class NumberingRanker:
 def test_lists_are_scored_in_the_order_in_which_they_are_asked(
     finished: Finished, monkeypatch: pytest.MonkeyPatch, split: Split
 ) -> None:
-    contest = open_contest(finished.config, say=lambda line: None)
-    panel, ids = contest.panels[split], contest.prepared.items["item_id"]
-    ranker = NumberingRanker(panel.users)
-    monkeypatch.setattr(variants, "_load", lambda path, trained: ranker)
+    work, protocol = opened(finished.config)
+    data, ids = protocol.splits[split], protocol.prepared.items["item_id"]
+    model = train_variant(work, protocol.prepared, form(finished.config, "recurrent"), 0)
+    ranker = NumberingRanker(data.users)
+    monkeypatch.setattr(model.ranker, "value", ranker)
     rng = np.random.default_rng(0)
     # Lists of other lengths, with repeats, in any order.
-    offered = [rng.integers(len(ids), size=rng.integers(1, 40)).astype(np.int32) for _ in panel.users]
-    shelf = Shelf(finished.config.folder / "comparison")
-    settings = settings_of(finished.config, shelf, form(finished.config, "recurrent"), 0)
-    scores = score_lists(settings, contest, split, offered, "numbers")
-    for user, row, said in zip(panel.users, offered, scores, strict=True):
+    offered = [rng.integers(len(ids), size=rng.integers(1, 40)).astype(np.int32) for _ in data.users]
+    scores = model.score(protocol, split, offered, "numbers")
+    for user, row, said in zip(data.users, offered, scores, strict=True):
         assert said.tolist() == [ranker.say(user, ids[int(place)]) for place in row]
-    summaries = pl.read_parquet(RunFolder(settings.folder).summaries)
-    told = dict(summaries.select("user_id", "summary").iter_rows())
-    rows = {row["user_id"]: row for row in contest.prepared.histories.iter_rows(named=True)}
+    told = model.told
+    rows = {row["user_id"]: row for row in protocol.prepared.histories.iter_rows(named=True)}
     for task in ranker.tasks:
         assert [item.id for item in task.history] == rows[task.user_id]["history"]
         assert task.summary == told[task.user_id]

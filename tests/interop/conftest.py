@@ -48,14 +48,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     rng = np.random.default_rng(0)
     # A permutation over 2^20 keeps 32-bit floats apart; the second system has ties and extreme values.
     chance = rng.permutation(pairs.height) / 2**20
-    own = pairs.with_columns(pl.Series("score", chance)).select(
-        pl.lit("random").alias("system"), "user_id", "item_id", "score"
+    own = pairs.select(
+        "user_id",
+        "split",
+        pl.lit("uniform").alias("sampler"),
+        "item_id",
+        pl.Series("score", chance),
     )
-    tied = own.with_columns(
-        pl.lit("popularity").alias("system"),
-        pl.Series("score", rng.choice([0.1 + 0.2, 1e-300, -1e17, 1 / 3], pairs.height)),
-    )
-    write_parquet(pl.concat([own, tied]), run.baselines)
+    tied = own.with_columns(pl.Series("score", rng.choice([0.1 + 0.2, 1e-300, -1e17, 1 / 3], pairs.height)))
+    write_parquet(own, run.scores / "random.parquet")
+    write_parquet(tied, run.scores / "popularity.parquet")
     return run
 
 

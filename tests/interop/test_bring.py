@@ -34,13 +34,13 @@ def test_a_trec_run_comes_back(run: RunFolder, scores: pl.DataFrame, out: Path) 
     assert [path.name for path in paths] == [
         "qrels.valid.txt",
         "qrels.test.txt",
-        "run.random.txt",
         "run.popularity.txt",
+        "run.random.txt",
     ]
     path = import_scores(run, out / "run.popularity.txt", "other")
     assert path == run.path / "imported" / "other.parquet"
     assert imported_scores(run)["other"].sort(PAIR).equals(scores)
-    assert list(system_scores(run)) == ["random", "popularity", "other"]
+    assert list(system_scores(run)) == ["popularity", "random", "other"]
     assert [path.name for path in export(run, Tool.TREC, out)][-1] == "run.other.txt"
 
 
@@ -172,7 +172,7 @@ def test_missing_columns_and_other_endings_are_named(
         import_scores(run, tmp_path / "bad.csv", "other")
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a b", "popularity", "recurrent", "trsr", ".hidden"])
+@pytest.mark.parametrize("name", ["", "../up", "a b", "popularity", "recurrent", "no-summary", ".hidden"])
 def test_names_that_are_taken_or_no_names_are_refused(name: str, run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--name"):
         import_scores(run, tmp_path / "scores.csv", name)

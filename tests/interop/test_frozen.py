@@ -4,7 +4,7 @@ from pathlib import Path
 import polars as pl
 
 from trsr.artifacts import RunFolder, write_parquet
-from trsr.interop.candidates import FUSED, OWN, Frozen, imported_path, open_frozen, system_scores
+from trsr.interop.candidates import Frozen, imported_path, open_frozen, system_scores
 
 
 def test_every_sampler_is_there_with_its_measured_users(frozen: Frozen, folder: RunFolder) -> None:
@@ -42,13 +42,22 @@ def test_scores_of_all_origins_are_found(folder: RunFolder, frozen: Frozen, tmp_
     shutil.copytree(folder.path, tmp_path / "run")
     run = RunFolder(tmp_path / "run")
     pairs = frozen.pairs("uniform").select("user_id", "split", "item_id")
-    write_parquet(pairs.with_columns(p_yes=pl.lit(0.25)), run.scores)
-    write_parquet(pairs.with_columns(score=pl.lit(0.5)), run.fused)
+    drawn = pl.lit("uniform").alias("sampler")
+    write_parquet(pairs.with_columns(drawn, score=pl.lit(0.25)), run.scores / "recurrent.parquet")
+    # What a fused ranker says of a pair depends on the sampler: the run's own comes first, and is given.
+    both = [pairs.with_columns(drawn, score=pl.lit(0.5))]
+    both.append(both[0].with_columns(sampler=pl.lit("popularity"), score=pl.lit(0.6)))
+    write_parquet(pl.concat(both), run.scores / "fused.parquet")
     write_parquet(pairs.with_columns(score=pl.lit(0.75)), imported_path(run, "outside"))
     found = system_scores(run)
-    assert list(found) == [OWN, FUSED, "random", "popularity", "outside"]
+    assert list(found) == ["fused", "popularity", "random", "recurrent", "outside"]
     assert {frame.columns == ["user_id", "item_id", "score"] for frame in found.values()} == {True}
-    assert [found[name]["score"][0] for name in (OWN, FUSED, "outside")] == [0.25, 0.5, 0.75]
+    assert all(frame.select("user_id", "item_id").is_unique().all() for frame in found.values())
+    assert [found[name]["score"].unique().to_list() for name in ("recurrent", "fused", "outside")] == [
+        [0.25],
+        [0.5],
+        [0.75],
+    ]
 
 
 def test_a_run_that_has_scored_nothing_has_no_systems(folder: RunFolder, tmp_path: Path) -> None:

@@ -6,12 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from trsr.baselines.base import Baseline, Places, candidate_places, places
-from trsr.data.prepare import Prepared
-from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, USER
+from trsr.baselines.base import Baseline, Places
 from trsr.registry import BASELINES, find_part, make_part, parse
 
 _USERS_A_BATCH: Final = 4096
@@ -36,36 +33,6 @@ def open_baseline(name: str, seed: int) -> Baseline:
     """
     opened: Baseline = make_part("baseline", name, BASELINES, seed=seed)
     return opened
-
-
-def score_candidates(baseline: Baseline, prepared: Prepared, candidates: pl.DataFrame) -> pl.DataFrame:
-    """Score any candidates of users of the run with a trained baseline.
-
-    `candidates` has `USER` and `CANDIDATES`, lists of one length. Returns `USER`, `ITEM` and `SCORE`, in the
-    order of `candidates`.
-
-    Examples
-    --------
-    >>> from trsr.baselines.base import training_data
-    >>> from trsr.config import Config
-    >>> from trsr.config.data import DemoData
-    >>> from trsr.data.prepare import prepare
-    >>> prepared = prepare(Config(data=DemoData(users=100, items=100)))
-    >>> popularity = open_baseline("popularity", seed=0)
-    >>> popularity.fit(training_data(prepared))
-    >>> score_candidates(popularity, prepared, prepared.candidates.head(2)).shape
-    (42, 3)
-    """
-    ids = prepared.items[ITEM]
-    asked = candidates.select(USER, CANDIDATES).join(
-        prepared.histories.select(USER, HISTORY), on=USER, how="left", maintain_order="left"
-    )
-    histories = places(asked[HISTORY], ids)
-    scores = score_places(
-        baseline, asked[USER].to_list(), histories, candidate_places(asked[CANDIDATES], ids)
-    )
-    pairs = asked.select(USER, pl.col(CANDIDATES).alias(ITEM)).explode(ITEM)
-    return pairs.with_columns(pl.Series(SCORE, scores.ravel(), dtype=pl.Float64))
 
 
 def score_places(

@@ -13,6 +13,7 @@ from trsr.compact.next_item import WINDOW, Framed, ItemTokens, pretrain
 from trsr.compact.questions import draw_questions, rehearse
 from trsr.config import Config
 from trsr.config.ranking import CompactModel
+from trsr.errors import ArtifactError
 from trsr.hf.loading import choose_device, load_language_model, place_model
 from trsr.hf.tokenization import PlainEncoder
 from trsr.hf.trainer import clear_other_run
@@ -29,19 +30,23 @@ _TOKENS: Final = 8192
 Log = dict[str, list[dict[str, float]]]
 
 
-def fresh_ranker(config: Config, pretrained: Path, device: str = "auto") -> Ranker:
+def fresh_ranker(config: Config, start: Path | Ranker | None, device: str = "auto") -> Ranker:
     """Load the ranker that fine-tuning starts from.
 
-    `pretrained` is the folder of the compact model that `pretrain_compact` made; it is not looked at for any
-    other model. `device` is `auto`, `cpu`, `cuda`, ... Raises ArtifactError when the folder holds no compact
-    model, and ModelError when a model can't be loaded.
+    `start` is the compact model that `pretrain_compact` made, or its folder; None for any other model.
+    `device` is `auto`, `cpu`, `cuda`, ... Raises ArtifactError when there is no compact model, and ModelError
+    when a model can't be loaded.
     """
     settings = config.model
     if not isinstance(settings, CompactModel):
         loaded = load_language_model(settings, device)
         origin = Origin("huggingface", loaded.identity, settings)
         return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.ranking_item_tokens, origin)
-    made = Ranker.load(settings.start or pretrained, device)
+    start = settings.start or start
+    if start is None:
+        message = "there is no pre-trained compact model to start from; run `trsr train` on this run folder"
+        raise ArtifactError(message)
+    made = start if isinstance(start, Ranker) else Ranker.load(start, device)
     return Ranker(made.model, made.tokenizer, config.prompt, config.ranking_item_tokens, made.origin)
 
 

@@ -29,10 +29,13 @@ class Dataset:
         (List of String, oldest first, never empty, all of them in `items`) and
         ``times`` (List of Int64, unix seconds, rising, as long as ``item_ids``; null
         for users, or whole data sets, without times).
+    findings
+        What was noticed, repaired or left out on the way, where the data set tells it itself.
     """
 
     items: pl.DataFrame
     histories: pl.DataFrame
+    findings: tuple[Finding, ...] = ()
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The story of an ablation: one setting changed at a time, on the same users and candidates.
 
 Variants with equal settings are one variant, trained once a seed; what is complete is read
-from the shelf, so that an ablation that was killed goes on where it was.
+from its folder, so that an ablation that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.statistics import Estimate, average_seeds, paired_tests, seed_spread
 from trsr.experiments.content import provenance
 from trsr.experiments.dimensions import Dimension, Value, dimension, is_own, variant
-from trsr.experiments.progress import Job, Progress, Work
-from trsr.experiments.protocol import Contest, open_contest
-from trsr.experiments.scores import Entry, Shelf, sampled_frames
+from trsr.experiments.progress import Job, Progress
+from trsr.experiments.progress import Work as Sort
+from trsr.experiments.protocol import comparison_protocol
+from trsr.experiments.scores import SystemScores, sampled_frames
 from trsr.experiments.tables import rounded
 from trsr.experiments.variants import Variant, answer_variant
 from trsr.records import Split
 from trsr.report import ablation as told
 from trsr.report.ablation import render
 from trsr.report.comparison.results import Kind
+from trsr.stages.prepare import prepare
+from trsr.stages.work import Work
 
 _FOLDER: Final = "ablation"
 _UNPLANTED: Final = "nothing-planted"
@@ -81,7 +84,7 @@ def ablate(
         panels=panels,
         provenance=provenance(
             config,
-            measured.contest,
+            measured.protocol,
             config.ablation.seeds,
             command,
             time.monotonic() - started,
@@ -107,33 +110,34 @@ class Measured:
     ) -> None:
         self.config = config
         self.folder = folder
-        self.contest: Contest = open_contest(config, say)
+        run = Work(config, RunFolder(config.folder), say)
+        self._prepared = prepare(run)
+        self.protocol = comparison_protocol(run, self._prepared)
         self.measure = f"NDCG@{max(config.evaluation.ks)}"
-        self._shelf = Shelf(folder / "variants")
+        self._work = Work(config, RunFolder(folder / "variants"), say)
         names = dict.fromkeys(each.name for each in asked)
-        jobs = [Job(Work.LANGUAGE_MODEL, name, seed) for name in names for seed in config.ablation.seeds]
+        jobs = [Job(Sort.LANGUAGE_MODEL, name, seed) for name in names for seed in config.ablation.seeds]
         self._progress = Progress(jobs, say)
-        self._say = say
         self._frames: dict[str, list[pl.DataFrame]] = {}
         self._seconds: dict[str, float] = {}
 
     def frames(self, asked: Variant) -> list[pl.DataFrame]:
         """Give the metrics user by user, one frame a seed."""
         if asked.name not in self._frames:
-            seeds = self.config.ablation.seeds
-            runs = [
-                answer_variant(self.config, self.contest, self._shelf, asked, seed, self._progress, self._say)
+            config, seeds = self.config, self.config.ablation.seeds
+            runs = tuple(
+                answer_variant(self._work, self._prepared, self.protocol, asked, seed, self._progress)[1]
                 for seed in seeds
-            ]
-            entry = Entry(asked.name, Kind.LANGUAGE_MODEL, seeds, tuple(runs))
-            self._frames[asked.name] = sampled_frames(
-                entry,
-                self.contest,
-                Split(self.config.ablation.split),
-                self.config.candidates.sampler,
-                metrics_at(self.config.evaluation.ks),
             )
-            self._seconds[asked.name] = sum(run.card.training_seconds for run in runs) / len(runs)
+            system = SystemScores(asked.name, Kind.LANGUAGE_MODEL, seeds, runs)
+            self._frames[asked.name] = sampled_frames(
+                system,
+                self.protocol,
+                Split(config.ablation.split),
+                config.candidates.sampler,
+                metrics_at(config.evaluation.ks),
+            )
+            self._seconds[asked.name] = sum(run.info.training_seconds for run in runs) / len(runs)
         return self._frames[asked.name]
 
     def seconds(self, asked: Variant) -> float:

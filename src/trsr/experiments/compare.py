@@ -1,7 +1,7 @@
 """The story of a comparison: every system on the same users and candidates, one table at the end.
 
 Split and candidates follow the run's seed and never change over training seeds. A system and seed
-whose answers are complete for the same settings and data is skipped, so that a comparison that was
+whose scores are complete for the same settings and data is skipped, so that a comparison that was
 killed goes on where it was.
 """
 
@@ -11,21 +11,36 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from trsr.artifacts import RunFolder
 from trsr.config import Config
+from trsr.config.evaluation import BaselineName
+from trsr.data.prepare import Prepared
 from trsr.errors import TrsrError
 from trsr.experiments.content import gather
 from trsr.experiments.external import imported_names, outside_systems
 from trsr.experiments.fused import FusedSystem
-from trsr.experiments.progress import render_text
-from trsr.experiments.protocol import Contest, open_contest
+from trsr.experiments.progress import Job, Progress, render_text
+from trsr.experiments.progress import Work as Sort
+from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
 from trsr.experiments.publish import Published, publish
-from trsr.experiments.scores import Entry, Shelf
-from trsr.experiments.selection import Judge, Lineup, line_up
-from trsr.experiments.systems import Bench, retrieval_depth
+from trsr.experiments.scores import Floats, SeedScores, SystemScores
+from trsr.experiments.selection import SelectedSystems, ValidationSelector, select_systems
+from trsr.experiments.systems import (
+    Baselines,
+    LanguageModel,
+    retrieval_depth,
+    second_stage_scores,
+    training_seeds,
+)
+from trsr.experiments.variants import answer_variant, form
 from trsr.fusion.fusion import too_few
-from trsr.records import Split
-from trsr.report.comparison.results import Choice
+from trsr.records import FUSED, Split
+from trsr.registry import BASELINES, identity, path_name
+from trsr.report.comparison.results import Choice, Kind
+from trsr.stages.prepare import prepare
+from trsr.stages.work import Artifact, Work
 
 
 def compare(
@@ -44,49 +59,176 @@ def compare(
     system fails, what was finished is kept, and the next comparison goes on from there.
     """
     started = time.monotonic()
-    folder = RunFolder(config.folder)
-    lineup = line_up(config, only, imported_names(folder))
-    contest = open_contest(config, say)
-    if lineup.fused and (few := too_few(len(contest.panels[Split.VALID].users))):
+    run = Work(config, RunFolder(config.folder), say)
+    wanted = select_systems(config, only, imported_names(run.folder))
+    prepared = prepare(run)
+    protocol = comparison_protocol(run, prepared)
+    if wanted.fused and (few := too_few(len(protocol.splits[Split.VALID].users))):
         say(few)
-        lineup = replace(lineup, fused=False)
-    shelf = Shelf(folder.path / "comparison")
-    entries, retriever, depth = _ask_all(config, contest, shelf, lineup, say)
-    content = gather(config, contest, entries, retriever, depth, command, time.monotonic() - started)
+        wanted = replace(wanted, fused=False)
+    work = Work(config, RunFolder(run.folder.path / "comparison"), say)
+    comparison = Comparison(work, prepared, protocol, wanted)
+    systems, retriever = comparison.run()
+    seconds = time.monotonic() - started
+    content = gather(config, protocol, systems, retriever, comparison.depth, command, seconds)
     say(render_text(content))
-    return publish(content if users else replace(content, duels=None), shelf.path)
+    return publish(content if users else replace(content, duels=None), work.folder.path)
 
 
-def _ask_all(
-    config: Config, contest: Contest, shelf: Shelf, lineup: Lineup, say: Callable[[str], None]
-) -> tuple[list[Entry], Choice | None, int]:
-    """Let everybody answer; return the systems, how the retriever was chosen, and how much it hands on."""
-    names = imported_names(RunFolder(config.folder)) if lineup.imported is None else lineup.imported
-    outside = outside_systems(config, contest, names, say)
-    bench = Bench(config, contest, shelf, lineup.baselines, lineup.language_models, say)
-    seeds = ", ".join(map(str, config.comparison.seeds))
-    say(
-        f"comparison: {len(lineup.baselines)} baselines, {len(lineup.language_models)} forms of the language "
-        f"model, {len(outside)} imported, training seeds {seeds}; what is complete is kept in {shelf.path}"
-    )
-    judge = Judge(config, contest)
-    depth = retrieval_depth(contest, config.comparison.retrieve)
-    floor = bench.baselines()
-    forms = bench.language_models()
-    retriever = judge.retriever(floor, depth)
-    chosen = judge.language_model(forms)
-    if retriever is None or chosen is None:
-        return [*floor, *forms, *outside], None, depth
-    say(f"retriever, by validation: {retriever.chosen}; form of the language model: {chosen.chosen}")
-    handing = next(entry for entry in floor if entry.name == retriever.chosen)
-    forms = bench.rerank_with_forms(forms, handing)
-    entries = [*floor, *forms]
-    if lineup.fused:
-        try:
-            system = FusedSystem(config, contest, entries, chosen.chosen)
-            entries.append(system.rerank(system.entry(), bench, handing))
-        except (TrsrError, ValueError, ArithmeticError) as error:
-            # All that was trained must reach the page.
-            say(f"no fused ranker: {error}")
-    kept = [handing.as_retrieved() if entry is handing else entry for entry in entries]
-    return [*kept, *outside], retriever, depth
+class Comparison:
+    """Asks every system, one training seed at a time.
+
+    Raises `ConfigError` at once when a system lacks a setting that it needs.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        prepared: Artifact[Prepared],
+        protocol: EvaluationProtocol,
+        wanted: SelectedSystems,
+    ) -> None:
+        self._work = work
+        self._prepared = prepared
+        self._protocol = protocol
+        self._wanted = wanted
+        self._seeds = work.config.comparison.seeds
+        self._models: dict[tuple[str, int], LanguageModel] = {}
+        self.depth = retrieval_depth(protocol, work.config.comparison.retrieve)
+        self._baselines = Baselines(
+            work, protocol, kept=work.config.fusion.companions if wanted.fused else ()
+        )
+        # First of all: a system that can't be had is told before the long work.
+        self._baselines.require(wanted.baselines)
+        self._progress = Progress(self._jobs(), work.say)
+
+    def run(self) -> tuple[list[SystemScores], Choice | None]:
+        """Let everybody answer; return the systems, and how the retriever was chosen."""
+        work, wanted = self._work, self._wanted
+        names = imported_names(RunFolder(work.config.folder)) if wanted.imported is None else wanted.imported
+        outside = outside_systems(work.config, self._protocol, names, work.say)
+        work.say(
+            f"comparison: {len(wanted.baselines)} baselines, {len(wanted.language_models)} forms of the "
+            f"language model, {len(outside)} imported, training seeds "
+            f"{', '.join(map(str, self._seeds))}; what is complete is kept in {work.folder.path}"
+        )
+        selector = ValidationSelector(work.config, self._protocol)
+        floor = [self._baseline(name) for name in wanted.baselines]
+        forms = self._language_models()
+        retriever = selector.retriever(floor, self.depth)
+        chosen = selector.language_model(forms)
+        if retriever is None or chosen is None:
+            return [*floor, *forms, *outside], None
+        work.say(f"retriever, by validation: {retriever.chosen}; form of the language model: {chosen.chosen}")
+        handing = next(system for system in floor if system.name == retriever.chosen)
+        forms = [self._reranked(system, handing) for system in forms]
+        systems = [*(handing.as_retrieved() if system is handing else system for system in floor), *forms]
+        if wanted.fused:
+            try:
+                best = next(system for system in forms if system.name == chosen.chosen)
+                systems.append(self._fused(best, floor, handing))
+            except (TrsrError, ValueError, ArithmeticError) as error:
+                # All that was trained must reach the page.
+                work.say(f"no fused ranker: {error}")
+        return [*systems, *outside], retriever
+
+    def _jobs(self) -> list[Job]:
+        floor = [
+            Job(Sort.BASELINE, name, seed) for name in self._wanted.baselines for seed in self._seeds_of(name)
+        ]
+        sorts = (Sort.LANGUAGE_MODEL, Sort.SECOND_STAGE) if floor else (Sort.LANGUAGE_MODEL,)
+        forms = [
+            Job(sort, name, seed)
+            for sort in sorts
+            for seed in self._seeds
+            for name in self._wanted.language_models
+        ]
+        return floor + forms
+
+    def _seeds_of(self, name: BaselineName) -> tuple[int, ...]:
+        return training_seeds(name, self._seeds, self._work.config.seed)
+
+    def _baseline(self, name: BaselineName) -> SystemScores:
+        runs = []
+        for seed in self._seeds_of(name):
+            with self._progress.job(Job(Sort.BASELINE, name, seed)) as job:
+                scored = self._baselines.scores(
+                    f"{path_name(name)}/seed-{seed}", name, seed, self.depth, begin=job.begin
+                )
+                job.seconds = scored.value.info.seconds
+            runs.append(scored.value)
+        return SystemScores(name, Kind.BASELINE, self._seeds_of(name), tuple(runs))
+
+    def _language_models(self) -> list[SystemScores]:
+        runs: dict[str, list[SeedScores]] = {name: [] for name in self._wanted.language_models}
+        # Seed by seed: forms of one seed share their pre-training, and whoever stops early has whole seeds.
+        for seed in self._seeds:
+            for name in self._wanted.language_models:
+                variant = form(self._work.config, name)
+                model, scored = answer_variant(
+                    self._work, self._prepared, self._protocol, variant, seed, self._progress
+                )
+                self._models[name, seed] = model
+                runs[name].append(scored)
+        return [
+            SystemScores(
+                name,
+                Kind.LANGUAGE_MODEL,
+                self._seeds,
+                tuple(scored),
+                summaries=self._models[name, self._seeds[0]].told,
+            )
+            for name, scored in runs.items()
+        ]
+
+    def _reranked(self, system: SystemScores, retriever: SystemScores) -> SystemScores:
+        """Let a form of the language model order what the retriever hands on, for the test users."""
+        users = self._protocol.splits[Split.TEST].users
+        retrieved = [retriever.at(seed).catalogue[Split.TEST].retrieved for seed in system.seeds]
+        scores = []
+        for seed, items in zip(system.seeds, retrieved, strict=True):
+            model = self._models[system.name, seed]
+            with self._progress.job(Job(Sort.SECOND_STAGE, system.name, seed)) as job:
+
+                def score(
+                    model: LanguageModel = model,
+                    items: np.ndarray = items,
+                    begin: Callable[[], None] = job.begin,
+                ) -> Floats:
+                    begin()
+                    title = f"{system.name}: {items.shape[1]} retrieved items a user"
+                    return np.stack(model.score(self._protocol, Split.TEST, list(items), title))
+
+                found = second_stage_scores(
+                    self._work, f"{system.name}/seed-{seed}", model.digest, users, items, score
+                )
+                job.seconds = float(found.entry.details["scoring_seconds"])
+            scores.append(found.value)
+        return system.with_second_stage(retrieved, scores)
+
+    def _fused(
+        self, form: SystemScores, floor: Sequence[SystemScores], retriever: SystemScores
+    ) -> SystemScores:
+        names = self._work.config.fusion.companions
+        fused = FusedSystem(
+            self._protocol, form, {name: next(each for each in floor if each.name == name) for name in names}
+        )
+        runs = tuple(fused.scores(seed) for seed in self._seeds)
+        retrieved = [retriever.at(seed).catalogue[Split.TEST].retrieved for seed in self._seeds]
+        reranked = []
+        for seed, items in zip(self._seeds, retrieved, strict=True):
+            told = {name: self._companion(name, seed, items) for name in names}
+            reranked.append(fused.rerank(seed, items, told))
+        return SystemScores(FUSED, Kind.FUSED, self._seeds, runs).with_second_stage(retrieved, reranked)
+
+    def _companion(self, name: BaselineName, seed: int, items: np.ndarray) -> Floats:
+        own = seed if seed in self._seeds_of(name) else self._seeds_of(name)[0]
+        users = self._protocol.splits[Split.TEST].users
+        return second_stage_scores(
+            self._work,
+            f"{path_name(name)}/seed-{seed}",
+            [self._protocol.digest, identity("baseline", name, BASELINES), own],
+            users,
+            items,
+            lambda: self._baselines.score(name, own, Split.TEST, items),
+        ).value

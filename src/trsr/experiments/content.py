@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.artifacts import RunFolder, hash_value, read_parquet
+from trsr.artifacts import hash_value, versions
 from trsr.config import Config, dump
 from trsr.data.catalogue import Catalogue
 from trsr.evaluation.agreement import hit_matrix
@@ -18,19 +18,18 @@ from trsr.evaluation.metrics import Recall, place_target
 from trsr.evaluation.statistics import FLIPS, average_seeds
 from trsr.experiments.external import OUTSIDE
 from trsr.experiments.fused import weights_of
-from trsr.experiments.protocol import Contest
-from trsr.experiments.scores import Entry, Floats, sampled_frames, scores_frame, targets_frame
-from trsr.experiments.selection import Judge
+from trsr.experiments.protocol import EvaluationProtocol
+from trsr.experiments.scores import Floats, SystemScores, sampled_frames, scores_frame, targets_frame
+from trsr.experiments.selection import ValidationSelector
 from trsr.experiments.tables import Tables
-from trsr.pipeline import describe_environment
-from trsr.records import SUMMARY, USER, Item, Split
+from trsr.records import Item, Split
 from trsr.report.comparison.results import Choice, ComparisonContent, Kind, Provenance, System
 from trsr.report.insights import Agreement, Bin, Calibration, Duel, Duels, FusedWeight, Fusion, Placed
 
 
 def provenance(
     config: Config,
-    contest: Contest,
+    protocol: EvaluationProtocol,
     seeds: Sequence[int],
     command: str,
     seconds: float | None,
@@ -47,9 +46,9 @@ def provenance(
         config=dump(config),
         seeds=tuple(seeds),
         split_seed=config.seed,
-        versions=versions(),
-        hashes=dict(contest.hashes),
-        users={split.value: len(panel.users) for split, panel in contest.panels.items()},
+        versions={name.lower(): version for name, version in versions().items()},
+        hashes=dict(protocol.hashes),
+        users={split.value: len(data.users) for split, data in protocol.splits.items()},
         choices=tuple(choices),
         seconds=seconds,
         test=(
@@ -60,40 +59,26 @@ def provenance(
     )
 
 
-def versions() -> dict[str, str]:
-    """Give the versions that every run's configuration starts with, by name.
-
-    Examples
-    --------
-    >>> sorted(versions())[:3]
-    ['numpy', 'peft', 'polars']
-    """
-    line = describe_environment().splitlines()[1].removeprefix("# ")
-    named = (part.rpartition(" ") for part in line.split(", "))
-    return {name.lower(): version for name, _, version in named}
-
-
 _CARDS: Final = 3
 _SHOWN: Final = 5
 _LINE_LIMIT: Final = 120
 
 
-def duels(config: Config, contest: Contest, model: Entry, baseline: Entry) -> Duels:
+def duels(protocol: EvaluationProtocol, model: SystemScores, baseline: SystemScores) -> Duels:
     """Show the test users whose target the two rank most differently, at the first training seed."""
-    sampler, seed = contest.samplers[0], model.seeds[0]
-    panel = contest.panels[Split.TEST]
-    scores = [entry.at(seed).scores[Split.TEST][sampler] for entry in (model, baseline)]
-    ranks = np.stack([_ranks(table, panel.columns[sampler]) for table in scores])
+    sampler, seed = protocol.samplers[0], model.seeds[0]
+    data = protocol.splits[Split.TEST]
+    scores = [system.at(seed).scores[Split.TEST][sampler] for system in (model, baseline)]
+    ranks = np.stack([_ranks(table, data.columns[sampler]) for table in scores])
     ahead = ranks[1] - ranks[0]
     # Equal differences: whoever is ranked best by the winner comes first, then the user's id.
     wins = [user for user in np.lexsort((ranks[0], -ahead)) if ahead[user] > 0][:_CARDS]
     losses = [user for user in np.lexsort((ranks[1], ahead)) if ahead[user] < 0][:_CARDS]
-    summaries = written_summaries(config, model.name, seed)
-    catalogue = Catalogue(contest.prepared.items)
+    catalogue = Catalogue(protocol.prepared.items)
     lines = [_line(catalogue.item(item)) for item in catalogue.ids]
 
     def card(user: np.int64) -> Duel:
-        candidates, target = panel.candidates[sampler][user], panel.targets[user]
+        candidates, target = data.candidates[sampler][user], data.targets[user]
         tops = [
             tuple(
                 Placed(lines[candidates[place]], float(table[user, place]), bool(candidates[place] == target))
@@ -102,9 +87,9 @@ def duels(config: Config, contest: Contest, model: Entry, baseline: Entry) -> Du
             for table in scores
         ]
         return Duel(
-            user_id=panel.users[user],
-            history=tuple(lines[item] for item in panel.histories[user]),
-            summary=summaries.get(panel.users[user], ""),
+            user_id=data.users[user],
+            history=tuple(lines[item] for item in data.histories[user]),
+            summary=model.summaries.get(data.users[user], ""),
             target=lines[target],
             model_rank=float(ranks[0, user]),
             baseline_rank=float(ranks[1, user]),
@@ -124,14 +109,6 @@ def _ranks(scores: Floats, columns: NDArray[np.int64]) -> Floats:
     return 1 + above + tied / 2
 
 
-def written_summaries(config: Config, form: str, seed: int) -> dict[str, str]:
-    """Read what one form of the language model was told about each user; empty where nothing was written."""
-    folder = RunFolder(config.folder / "comparison" / form / f"run-{seed}")
-    if not folder.summaries.exists():
-        return {}
-    return dict(read_parquet(folder.summaries).select(USER, SUMMARY).iter_rows())
-
-
 def _line(item: Item) -> str:
     text = next(iter(item.fields.values()), f"(item {item.id}, no text)")
     return text if len(text) <= _LINE_LIMIT else f"{text[: _LINE_LIMIT - 1].rstrip()}…"
@@ -139,8 +116,8 @@ def _line(item: Item) -> str:
 
 def gather(
     config: Config,
-    contest: Contest,
-    entries: Sequence[Entry],
+    protocol: EvaluationProtocol,
+    systems: Sequence[SystemScores],
     retriever: Choice | None,
     depth: int,
     command: str,
@@ -151,25 +128,25 @@ def gather(
     `retriever` tells how the retriever of the two-stage ranking was chosen, None when there was none; `depth`
     is the number of items that it handed on. `seconds` is the wall time of this command.
     """
-    judge = Judge(config, contest)
-    model, baseline, single = judge.language_model(entries), judge.baseline(entries), judge.single(entries)
-    fused = next((entry for entry in entries if entry.kind is Kind.FUSED), None)
+    judge = ValidationSelector(config, protocol)
+    model, baseline, single = judge.language_model(systems), judge.baseline(systems), judge.single(systems)
+    fused = next((system for system in systems if system.kind is Kind.FUSED), None)
     references = [name for name in (fused and fused.name, single and single.chosen) if name]
-    tables = Tables(config, contest, judge.measure, references)
+    tables = Tables(config, protocol, judge.measure, references)
     pairs = [(model.chosen, baseline.chosen)] if model and baseline else []
-    by_name = {entry.name: entry for entry in entries}
-    retrieving = tables.two_stage(entries, retriever.chosen, depth) if retriever else None
+    by_name = {system.name: system for system in systems}
+    retrieving = tables.two_stage(systems, retriever.chosen, depth) if retriever else None
     return ComparisonContent(
         name=config.name,
         measure=judge.measure,
-        systems=tuple(_system(entry) for entry in entries),
+        systems=tuple(_system(system) for system in systems),
         tables=tuple(
-            replace(table, note=f"{table.note} {_alike(config, entries)}".strip())
-            for table in (tables.sampled(entries, sampler, pairs) for sampler in contest.samplers)
+            replace(table, note=f"{table.note} {_alike(systems)}".strip())
+            for table in (tables.sampled(systems, sampler, pairs) for sampler in protocol.samplers)
         ),
         provenance=provenance(
             config,
-            contest,
+            protocol,
             config.comparison.seeds,
             command,
             seconds,
@@ -178,90 +155,90 @@ def gather(
             [choice for choice in (retriever, model, baseline, single) if choice is not None],
         ),
         domain=config.prompt.domain,
-        items=contest.prepared.items.height,
+        items=protocol.prepared.items.height,
         language_model=model.chosen if model else "",
         baseline=baseline.chosen if baseline else "",
-        catalogue=tables.catalogue(entries),
+        catalogue=tables.catalogue(systems),
         two_stage=retrieving,
-        calibration=_calibrations(config, contest, entries),
-        fusion=_fusion(contest, fused) if fused else None,
-        agreement=_agreement(config, contest, entries),
-        duels=duels(config, contest, by_name[model.chosen], by_name[baseline.chosen])
+        calibration=_calibrations(config, protocol, systems),
+        fusion=_fusion(protocol, fused) if fused else None,
+        agreement=_agreement(config, protocol, systems),
+        duels=duels(protocol, by_name[model.chosen], by_name[baseline.chosen])
         if model and baseline
         else None,
     )
 
 
-def _system(entry: Entry) -> System:
-    cards = [run.card for run in entry.runs]
+def _system(system: SystemScores) -> System:
+    cards = [run.info for run in system.runs]
     outside = OUTSIDE in cards[0].details
     return System(
-        name=entry.name,
-        kind=entry.kind,
+        name=system.name,
+        kind=system.kind,
         description="An outside system whose scores were imported." if outside else "",
         training_examples=cards[0].examples,
         training_negatives=cards[0].negatives,
         seconds=None if outside else float(np.mean([card.training_seconds for card in cards])),
-        seeds=len(entry.seeds),
+        seeds=len(system.seeds),
     )
 
 
-def _calibrations(config: Config, contest: Contest, entries: Sequence[Entry]) -> tuple[Calibration, ...]:
+def _calibrations(
+    config: Config, protocol: EvaluationProtocol, systems: Sequence[SystemScores]
+) -> tuple[Calibration, ...]:
     """Measure those who give probabilities, at their first seed, among the run's own candidates."""
-    sampler = contest.samplers[0]
-    panel = contest.panels[Split.TEST]
-    negatives = panel.candidates[sampler].shape[1] - 1
+    sampler = protocol.samplers[0]
+    data = protocol.splits[Split.TEST]
+    negatives = data.candidates[sampler].shape[1] - 1
     note = f"{negatives} {sampler} negatives a target, so that 1 candidate in {negatives + 1} is the target; "
-    targets = targets_frame(contest, Split.TEST)
+    targets = targets_frame(protocol, Split.TEST)
     found = []
-    for entry in entries:
-        if entry.kind is Kind.BASELINE:
+    for system in systems:
+        if system.kind is Kind.BASELINE:
             continue
-        scores = scores_frame(contest, Split.TEST, sampler, entry.runs[0].scores[Split.TEST][sampler])
+        scores = scores_frame(protocol, Split.TEST, sampler, system.runs[0].scores[Split.TEST][sampler])
         told = calibrate(targets, scores, config.evaluation.bootstrap, config.seed)
         found.append(
             Calibration(
-                system=entry.name,
+                system=system.name,
                 bins=tuple(Bin(each.predicted, each.observed, each.pairs) for each in told.equal_mass),
                 ece=told.ece_equal_mass.mean,
                 brier=told.brier.mean,
-                note=f"{note}training seed {entry.seeds[0]}.",
+                note=f"{note}training seed {system.seeds[0]}.",
             )
         )
     return tuple(found)
 
 
-def _alike(config: Config, entries: Sequence[Entry]) -> str:
+def _alike(systems: Sequence[SystemScores]) -> str:
     """Say which forms read the same summaries: their rows compare nothing."""
     told: dict[str, list[str]] = {}
-    for entry in entries:
-        if entry.kind is Kind.LANGUAGE_MODEL:
-            summaries = written_summaries(config, entry.name, entry.seeds[0])
-            if any(summaries.values()):
-                told.setdefault(hash_value(summaries), []).append(entry.name)
+    for system in systems:
+        if system.kind is Kind.LANGUAGE_MODEL and any(system.summaries.values()):
+            told.setdefault(hash_value(dict(system.summaries)), []).append(system.name)
     groups = [" and ".join(names) for names in told.values() if len(names) > 1]
     return "".join(f"The writer gave {names} the same summaries of all users." for names in groups)
 
 
-def _fusion(contest: Contest, fused: Entry) -> Fusion:
-    users = len(contest.panels[Split.VALID].users)
+def _fusion(protocol: EvaluationProtocol, fused: SystemScores) -> Fusion:
+    users = len(protocol.splits[Split.VALID].users)
     return Fusion(
         system=fused.name,
         weights=tuple(FusedWeight(name, weight) for name, weight in weights_of(fused).items()),
         fitted_on=(
-            f"{users:,} validation users, {' and '.join(contest.samplers)} negatives together; weights are "
+            f"{users:,} validation users, {' and '.join(protocol.samplers)} negatives together; weights are "
             f"means over {len(fused.seeds)} training seeds"
         ),
     )
 
 
-def _agreement(config: Config, contest: Contest, entries: Sequence[Entry]) -> Agreement:
-    sampler, k = contest.samplers[0], config.evaluation.ks[0]
+def _agreement(config: Config, protocol: EvaluationProtocol, systems: Sequence[SystemScores]) -> Agreement:
+    sampler, k = protocol.samplers[0], config.evaluation.ks[0]
     frames = {
-        entry.name: average_seeds(sampled_frames(entry, contest, Split.TEST, sampler, [Recall(k=k)]))
-        for entry in entries
-        if sampler in entry.runs[0].scores[Split.TEST]
+        system.name: average_seeds(sampled_frames(system, protocol, Split.TEST, sampler, [Recall(k=k)]))
+        for system in systems
+        if sampler in system.runs[0].scores[Split.TEST]
     }
     shared = hit_matrix(frames, f"Recall@{k}")
-    users = len(contest.panels[Split.TEST].users)
+    users = len(protocol.splits[Split.TEST].users)
     return Agreement(sampler, k, users, tuple(frames), tuple(tuple(map(float, row)) for row in shared))

@@ -1,110 +1,163 @@
-"""The fused ranker of a comparison: scores that are there already, joined by what validation users say."""
+"""The fused ranker as a system: scores that are there already, joined by what validation users say."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Sampler
-from trsr.experiments.protocol import Contest, Places
-from trsr.experiments.scores import Card, Entry, Floats, Scored
-from trsr.experiments.selection import FUSED
-from trsr.experiments.systems import Bench
-from trsr.fusion.features import LANGUAGE_MODEL, Evidence
-from trsr.fusion.fusion import Fusion, fit_fusion
-from trsr.records import Split
+from trsr.experiments.protocol import EvaluationProtocol, Ints, Places
+from trsr.experiments.scores import Floats, ScoreInfo, SeedScores, SystemScores, kept_scores
+from trsr.experiments.systems import Baselines
+from trsr.fusion.companions import WEIGHTS, Companions
+from trsr.fusion.features import LANGUAGE_MODEL, Evidence, joined
+from trsr.fusion.fusion import Fusion, cross_fit, fit_fusion, too_few
+from trsr.records import FUSED, Split
 from trsr.report.comparison.results import Kind
+from trsr.stages.work import Work
 
 _WEIGHTS: Final = "weights"
 _POPULARITY: Final[Sampler] = "popularity"
 
 
+def fuse(
+    work: Work, protocol: EvaluationProtocol, systems: Sequence[SystemScores], baselines: Baselines
+) -> list[SystemScores]:
+    """Join a run's language model, the first of its systems, with its companions.
+
+    Returned are the fused ranker, and the companions that are not among `systems`; nothing when the settings
+    name no companion or the validation users are too few. The trained companions and their weights are kept
+    in the run folder, to be served.
+    """
+    names, seed, folder = work.config.fusion.companions, work.config.training_seed, work.folder.fusion
+    if not names:
+        work.say("  fusion.companions is empty: no fused ranker")
+        return []
+    if few := too_few(len(protocol.splits[Split.VALID].users)):
+        work.say(f"  {few}")
+        return []
+    known = {system.name: system for system in systems}
+    purpose = "train a companion, score the frozen candidates"
+    companions = {name: known.get(name) or baselines.system(name, seed, purpose=purpose) for name in names}
+    fused = FusedSystem(protocol, systems[0], companions)
+
+    def answer(config: Config) -> SeedScores:
+        shutil.rmtree(folder, ignore_errors=True)
+        fitted = {name: baselines.fitted(name, companions[name].seeds[0]) for name in names}
+        Companions(fitted, protocol.data.counts).save(folder)
+        fusion = fused.fit(seed)
+        fusion.save(folder / WEIGHTS)
+        weights = ", ".join(f"{name} {weight:+.2f}" for name, weight in fusion.weights.items())
+        cold = int((protocol.data.counts == 0).sum())
+        work.say(f"  learnt from {fusion.users} validation users: {weights}")
+        work.say(f"  {cold:,} items that training never saw are ranked by their texts")
+        return fused.scores(seed)
+
+    scored = kept_scores(
+        work,
+        FUSED,
+        protocol,
+        answer,
+        purpose="learn on validation users how much each system counts",
+        content=[system.at(seed).digest for system in (systems[0], *companions.values())],
+        also=[folder],
+    )
+    new = [system for name, system in companions.items() if name not in known]
+    return [SystemScores(FUSED, Kind.FUSED, (seed,), (scored.value,)), *new]
+
+
 class FusedSystem:
-    """Joins one form of the language model with the companions, once a seed.
+    """Joins one form of the language model with its companions, one training seed at a time.
 
     One ranker serves all samplers: it learns from the validation users' candidates of all of them, and is
-    told how candidates were drawn, as everybody who reads the table is. `entries` are all systems that took
-    part, the companions among them; `form` is the one that validation chose.
+    told how candidates were drawn, as everybody who reads the table is.
+
+    Parameters
+    ----------
+    form
+        The language model's scores.
+    companions
+        Those of the systems that it is joined with.
     """
 
-    def __init__(self, config: Config, contest: Contest, entries: Sequence[Entry], form: str) -> None:
-        self._contest = contest
-        self._companions: tuple[BaselineName, ...] = config.fusion.companions
-        self._named = {entry.name: entry for entry in entries}
+    def __init__(
+        self,
+        protocol: EvaluationProtocol,
+        form: SystemScores,
+        companions: Mapping[BaselineName, SystemScores],
+    ) -> None:
+        self._protocol = protocol
         self._form = form
-        self._seeds = config.comparison.seeds
+        self._companions = companions
 
-    def entry(self) -> Entry:
-        """Learn from the validation users and score the test users."""
-        return Entry(FUSED, Kind.FUSED, self._seeds, tuple(self._run(seed) for seed in self._seeds))
+    def fit(self, seed: int) -> Fusion:
+        """Learn from the validation users."""
+        return fit_fusion(*self._learnt_from(seed))
 
-    def rerank(self, entry: Entry, bench: Bench, retriever: Entry) -> Entry:
-        """Order what the retriever hands on, where the form of the language model has scored it."""
-        form = self._named[self._form]
-        retrieved, scores = [], []
-        for place, seed in enumerate(self._seeds):
-            items = bench.retrieved(retriever, seed)
-            told: dict[str, Floats] = {LANGUAGE_MODEL: form.reranked[place]}
-            for name in self._companions:
-                told[name] = bench.score_with_baseline(name, seed, items)
-            retrieved.append(items)
-            own = self._contest.samplers[0] == _POPULARITY
-            drawn = np.full(len(items), own)
-            scores.append(self._fit(seed).score(self._evidence(told, items, drawn)))
-        return entry.with_second_stage(retrieved, scores)
-
-    def _run(self, seed: int) -> Scored:
+    def scores(self, seed: int) -> SeedScores:
+        """Score all candidates; those of validation users by weights that never saw the user."""
         started = time.monotonic()
-        fusion = self._fit(seed)
+        evidence, targets, users = self._learnt_from(seed)
+        fusion = fit_fusion(evidence, targets, users)
         fitted = time.monotonic() - started
-        panel = self._contest.panels[Split.TEST]
-        scores = {
-            sampler: fusion.score(self._gathered(seed, Split.TEST, [sampler])) for sampler in panel.candidates
+        valid, test = (self._protocol.splits[split] for split in (Split.VALID, Split.TEST))
+        honest = np.split(cross_fit(evidence, targets, users), len(valid.candidates))
+        tested = {
+            sampler: fusion.score(self._gathered(seed, Split.TEST, [sampler])) for sampler in test.candidates
         }
-        parts = [self._named[name].at(seed).card for name in (self._form, *self._companions)]
-        weights: Mapping[str, float] = {
-            name.replace(LANGUAGE_MODEL, self._form): round(weight, 6)
+        parts = [system.at(seed).info for system in (self._form, *self._companions.values())]
+        weights = {
+            name.replace(LANGUAGE_MODEL, self._form.name): round(weight, 6)
             for name, weight in fusion.weights.items()
         }
-        card = Card(
+        info = ScoreInfo(
             training_seconds=fitted + sum(part.training_seconds for part in parts),
             scoring_seconds=time.monotonic() - started - fitted,
             examples=fusion.users,
-            negatives=f"{', '.join(panel.candidates)} candidates of validation users",
+            negatives=f"{', '.join(valid.candidates)} candidates of validation users",
             details={_WEIGHTS: weights, "penalty": fusion.penalty, "calibration": fusion.calibration.kind},
         )
-        return Scored({Split.TEST: scores}, {}, card)
+        scores = {Split.VALID: dict(zip(valid.candidates, honest, strict=True)), Split.TEST: tested}
+        return SeedScores(scores, {}, info)
 
-    def _fit(self, seed: int) -> Fusion:
-        panel = self._contest.panels[Split.VALID]
-        samplers = list(panel.candidates)
-        targets = np.concatenate([panel.columns[sampler] for sampler in samplers])
-        return fit_fusion(self._gathered(seed, Split.VALID, samplers), targets, panel.users * len(samplers))
+    def rerank(self, seed: int, retrieved: Places, scores: Mapping[BaselineName, Floats]) -> Floats:
+        """Order what a retriever handed on.
+
+        The language model has scored it; `scores` are those of the companions.
+        """
+        place = self._form.seeds.index(seed)
+        told = {LANGUAGE_MODEL: self._form.reranked[place]} | {str(name): of for name, of in scores.items()}
+        drawn = np.full(len(retrieved), self._protocol.samplers[0] == _POPULARITY)
+        return self.fit(seed).score(Evidence(told, self._protocol.data.counts[retrieved], drawn))
+
+    def _learnt_from(self, seed: int) -> tuple[Evidence, Ints, tuple[str, ...]]:
+        data = self._protocol.splits[Split.VALID]
+        samplers = list(data.candidates)
+        targets = np.concatenate([data.columns[sampler] for sampler in samplers])
+        return self._gathered(seed, Split.VALID, samplers), targets, data.users * len(samplers)
 
     def _gathered(self, seed: int, split: Split, samplers: Sequence[Sampler]) -> Evidence:
         """Put the scores of several samplers' candidates one below the other."""
-        panel = self._contest.panels[split]
-        candidates = np.concatenate([panel.candidates[sampler] for sampler in samplers])
-        told = {}
-        for name in (self._form, *self._companions):
-            scores = self._named[name].at(seed).scores[split]
-            known = LANGUAGE_MODEL if name == self._form else name
-            told[known] = np.concatenate([scores[sampler] for sampler in samplers])
-        drawn = [np.full(len(panel.users), sampler == _POPULARITY) for sampler in samplers]
-        return self._evidence(told, candidates, np.concatenate(drawn))
-
-    def _evidence(
-        self, scores: Mapping[str, Floats], candidates: Places, drawn_by_popularity: NDArray[np.bool_]
-    ) -> Evidence:
-        return Evidence(scores, self._contest.data.counts[candidates], drawn_by_popularity)
+        data = self._protocol.splits[split]
+        systems = {LANGUAGE_MODEL: self._form} | dict(self._companions.items())
+        return joined(
+            [
+                Evidence(
+                    {name: system.at(seed).scores[split][sampler] for name, system in systems.items()},
+                    self._protocol.data.counts[data.candidates[sampler]],
+                    np.full(len(data.users), sampler == _POPULARITY),
+                )
+                for sampler in samplers
+            ]
+        )
 
 
-def weights_of(entry: Entry) -> dict[str, float]:
+def weights_of(system: SystemScores) -> dict[str, float]:
     """Return the weights of a fused system, mean over seeds."""
-    tables = [run.card.details[_WEIGHTS] for run in entry.runs]
+    tables = [run.info.details[_WEIGHTS] for run in system.runs]
     return {name: float(np.mean([table[name] for table in tables])) for name in tables[0]}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from trsr.experiments.publish import blocks
 from trsr.progress import clock
 from trsr.report.comparison.results import ComparisonContent, Standing, System
+from trsr.stages.work import SKIPPED
 
 
 class Work(StrEnum):
@@ -35,6 +36,29 @@ class Job(NamedTuple):
         return f"{self.system}, seed {self.seed}{second}"
 
 
+class Running:
+    """A job under way; `seconds` is the time that it once took, where it was complete before."""
+
+    def __init__(self, title: str, say: Callable[[str], None]) -> None:
+        self.seconds = 0.0
+        self.began_at: float | None = None
+        self._title = title
+        self._say = say
+
+    def begin(self) -> None:
+        """Say that there is something to do, once."""
+        if self.began_at is None:
+            self.began_at = time.monotonic()
+            self._say(f"{self._title} ...")
+
+    def tell(self, line: str) -> None:
+        """Say a line of a step; steps that were complete before are no work."""
+        if not line.endswith(SKIPPED):
+            self.begin()
+        if self.began_at is not None:
+            self._say(line)
+
+
 class Progress:
     """Counts jobs, done in any order, and foretells what is left from those that were done.
 
@@ -49,20 +73,19 @@ class Progress:
         self._seconds: dict[tuple[Work, str], list[float]] = defaultdict(list)
 
     @contextmanager
-    def job(self, job: Job) -> Iterator[None]:
-        """Time one job and say what is left after it."""
+    def job(self, job: Job) -> Iterator[Running]:
+        """Time one job and say what is left after it; one that never begins was complete before."""
         number = self._total - len(self._left) + 1
-        self._say(f"[{number}/{self._total}] {job} ...")
-        started = time.monotonic()
-        yield
-        seconds = time.monotonic() - started
+        title = f"[{number}/{self._total}] {job}"
+        running = Running(title, self._say)
+        yield running
+        if running.began_at is None:
+            self._note(job, running.seconds)
+            self._say(f"{title}: complete, skipped")
+            return
+        seconds = time.monotonic() - running.began_at
         self._note(job, seconds)
-        self._say(f"[{number}/{self._total}] {job}: {clock(seconds)}; {self._outlook()}")
-
-    def skip(self, job: Job, seconds: float) -> None:
-        """Note a job that was complete before, and the time that it once took."""
-        self._note(job, seconds)
-        self._say(f"[{self._total - len(self._left)}/{self._total}] {job}: complete, skipped")
+        self._say(f"{title}: {clock(seconds)}; {self._outlook()}")
 
     def _note(self, job: Job, seconds: float) -> None:
         self._left.remove(job)

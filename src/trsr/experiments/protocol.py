@@ -1,11 +1,10 @@
-"""What every system of a comparison is asked: one split, and for each sampler the same frozen candidates."""
+"""What every system is asked: one split, and for each sampler the same frozen candidates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import polars as pl
@@ -16,20 +15,16 @@ from trsr.baselines.base import TrainingData, candidate_places, places, training
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.data.candidates import draw_candidates
-from trsr.data.prepare import Prepared, load
-from trsr.errors import ArtifactError
-from trsr.pipeline import run
-from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, SPLIT, TARGET, USER, Split
-
-MEASURED: Final = (Split.VALID, Split.TEST)
-"""Splits that are scored: choices are made on the first, figures of the second are told."""
+from trsr.data.prepare import Prepared
+from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, MEASURED, SPLIT, TARGET, USER, Split
+from trsr.stages.work import Artifact, Work
 
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class SplitData:
     """The users of one split and what they are asked about, items as places in the catalogue.
 
     Parameters
@@ -54,105 +49,135 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class EvaluationProtocol:
     """One split and its candidates, the same for every system and seed.
 
     Parameters
     ----------
+    config
+        The settings that it was made by.
     prepared
         The run's data, with the candidates of the run's own sampler.
     data
         What systems without a language model learn from.
     samplers
-        The run's own sampler first: choices on validation go by it.
+        Those of the test users, the run's own first: choices on validation go by it.
     hashes
-        File to SHA-256, of everything that the panels were made of.
+        File to SHA-256, of everything that the splits were made of.
+    digest
+        Hash of the data and of all candidates.
     """
 
+    config: Config
     prepared: Prepared
     data: TrainingData
-    panels: Mapping[Split, Panel]
+    splits: Mapping[Split, SplitData]
     samplers: tuple[Sampler, ...]
     hashes: Mapping[str, str]
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the data and of all candidates."""
-        return hash_value(dict(self.hashes))
+    digest: str
 
 
-def open_contest(config: Config, say: Callable[[str], None] = print) -> Contest:
-    """Prepare the run's data unless it is there, and freeze the candidates of every sampler.
+def run_protocol(config: Config, prepared: Artifact[Prepared]) -> EvaluationProtocol:
+    """Ask the run's own candidates; see `protocol_of`."""
+    both = bool(config.fusion.companions)
+    return protocol_of(config, prepared.value, prepared.digest, _hashes(prepared), both=both)
 
-    The data goes to the run's folder, other samplers' candidates beneath ``comparison``. Raises `DataError`
-    when the data can't be read, or the catalogue is too small.
+
+def protocol_of(
+    config: Config,
+    prepared: Prepared,
+    digest: str = "",
+    hashes: Mapping[str, str] | None = None,
+    *,
+    both: bool = True,
+) -> EvaluationProtocol:
+    """Ask the candidates that the data was prepared with.
+
+    Validation users, by whom a fused ranker learns, are asked those of `both` samplers.
     """
-    folder = run(config, until="prepare", say=say)
-    prepared = load(folder)
+    own = config.candidates.sampler
+    other: Sampler = "popularity" if own == "uniform" else "uniform"
+    frames, learnt_from = {own: prepared.candidates}, [own]
+    if both:
+        frames[other] = _drawn(config, prepared, other)
+        learnt_from.append(other)
+    samplers = {Split.VALID: learnt_from, Split.TEST: [own]}
+    return _protocol(config, prepared, digest, frames, samplers, hashes or {})
+
+
+def comparison_protocol(work: Work, prepared: Artifact[Prepared]) -> EvaluationProtocol:
+    """Ask the candidates of all of `comparison.samplers`, which are frozen beneath ``comparison``."""
+    config = work.config
     samplers = tuple(dict.fromkeys((config.candidates.sampler, *config.comparison.samplers)))
-    frames = {sampler: _frozen(config, prepared, sampler, folder) for sampler in samplers}
-    return Contest(
+    frames, hashes = {config.candidates.sampler: prepared.value.candidates}, _hashes(prepared)
+    for sampler in samplers[1:]:
+        frames[sampler] = _drawn(config, prepared.value, sampler)
+        path = candidates_path(work.folder, sampler)
+        if not (path.exists() and read_parquet(path).equals(frames[sampler])):
+            write_parquet(frames[sampler], path)
+        hashes[path.name] = hash_path(path)
+    asked = dict.fromkeys(MEASURED, samplers)
+    return _protocol(config, prepared.value, prepared.digest, frames, asked, hashes)
+
+
+def candidates_path(folder: RunFolder, sampler: Sampler) -> Path:
+    """Say where the candidates of a sampler that isn't the run's own are frozen."""
+    return folder.path / "comparison" / f"candidates_{sampler}.parquet"
+
+
+def _protocol(
+    config: Config,
+    prepared: Prepared,
+    digest: str,
+    frames: Mapping[Sampler, pl.DataFrame],
+    samplers: Mapping[Split, Sequence[Sampler]],
+    hashes: Mapping[str, str],
+) -> EvaluationProtocol:
+    splits = {
+        split: _split(prepared, {sampler: frames[sampler] for sampler in samplers[split]}, split)
+        for split in MEASURED
+    }
+    drawn = [
+        config.seed,
+        config.candidates.negatives,
+        {split: list(names) for split, names in samplers.items()},
+    ]
+    return EvaluationProtocol(
+        config=config,
         prepared=prepared,
         data=training_data(prepared, config.items.fields),
-        panels={split: _panel(prepared, frames, split) for split in MEASURED},
-        samplers=samplers,
-        hashes=_hashes(folder, samplers, config),
+        splits=splits,
+        samplers=tuple(samplers[Split.TEST]),
+        hashes=hashes,
+        digest=hash_value([digest, drawn]),
     )
 
 
-def candidates_path(folder: RunFolder, sampler: Sampler, config: Config) -> Path:
-    """Say where the candidates of one sampler are frozen."""
-    own = sampler == config.candidates.sampler
-    return folder.candidates if own else folder.path / "comparison" / f"candidates_{sampler}.parquet"
+def _hashes(prepared: Artifact[Prepared]) -> dict[str, str]:
+    tables = prepared.entry.outputs.items()
+    return {Path(name).name: digest for name, digest in tables if name.endswith(".parquet")}
 
 
-def require_same_candidates(contest: Contest, folder: RunFolder) -> None:
-    """Refuse a run that was prepared to other users or candidates than the comparison's.
-
-    Raises `ArtifactError`, naming the file that differs.
-    """
-    for path in (folder.items, folder.histories, folder.candidates, folder.background):
-        if hash_path(path) != contest.hashes[path.name]:
-            message = (
-                f"{path} is not what the comparison was started with; delete {folder.path} and compare again"
-            )
-            raise ArtifactError(message)
-
-
-def _hashes(folder: RunFolder, samplers: Sequence[Sampler], config: Config) -> dict[str, str]:
-    own = (folder.items, folder.histories, folder.candidates, folder.background)
-    drawn = (
-        candidates_path(folder, sampler, config)
-        for sampler in samplers
-        if sampler != config.candidates.sampler
-    )
-    return {path.name: hash_path(path) for path in (*own, *drawn)}
-
-
-def _frozen(config: Config, prepared: Prepared, sampler: Sampler, folder: RunFolder) -> pl.DataFrame:
-    """Draw one sampler's candidates and write them; drawing again gives the same ones."""
-    if sampler == config.candidates.sampler:
-        return prepared.candidates
+def _drawn(config: Config, prepared: Prepared, sampler: Sampler) -> pl.DataFrame:
+    """Draw one sampler's candidates; drawing again gives the same ones."""
     rule = config.candidates.model_copy(update={"sampler": sampler})
     drawn = draw_candidates(prepared.histories, prepared.items, rule, config.seed, prepared.background)
-    frame = drawn.filter(pl.col(SPLIT) != Split.TRAIN.value).sort(USER)
-    path = candidates_path(folder, sampler, config)
-    if not (path.exists() and read_parquet(path).equals(frame)):
-        write_parquet(frame, path)
-    return frame
+    return drawn.filter(pl.col(SPLIT) != Split.TRAIN.value).sort(USER)
 
 
-def _panel(prepared: Prepared, frames: Mapping[Sampler, pl.DataFrame], split: Split) -> Panel:
+def _split(prepared: Prepared, frames: Mapping[Sampler, pl.DataFrame], split: Split) -> SplitData:
     ids = prepared.items[ITEM]
     users = prepared.histories.filter(pl.col(SPLIT) == split.value).sort(USER)
-    targets = np.concatenate(places(users.select(pl.concat_list(TARGET).alias(ITEMS))[ITEMS], ids))
+    targets = np.concatenate(
+        [*places(users.select(pl.concat_list(TARGET).alias(ITEMS))[ITEMS], ids), np.empty(0, np.int32)]
+    )
     candidates: dict[Sampler, Places] = {}
     for sampler, frame in frames.items():
         rows = users.select(USER).join(
             frame.select(USER, CANDIDATES), on=USER, how="left", maintain_order="left"
         )
         candidates[sampler] = candidate_places(rows[CANDIDATES], ids)
-    return Panel(
+    return SplitData(
         users=tuple(users[USER]),
         histories=tuple(places(users[HISTORY], ids)),
         targets=targets,

@@ -18,9 +18,9 @@ from trsr.errors import ConfigError
 from trsr.evaluation.metrics import Recall, metrics_at
 from trsr.evaluation.scoreboard import choose, summarise
 from trsr.evaluation.statistics import average_seeds
-from trsr.experiments.protocol import Contest
-from trsr.experiments.scores import Entry, catalogue_frames, sampled_frames
-from trsr.records import Split
+from trsr.experiments.protocol import EvaluationProtocol
+from trsr.experiments.scores import SystemScores, catalogue_frames, sampled_frames
+from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, is_dotted, parse, spell
 from trsr.report.comparison.results import Choice, Kind, Option
 
@@ -28,52 +28,54 @@ _NO_INTERVALS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class ValidationSelector:
     """Chooses among systems by one measure on the validation users."""
 
     config: Config
-    contest: Contest
+    protocol: EvaluationProtocol
 
     @property
     def measure(self) -> str:
         """The primary measure: NDCG at the greatest cut-off, among the run's own candidates."""
         return f"NDCG@{max(self.config.evaluation.ks)}"
 
-    def retriever(self, entries: Sequence[Entry], depth: int) -> Choice | None:
+    def retriever(self, systems: Sequence[SystemScores], depth: int) -> Choice | None:
         """Choose who retrieves, by the recall of the retrieved items; None when nobody can."""
-        able = [entry for entry in entries if entry.runs[0].catalogue]
+        able = [system for system in systems if system.runs[0].catalogue]
         measure = f"Recall@{depth} (catalogue)"
         return self._choose(
             f"retriever of {depth} items",
             measure,
             able,
-            lambda entry: catalogue_frames(entry, self.contest, Split.VALID, [Recall(k=depth)]),
+            lambda system: catalogue_frames(system, self.protocol, Split.VALID, [Recall(k=depth)]),
         )
 
-    def language_model(self, entries: Sequence[Entry]) -> Choice | None:
+    def language_model(self, systems: Sequence[SystemScores]) -> Choice | None:
         """Choose the form of the language model; None without one."""
-        forms = [entry for entry in entries if entry.kind is Kind.LANGUAGE_MODEL]
+        forms = [system for system in systems if system.kind is Kind.LANGUAGE_MODEL]
         return self._by_measure("form of the language model", forms)
 
-    def baseline(self, entries: Sequence[Entry]) -> Choice | None:
+    def baseline(self, systems: Sequence[SystemScores]) -> Choice | None:
         """Choose the best system without a language model; None without one."""
-        return self._by_measure("best baseline", [entry for entry in entries if entry.kind is Kind.BASELINE])
-
-    def single(self, entries: Sequence[Entry]) -> Choice | None:
-        """Choose the best system that is not fused; None without one."""
         return self._by_measure(
-            "best single system", [entry for entry in entries if entry.kind is not Kind.FUSED]
+            "best baseline", [system for system in systems if system.kind is Kind.BASELINE]
         )
 
-    def _by_measure(self, what: str, entries: Sequence[Entry]) -> Choice | None:
-        sampler = self.contest.samplers[0]
-        entries = [entry for entry in entries if sampler in entry.runs[0].scores.get(Split.VALID, {})]
+    def single(self, systems: Sequence[SystemScores]) -> Choice | None:
+        """Choose the best system that is not fused; None without one."""
+        return self._by_measure(
+            "best single system", [system for system in systems if system.kind is not Kind.FUSED]
+        )
+
+    def _by_measure(self, what: str, systems: Sequence[SystemScores]) -> Choice | None:
+        sampler = self.protocol.samplers[0]
+        systems = [system for system in systems if sampler in system.runs[0].scores.get(Split.VALID, {})]
         metrics = metrics_at([max(self.config.evaluation.ks)])
         choice = self._choose(
             what,
             self.measure,
-            entries,
-            lambda entry: sampled_frames(entry, self.contest, Split.VALID, sampler, metrics),
+            systems,
+            lambda system: sampled_frames(system, self.protocol, Split.VALID, sampler, metrics),
         )
         if choice is None:
             return None
@@ -83,16 +85,16 @@ class Judge:
         self,
         what: str,
         measure: str,
-        entries: Sequence[Entry],
-        frames: Callable[[Entry], list[pl.DataFrame]],
+        systems: Sequence[SystemScores],
+        frames: Callable[[SystemScores], list[pl.DataFrame]],
     ) -> Choice | None:
-        if not entries:
+        if not systems:
             return None
         results = {
-            entry.name: {
-                Split.VALID.value: summarise(average_seeds(frames(entry)), _NO_INTERVALS, self.config.seed)
+            system.name: {
+                Split.VALID.value: summarise(average_seeds(frames(system)), _NO_INTERVALS, self.config.seed)
             }
-            for entry in entries
+            for system in systems
         }
         options = tuple(
             Option(name, by_split[Split.VALID.value].metrics[measure].mean)
@@ -101,12 +103,8 @@ class Judge:
         return Choice(what, measure, options, choose(results, measure))
 
 
-FUSED: Final = "fused"
-"""Name of the fused ranker."""
-
-
 @dataclass(frozen=True, slots=True)
-class Lineup:
+class SelectedSystems:
     """The systems of a comparison; `imported` are outside systems, None for all that were imported."""
 
     baselines: tuple[BaselineName, ...]
@@ -115,7 +113,9 @@ class Lineup:
     imported: tuple[str, ...] | None = None
 
 
-def line_up(config: Config, only: Sequence[str] | None = None, imported: Sequence[str] = ()) -> Lineup:
+def select_systems(
+    config: Config, only: Sequence[str] | None = None, imported: Sequence[str] = ()
+) -> SelectedSystems:
     """Say who takes part.
 
     Companions of the fused ranker take part with it, also where `comparison.baselines` leaves them out.
@@ -125,8 +125,8 @@ def line_up(config: Config, only: Sequence[str] | None = None, imported: Sequenc
 
     Examples
     --------
-    >>> line_up(Config(), ["tfidf", "sasrec"])
-    Lineup(baselines=('tfidf', 'sasrec'), language_models=(), fused=False, imported=())
+    >>> select_systems(Config(), ["tfidf", "sasrec"])
+    SelectedSystems(baselines=('tfidf', 'sasrec'), language_models=(), fused=False, imported=())
     """
     comparison = config.comparison
     if only is None:
@@ -151,7 +151,7 @@ def line_up(config: Config, only: Sequence[str] | None = None, imported: Sequenc
         )
         raise ConfigError(message)
     companions = config.fusion.companions if fused else ()
-    return Lineup(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken)
+    return SelectedSystems(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken)
 
 
 def _baselines(name: str, config: Config, others: Sequence[str]) -> list[BaselineName]:

@@ -1,4 +1,4 @@
-"""The systems of a comparison at work: trained, asked about candidates and the catalogue, kept."""
+"""Systems at work: trained, asked about candidates and the catalogue, their scores kept."""
 
 from __future__ import annotations
 
@@ -6,49 +6,318 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from trsr import __version__
-from trsr.artifacts import hash_value
+from trsr.artifacts import hash_value, read_parquet, write_parquet
 from trsr.baselines.base import Baseline, Saved
 from trsr.baselines.neural.system import Sequential
-from trsr.baselines.registry import baseline_class, open_baseline, score_catalogue
+from trsr.baselines.registry import baseline_class, open_baseline, score_catalogue, score_places
 from trsr.config import Config
-from trsr.config.evaluation import BaselineName, LanguageModelName, Sampler
-from trsr.errors import ArtifactError
+from trsr.config.evaluation import BaselineName
+from trsr.config.ranking import CompactModel
+from trsr.data.catalogue import Catalogue
 from trsr.evaluation.catalogue import CatalogueRanks, place_in_catalogue, top_items
-from trsr.experiments.progress import Job, Progress, Work
-from trsr.experiments.protocol import MEASURED, Contest, Panel, Places
+from trsr.experiments.protocol import EvaluationProtocol, Places, SplitData
 from trsr.experiments.scores import (
-    Card,
-    Entry,
     Floats,
     InCatalogue,
-    Scored,
-    Shelf,
-    from_frame,
+    ScoreInfo,
+    SeedScores,
+    SystemScores,
+    kept_scores,
     lists,
     table,
-    to_frame,
 )
-from trsr.experiments.variants import answer_variant, fingerprint, form, key, score_lists, train_variant
-from trsr.records import SCORE, USER, Split
+from trsr.ranking.ranker import Ranker
+from trsr.ranking.tasks import score_lists
+from trsr.records import CANDIDATES, ITEM, MEASURED, NO_SUMMARY, P_YES, SCORE, SPLIT, SUMMARY, USER, Split
 from trsr.registry import BASELINES, identity, path_name
 from trsr.report.comparison.results import Kind
+from trsr.stages.work import Artifact, Made, Work
 
 
-def rank_panel(baseline: Baseline, panel: Panel, n_items: int, depth: int, seed: int) -> InCatalogue:
+class LanguageModel:
+    """The language model in one form, trained: its settings, what it is told of each user, and the ranker.
+
+    Parameters
+    ----------
+    config
+        The form's own settings.
+    summaries
+        The summaries table.
+    start
+        What the ranker began as; see `trsr.stages.pretrain`.
+    ranker
+        The fine-tuned model; it is loaded once, when first asked.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        summaries: Artifact[pl.DataFrame],
+        start: Artifact[Path | None],
+        ranker: Artifact[Ranker],
+    ) -> None:
+        self.config = config
+        self.summaries = summaries
+        self.start = start
+        self.ranker = ranker
+
+    @property
+    def name(self) -> str:
+        """What tables call it: how it is told of a long history."""
+        return NO_SUMMARY if self.config.summary.paradigm == "none" else self.config.summary.paradigm
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that its scores depend on."""
+        return hash_value([self.summaries.digest, self.ranker.digest, self.config.ranking_fields])
+
+    @property
+    def told(self) -> dict[str, str]:
+        """The summary of every user."""
+        return dict(self.summaries.value.select(USER, SUMMARY).iter_rows())
+
+    def scores(
+        self,
+        work: Work,
+        name: str,
+        protocol: EvaluationProtocol,
+        *,
+        purpose: str = "",
+        begin: Callable[[], object] = bool,
+    ) -> Artifact[SeedScores]:
+        """Score the frozen candidates of all samplers, or give the scores that are kept.
+
+        `name` is that of the file, `begin` is called when there is something to do.
+        """
+
+        def answer(config: Config) -> SeedScores:
+            begin()
+            return self._answer(protocol, name)
+
+        return kept_scores(
+            work,
+            name,
+            protocol,
+            answer,
+            purpose=purpose,
+            content=self.digest,
+        )
+
+    def score(
+        self, protocol: EvaluationProtocol, split: Split, offered: Sequence[Places], title: str
+    ) -> list[Floats]:
+        """Score lists of candidates, which may repeat items; `title` names the progress.
+
+        `offered` are places in the catalogue, one array a user of the split; p(yes) has the same form.
+        """
+        data, config = protocol.splits[split], self.config
+        if config.cluster.kind == "ray":
+            return self._score_on_cluster(protocol, split, offered)
+        return score_lists(
+            self.ranker.value,
+            Catalogue(protocol.prepared.items, config.ranking_fields),
+            self.told,
+            data.users,
+            data.histories,
+            offered,
+            batch_tokens=config.evaluation.batch_tokens,
+            title=title,
+        )
+
+    def _answer(self, protocol: EvaluationProtocol, name: str) -> SeedScores:
+        started = time.monotonic()
+        scores = {}
+        for split, data in protocol.splits.items():
+            # All samplers' candidates at once: what is told of a user is computed once.
+            offered = np.concatenate(list(data.candidates.values()), axis=1)
+            flat = self.score(protocol, split, list(offered), f"{name.replace('/', ', ')}: {split}")
+            widths = np.cumsum([rows.shape[1] for rows in data.candidates.values()])[:-1]
+            parts = np.split(np.stack(flat) if flat else offered.astype(np.float64), widths, axis=1)
+            scores[split] = dict(zip(data.candidates, parts, strict=True))
+        return SeedScores(scores, {}, self._info(protocol, time.monotonic() - started))
+
+    def _score_on_cluster(
+        self, protocol: EvaluationProtocol, split: Split, offered: Sequence[Places]
+    ) -> list[Floats]:
+        from trsr.cluster.ray import score_on_cluster  # noqa: PLC0415  an optional extra
+
+        items = protocol.prepared.items
+        told = protocol.prepared.histories.filter(pl.col(SPLIT) == split.value).sort(USER)
+        asked = [items[ITEM].gather(row).to_list() for row in offered]
+        users = told.with_columns(pl.Series(CANDIDATES, asked, dtype=pl.List(pl.String))).join(
+            self.summaries.value.select(USER, SUMMARY), on=USER, maintain_order="left"
+        )
+        scored = score_on_cluster(self.config, self.ranker.path, items, users)
+        return [np.asarray(row, dtype=np.float64) for row in scored[P_YES].to_list()]
+
+    def _info(self, protocol: EvaluationProtocol, scoring_seconds: float) -> ScoreInfo:
+        steps = (self.summaries.entry, self.start.entry, self.ranker.entry)
+        names = ("summarize", "pretrain", "train")
+        seconds = {name: entry.seconds for name, entry in zip(names, steps, strict=True)}
+        users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
+        training, candidates = self.config.training, self.config.candidates
+        drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler
+        compact = isinstance(self.config.model, CompactModel)
+        pretrained = f"; pre-trained on {len(protocol.data.sequences):,} histories" if compact else ""
+        return ScoreInfo(
+            training_seconds=sum(seconds.values()),
+            scoring_seconds=scoring_seconds,
+            examples=min(users, training.max_users or users),
+            negatives=f"{training.negatives} a positive, {drawn}{pretrained}",
+            details={"epochs": training.epochs, "loss": training.loss, "seconds": seconds},
+        )
+
+
+class Baselines:
+    """The systems without a language model.
+
+    A fitted system stays in memory, as the items that a two-stage ranking hands on are known only when all
+    have been asked. Those that can be saved and that `kept` names are written too, so that a comparison that
+    was killed in between needn't train them again.
+    """
+
+    def __init__(self, work: Work, protocol: EvaluationProtocol, kept: Sequence[BaselineName]) -> None:
+        self._work = work
+        self._protocol = protocol
+        self._kept = frozenset(kept)
+        self._fitted: dict[tuple[BaselineName, int], tuple[Baseline, float]] = {}
+
+    def require(self, names: Sequence[BaselineName]) -> None:
+        """Raise `ConfigError` when one of the systems lacks a setting that it needs."""
+        for name in names:
+            open_baseline(name, self._work.config.seed)
+
+    def scores(
+        self,
+        file: str,
+        name: BaselineName,
+        seed: int,
+        depth: int = 0,
+        *,
+        purpose: str = "",
+        begin: Callable[[], object] = bool,
+    ) -> Artifact[SeedScores]:
+        """Score the frozen candidates, or give the scores that are kept; `file` is the name of their file.
+
+        With a `depth` the whole catalogue is ranked too, and so many items are retrieved. `begin` is called
+        when there is something to do.
+        """
+
+        def answer(config: Config) -> SeedScores:
+            begin()
+            return self._answer(name, seed, depth)
+
+        return kept_scores(
+            self._work,
+            file,
+            self._protocol,
+            answer,
+            purpose=purpose,
+            settings=("items.fields", "seed"),
+            content=[*self._identity(name, seed), depth],
+        )
+
+    def system(self, name: BaselineName, seed: int, purpose: str) -> SystemScores:
+        """Score the frozen candidates with one seed, in a step of its own."""
+        own = training_seeds(name, (seed,), self._work.config.seed)
+        scored = self.scores(path_name(name), name, own[0], purpose=purpose)
+        return SystemScores(name, Kind.BASELINE, own, (scored.value,))
+
+    def score(self, name: BaselineName, seed: int, split: Split, candidates: Places) -> Floats:
+        """Score other candidates with a fitted system, ``(n_users, n_candidates)``."""
+        data = self._protocol.splits[split]
+        return score_places(self.fitted(name, seed), data.users, data.histories, candidates)
+
+    def fitted(self, name: BaselineName, seed: int) -> Baseline:
+        """Give a system that has learnt."""
+        return self._fit(name, seed)[0]
+
+    def _identity(self, name: BaselineName, seed: int) -> list[Any]:
+        """Say what a system is: its settings, its source where it is somebody's own, and the seed."""
+        return [identity("baseline", name, BASELINES), seed]
+
+    def _fit(self, name: BaselineName, seed: int) -> tuple[Baseline, float]:
+        if (name, seed) not in self._fitted:
+            started = time.monotonic()
+            if name in self._kept and issubclass(baseline_class(name), Saved):
+                baseline = self._saved(name, seed).value
+            else:
+                baseline = open_baseline(name, seed)
+                baseline.fit(self._protocol.data)
+            self._fitted[name, seed] = baseline, time.monotonic() - started
+        return self._fitted[name, seed]
+
+    def _saved(self, name: BaselineName, seed: int) -> Artifact[Baseline]:
+        """Train a system that can be saved, unless it lies in the folder."""
+        path = self._work.folder.path / "models" / path_name(name) / f"seed-{seed}"
+
+        def make(config: Config) -> Made:
+            baseline = open_baseline(name, seed)
+            baseline.fit(self._protocol.data)
+            baseline.save(path)  # type: ignore[attr-defined]
+            return Made([path])
+
+        return self._work.step(
+            f"models/{path_name(name)}/seed-{seed}",
+            "",
+            make,
+            lambda made: baseline_class(name).load(made.path),  # type: ignore[attr-defined]
+            settings=("items.fields",),
+            content=[self._protocol.digest, *self._identity(name, seed)],
+        )
+
+    def _answer(self, name: BaselineName, seed: int, depth: int) -> SeedScores:
+        baseline, training_seconds = self._fit(name, seed)
+        started = time.monotonic()
+        protocol = self._protocol
+        scores = {
+            split: {
+                sampler: score_places(baseline, data.users, data.histories, rows)
+                for sampler, rows in data.candidates.items()
+            }
+            for split, data in protocol.splits.items()
+        }
+        n_items, ties = protocol.prepared.items.height, self._work.config.seed
+        catalogue = {
+            split: rank_catalogue(baseline, protocol.splits[split], n_items, depth, ties)
+            for split in (MEASURED if depth else ())
+        }
+        return SeedScores(
+            scores, catalogue, self._info(baseline, training_seconds, time.monotonic() - started)
+        )
+
+    def _info(self, baseline: Baseline, training: float, scoring: float) -> ScoreInfo:
+        if isinstance(baseline, Sequential):
+            record = baseline.record
+            details = {
+                "epochs": record.epochs,
+                "best_epoch": record.best_epoch,
+                "validation": record.validation if np.isfinite(record.validation) else None,
+            }
+            return ScoreInfo(record.seconds, scoring, record.examples, record.negatives, details)
+        counted = sum(map(len, self._protocol.data.sequences)) if baseline.counts_interactions else None
+        return ScoreInfo(training, scoring, counted)
+
+
+def training_seeds(name: BaselineName, seeds: Sequence[int], own: int) -> tuple[int, ...]:
+    """Return the training seeds of a baseline; one that nothing is drawn for has the run's alone."""
+    return tuple(seeds) if baseline_class(name).stochastic else (own,)
+
+
+def rank_catalogue(baseline: Baseline, data: SplitData, n_items: int, depth: int, seed: int) -> InCatalogue:
     """Rank the catalogue for every user of a split with a trained baseline, block by block.
 
     `depth` items are retrieved a user; `seed` decides the order of retrieved items with equal scores.
     """
     ranks, retrieved = [], []
-    for part, scores in score_catalogue(baseline, panel.users, panel.histories, n_items):
-        histories = panel.histories[part]
-        ranks.append(place_in_catalogue(scores, panel.targets[part], histories))
+    for part, scores in score_catalogue(baseline, data.users, data.histories, n_items):
+        histories = data.histories[part]
+        ranks.append(place_in_catalogue(scores, data.targets[part], histories))
         # The same order of equal scores in every block: blocks are a matter of memory only.
         retrieved.append(top_items(scores, histories, depth, np.random.default_rng(seed)))
     return InCatalogue(
@@ -61,250 +330,29 @@ def rank_panel(baseline: Baseline, panel: Panel, n_items: int, depth: int, seed:
     )
 
 
-def retrieval_depth(contest: Contest, wanted: int) -> int:
+def retrieval_depth(protocol: EvaluationProtocol, wanted: int) -> int:
     """Return `wanted`, or less when a small catalogue leaves a user with fewer new items."""
-    longest = max(len(np.unique(history)) for panel in contest.panels.values() for history in panel.histories)
-    return min(wanted, contest.prepared.items.height - longest)
+    longest = max(len(np.unique(history)) for data in protocol.splits.values() for history in data.histories)
+    return min(wanted, protocol.prepared.items.height - longest)
 
 
-_USERS_A_CALL: Final = 4096
+def second_stage_scores(
+    work: Work, name: str, digest: Any, users: Sequence[str], retrieved: Places, score: Callable[[], Floats]
+) -> Artifact[Floats]:
+    """Keep how a system scored what a retriever handed on; `digest` says which system it is."""
+    path = work.folder.path / "second_stage" / f"{name}.parquet"
 
-
-class BaselineSystems:
-    """All baselines of one comparison.
-
-    A fitted system stays in memory until the comparison is over, as the items that the two-stage
-    ranking hands on are known only when all have been asked. Neural companions of the fused ranker are
-    saved into `folder` as well, so that a comparison that was killed in between needn't train them again.
-    """
-
-    def __init__(self, config: Config, contest: Contest, folder: Path) -> None:
-        self._folder = folder
-        self._config = config
-        self._contest = contest
-        self._fitted: dict[tuple[BaselineName, int], tuple[Baseline, float]] = {}
-
-    def seeds(self, name: BaselineName) -> tuple[int, ...]:
-        """Return the training seeds; a system that nothing is drawn for has the run's alone."""
-        return self._config.comparison.seeds if baseline_class(name).stochastic else (self._config.seed,)
-
-    def fingerprint(self, name: BaselineName, seed: int) -> str:
-        """Hash of everything that the answers depend on."""
-        comparison = self._config.comparison
-        return hash_value(
-            {
-                "version": __version__,
-                "contest": self._contest.fingerprint,
-                "system": identity("baseline", name, BASELINES),
-                "seed": seed,
-                "fields": self._config.items.fields,
-                "depth": comparison.retrieve,
-                "ties": self._config.seed,
-            }
-        )
-
-    def answer(self, name: BaselineName, seed: int) -> Scored:
-        """Train one system and score what the contest asks."""
-        baseline, training_seconds = self._fit(name, seed)
+    def make(config: Config) -> Made:
         started = time.monotonic()
-        contest, config = self._contest, self._config
-        n_items = contest.prepared.items.height
-        depth = retrieval_depth(contest, config.comparison.retrieve)
-        scores: dict[Split, dict[Sampler, Floats]] = {
-            split: {
-                sampler: _score(baseline, contest, split, rows) for sampler, rows in panel.candidates.items()
-            }
-            for split, panel in contest.panels.items()
-        }
-        catalogue = {
-            split: rank_panel(baseline, contest.panels[split], n_items, depth, config.seed)
-            for split in MEASURED
-        }
-        card = self._card(name, baseline, training_seconds, time.monotonic() - started)
-        return Scored(scores, catalogue, card)
+        write_parquet(pl.DataFrame({USER: users, SCORE: lists(score())}), path)
+        return Made([path], {"scoring_seconds": time.monotonic() - started})
 
-    def score(self, name: BaselineName, seed: int, split: Split, candidates: Places) -> Floats:
-        """Score other candidates with a fitted system, ``(n_users, n_candidates)``."""
-        baseline, _ = self._fit(name, seed)
-        return _score(baseline, self._contest, split, candidates)
-
-    def _fit(self, name: BaselineName, seed: int) -> tuple[Baseline, float]:
-        if (name, seed) not in self._fitted:
-            started = time.monotonic()
-            baseline = self._saved(name, seed)
-            if baseline is None:
-                baseline = open_baseline(name, seed)
-                baseline.fit(self._contest.data)
-            self._fitted[name, seed] = baseline, time.monotonic() - started
-            if isinstance(baseline, Saved) and name in self._config.fusion.companions:
-                baseline.save(self._model_folder(name, seed))
-        return self._fitted[name, seed]
-
-    def _saved(self, name: BaselineName, seed: int) -> Baseline | None:
-        """Load a system that was trained for the same settings and data."""
-        made = baseline_class(name)
-        try:
-            return made.load(self._model_folder(name, seed)) if issubclass(made, Saved) else None
-        except ArtifactError:
-            return None
-
-    def _model_folder(self, name: BaselineName, seed: int) -> Path:
-        return self._folder / path_name(name) / f"model-{seed}-{self.fingerprint(name, seed)[:12]}"
-
-    def _card(self, name: BaselineName, baseline: Baseline, training: float, scoring: float) -> Card:
-        if isinstance(baseline, Sequential):
-            record = baseline.record
-            training = record.seconds
-            details = {
-                "epochs": record.epochs,
-                "best_epoch": record.best_epoch,
-                "validation": record.validation if np.isfinite(record.validation) else None,
-            }
-            return Card(training, scoring, record.examples, record.negatives, details)
-        counts = baseline.counts_interactions
-        counted = sum(map(len, self._contest.data.sequences)) if counts else None
-        return Card(training, scoring, counted)
-
-
-def _score(baseline: Baseline, contest: Contest, split: Split, candidates: Places) -> Floats:
-    panel = contest.panels[split]
-    parts = [
-        slice(start, start + _USERS_A_CALL) for start in range(0, max(1, len(panel.users)), _USERS_A_CALL)
-    ]
-    return np.concatenate(
-        [baseline.score(panel.users[part], panel.histories[part], candidates[part]) for part in parts]
+    handed_on = sha256(np.ascontiguousarray(retrieved).tobytes()).hexdigest()
+    return work.step(
+        f"second_stage/{name}",
+        "",
+        make,
+        lambda made: table(read_parquet(made.path)[SCORE]).astype(np.float64),
+        settings=(),
+        content=[digest, handed_on],
     )
-
-
-class Bench:
-    """Asks every system of a comparison, one seed at a time; answers are kept on the shelf.
-
-    Raises `ConfigError` at once when a system lacks a setting that it needs.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        contest: Contest,
-        shelf: Shelf,
-        baselines: Sequence[BaselineName],
-        forms: Sequence[LanguageModelName],
-        say: Callable[[str], None],
-    ) -> None:
-        self._config = config
-        self._contest = contest
-        self._shelf = shelf
-        self._say = say
-        self._names = tuple(baselines)
-        self._forms = tuple(forms)
-        self._baselines = BaselineSystems(config, contest, shelf.path)
-        for name in baselines:
-            # First of all: a system that can't be had is told before the long work.
-            open_baseline(name, config.seed)
-        self._progress = Progress(self._jobs(), say)
-
-    def baselines(self) -> list[Entry]:
-        """Train and ask all systems without a language model."""
-        entries = []
-        for name in self._names:
-            seeds = self._baselines.seeds(name)
-            runs = tuple(self._baseline(name, seed) for seed in seeds)
-            entries.append(Entry(name, Kind.BASELINE, seeds, runs))
-        return entries
-
-    def language_models(self) -> list[Entry]:
-        """Train and ask all forms of the language model."""
-        seeds = self._config.comparison.seeds
-        runs: dict[LanguageModelName, list[Scored]] = {name: [] for name in self._forms}
-        # Seed by seed: forms of one seed share their pre-training, and whoever stops early has whole seeds.
-        for seed in seeds:
-            for name in self._forms:
-                runs[name].append(self._language_model(name, seed))
-        return [Entry(name, Kind.LANGUAGE_MODEL, seeds, tuple(scored)) for name, scored in runs.items()]
-
-    def rerank_with_forms(self, entries: Sequence[Entry], retriever: Entry) -> list[Entry]:
-        """Let every form of the language model order what the retriever hands on, for the test users."""
-        return [
-            entry.with_second_stage(
-                [self.retrieved(retriever, seed) for seed in entry.seeds],
-                [self._ordered_by_form(name, seed, self.retrieved(retriever, seed)) for seed in entry.seeds],
-            )
-            for name, entry in zip(self._forms, entries, strict=True)
-        ]
-
-    def score_with_baseline(self, name: BaselineName, seed: int, candidates: Places) -> Floats:
-        """Score other candidates of the test users, ``(n_users, n_candidates)``."""
-        seeds = self._baselines.seeds(name)
-        own_seed = seed if seed in seeds else seeds[0]
-        made_for = self._second_fingerprint(self._baselines.fingerprint(name, own_seed), candidates)
-        shelf_name = f"second_stage/{path_name(name)}/seed-{seed}"
-        found = self._shelf.find(shelf_name, made_for)
-        if found is not None:
-            return table(found[0][SCORE]).astype(np.float64)
-        scores = self._baselines.score(name, own_seed, Split.TEST, candidates)
-        self._keep(shelf_name, made_for, scores)
-        return scores
-
-    @staticmethod
-    def retrieved(retriever: Entry, seed: int) -> Places:
-        """Return what the retriever hands on to systems of this seed, ``(n_test_users, depth)``."""
-        return retriever.at(seed).catalogue[Split.TEST].retrieved
-
-    def _jobs(self) -> list[Job]:
-        seeds = self._config.comparison.seeds
-        floor = [
-            Job(Work.BASELINE, name, seed) for name in self._names for seed in self._baselines.seeds(name)
-        ]
-        works = (Work.LANGUAGE_MODEL, Work.SECOND_STAGE) if floor else (Work.LANGUAGE_MODEL,)
-        forms = [Job(work, name, seed) for work in works for seed in seeds for name in self._forms]
-        return floor + forms
-
-    def _baseline(self, name: BaselineName, seed: int) -> Scored:
-        job = Job(Work.BASELINE, name, seed)
-        made_for = self._baselines.fingerprint(name, seed)
-        found = self._shelf.find(key(path_name(name), seed), made_for)
-        if found is not None:
-            self._progress.skip(job, found[1].training_seconds + found[1].scoring_seconds)
-            return from_frame(*found, self._contest)
-        with self._progress.job(job):
-            scored = self._baselines.answer(name, seed)
-            self._shelf.put(
-                key(path_name(name), seed), made_for, to_frame(scored, self._contest), scored.card
-            )
-        return scored
-
-    def _language_model(self, name: LanguageModelName, seed: int) -> Scored:
-        variant = form(self._config, name)
-        return answer_variant(
-            self._config, self._contest, self._shelf, variant, seed, self._progress, self._say
-        )
-
-    def _ordered_by_form(self, name: LanguageModelName, seed: int, retrieved: Places) -> Floats:
-        job = Job(Work.SECOND_STAGE, name, seed)
-        variant = form(self._config, name)
-        made_for = self._second_fingerprint(
-            fingerprint(self._config, self._contest, variant, seed), retrieved
-        )
-        shelf_name = f"second_stage/{name}/seed-{seed}"
-        found = self._shelf.find(shelf_name, made_for)
-        if found is not None:
-            self._progress.skip(job, found[1].scoring_seconds)
-            return table(found[0][SCORE]).astype(np.float64)
-        with self._progress.job(job):
-            started = time.monotonic()
-            settings = train_variant(
-                self._config, self._contest, self._shelf, variant, seed, lambda line: None
-            )
-            title = f"{name}, seed {seed}: {retrieved.shape[1]} retrieved items a user"
-            scores = np.stack(score_lists(settings, self._contest, Split.TEST, list(retrieved), title))
-            self._keep(shelf_name, made_for, scores, time.monotonic() - started)
-        return scores
-
-    @staticmethod
-    def _second_fingerprint(system: str, candidates: Places) -> str:
-        return hash_value([system, sha256(np.ascontiguousarray(candidates).tobytes()).hexdigest()])
-
-    def _keep(self, name: str, made_for: str, scores: Floats, seconds: float = 0.0) -> None:
-        users = self._contest.panels[Split.TEST].users
-        frame = pl.DataFrame({USER: users, SCORE: lists(scores)})
-        self._shelf.put(name, made_for, frame, Card(scoring_seconds=seconds))

@@ -23,8 +23,14 @@ from trsr.evaluation.statistics import (
     seed_spread,
     with_reference,
 )
-from trsr.experiments.protocol import Contest
-from trsr.experiments.scores import Entry, catalogue_frames, expected_frames, sampled_frames, two_stage_frames
+from trsr.experiments.protocol import EvaluationProtocol
+from trsr.experiments.scores import (
+    SystemScores,
+    catalogue_frames,
+    expected_frames,
+    sampled_frames,
+    two_stage_frames,
+)
 from trsr.records import ITEM, SPLIT, Split
 from trsr.report.comparison.results import Contrast, Slice, Standing, Table, TwoStage
 
@@ -61,9 +67,11 @@ class Tables:
     system, and the best single one by validation.
     """
 
-    def __init__(self, config: Config, contest: Contest, measure: str, references: Sequence[str]) -> None:
+    def __init__(
+        self, config: Config, protocol: EvaluationProtocol, measure: str, references: Sequence[str]
+    ) -> None:
         self._config = config
-        self._contest = contest
+        self._protocol = protocol
         self._measure = measure
         self._references = tuple(references)
         self._metrics = metrics_at(config.evaluation.ks, config.evaluation.metrics)
@@ -71,16 +79,16 @@ class Tables:
         self._tested = tuple(dict.fromkeys((f"Recall@{config.evaluation.ks[0]}", measure)))
 
     def sampled(
-        self, entries: Sequence[Entry], sampler: Sampler, pairs: Sequence[tuple[str, str]] = ()
+        self, systems: Sequence[SystemScores], sampler: Sampler, pairs: Sequence[tuple[str, str]] = ()
     ) -> Table:
         """Make the table of all systems on one sampler's candidates; further `pairs` are tested in it."""
         frames = {
-            entry.name: sampled_frames(entry, self._contest, Split.TEST, sampler, self._metrics)
-            for entry in entries
-            if sampler in entry.runs[0].scores[Split.TEST]
+            system.name: sampled_frames(system, self._protocol, Split.TEST, sampler, self._metrics)
+            for system in systems
+            if sampler in system.runs[0].scores[Split.TEST]
         }
-        exact = self._exact(entries) if sampler == "uniform" else {}
-        candidates = self._contest.panels[Split.TEST].candidates[sampler].shape[1]
+        exact = self._exact(systems) if sampler == "uniform" else {}
+        candidates = self._protocol.splits[Split.TEST].candidates[sampler].shape[1]
         return Table(
             sampler=sampler,
             candidates=candidates,
@@ -90,17 +98,17 @@ class Tables:
             note=f"{candidates - 1} {sampler} negatives a target, frozen with seed {self._config.seed}.",
         )
 
-    def catalogue(self, entries: Sequence[Entry]) -> Table | None:
+    def catalogue(self, systems: Sequence[SystemScores]) -> Table | None:
         """Make the table of ranks in the whole catalogue; None when nobody ranks it."""
         frames = {
-            entry.name: found
-            for entry in entries
-            if (found := catalogue_frames(entry, self._contest, Split.TEST, self._metrics))
+            system.name: found
+            for system in systems
+            if (found := catalogue_frames(system, self._protocol, Split.TEST, self._metrics))
         }
         if not frames:
             return None
         plain = {name: [_plain(frame) for frame in runs] for name, runs in frames.items()}
-        items = self._contest.prepared.items.height
+        items = self._protocol.prepared.items.height
         return Table(
             sampler=CATALOGUE,
             candidates=items,
@@ -109,12 +117,12 @@ class Tables:
             note=f"All {items:,} items but the user's history; the language model is too slow for it.",
         )
 
-    def two_stage(self, entries: Sequence[Entry], retriever: str, depth: int) -> TwoStage | None:
+    def two_stage(self, systems: Sequence[SystemScores], retriever: str, depth: int) -> TwoStage | None:
         """Make the table of the two-stage ranking; None when nothing was ordered."""
         frames = {
-            entry.name: two_stage_frames(entry, self._contest, self._metrics)
-            for entry in entries
-            if entry.reranked
+            system.name: two_stage_frames(system, self._protocol, self._metrics)
+            for system in systems
+            if system.reranked
         }
         if retriever not in frames:
             return None
@@ -141,15 +149,15 @@ class Tables:
             )
         return tuple(rows)
 
-    def _exact(self, entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
+    def _exact(self, systems: Sequence[SystemScores]) -> dict[str, dict[str, float]]:
         """Compute the exact expectation of the uniform figures for systems with ranks in the catalogue."""
         negatives = self._config.candidates.negatives
         found = {}
-        for entry in entries:
-            runs = expected_frames(entry, self._contest, Split.TEST, negatives, self._metrics)
+        for system in systems:
+            runs = expected_frames(system, self._protocol, Split.TEST, negatives, self._metrics)
             if runs:
                 means = average_seeds([_plain(run) for run in runs])
-                found[entry.name] = {
+                found[system.name] = {
                     metric: float(means[metric].to_numpy().mean()) for metric in metric_names(means)
                 }
         return found
@@ -193,7 +201,7 @@ class Tables:
         return paired_tests(averaged, pairs, [metric], resamples=evaluation.bootstrap, seed=seed)
 
     def _slices(self, frames: Frames) -> tuple[Slice, ...]:
-        prepared = self._contest.prepared
+        prepared = self._protocol.prepared
         ids = prepared.items[ITEM].to_list()
         counts = training_counts(prepared.histories, ids, prepared.background)
         members = slices(prepared.histories.filter(pl.col(SPLIT) == Split.TEST.value), ids, counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +53,16 @@ class Evidence:
             self.counts[chosen],
             self.drawn_by_popularity[chosen],
         )
+
+
+def joined(parts: Sequence[Evidence]) -> Evidence:
+    """Put the rows of several lists of candidates one below the other."""
+    first = parts[0]
+    return Evidence(
+        {name: np.concatenate([part.scores[name] for part in parts]) for name in first.scores},
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.drawn_by_popularity for part in parts]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
 from trsr.artifacts import RunFolder, read_parquet
 from trsr.data.candidates import SAMPLER
 from trsr.data.prepare import Prepared, load
-from trsr.records import CANDIDATES, ITEM, P_YES, SCORE, SPLIT, SYSTEM, TARGET, USER, Split
-
-OWN: Final = "trsr"
-"""What exported files call the run's own language model."""
-FUSED: Final = "fused"
-"""What exported files call the run's fused ranker."""
+from trsr.records import CANDIDATES, ITEM, SCORE, SPLIT, TARGET, USER, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +64,12 @@ def system_scores(folder: RunFolder) -> dict[str, pl.DataFrame]:
 
     Name to `USER`, `ITEM` and `SCORE`; empty for a run that has scored nothing yet.
     """
-    found: dict[str, pl.DataFrame] = {}
-    if folder.scores.exists():
-        found[OWN] = read_parquet(folder.scores).select(USER, ITEM, pl.col(P_YES).alias(SCORE))
-    if folder.fused.exists():
-        found[FUSED] = read_parquet(folder.fused).select(USER, ITEM, SCORE)
-    if folder.baselines.exists():
-        for (name,), rows in read_parquet(folder.baselines).group_by(SYSTEM, maintain_order=True):
-            found[str(name)] = rows.select(USER, ITEM, SCORE)
+    own = {path.stem: read_parquet(path) for path in sorted(folder.scores.glob("*.parquet"))}
+    # Rows of the run's own sampler come first: what a fused ranker says depends on how candidates were drawn.
+    found = {
+        name: rows.unique([USER, ITEM], keep="first", maintain_order=True).select(USER, ITEM, SCORE)
+        for name, rows in own.items()
+    }
     return found | imported_scores(folder)
 
 

@@ -192,7 +192,7 @@ def _file_name(name: str) -> str:
 
     Examples
     --------
-    >>> _file_name("TRSR recurrent (compact)")
-    'TRSR_recurrent_compact'
+    >>> _file_name("my_systems.nearest:Nearest")
+    'my_systems.nearest_Nearest'
     """
     return re.sub(r"[^\w.+-]+", "_", name).strip("_")

@@ -14,9 +14,9 @@ from trsr.data.delimited import read_delimited
 from trsr.data.ids import id_texts, mended_ids
 from trsr.data.notes import FILE, LINE, Notes
 from trsr.errors import ConfigError, DataError
-from trsr.interop.candidates import FUSED, OWN, Frozen, imported_path, open_frozen
+from trsr.interop.candidates import Frozen, imported_path, open_frozen
 from trsr.interop.trec import from_plain, read_run
-from trsr.records import ITEM, SCORE, SPLIT, USER, Split
+from trsr.records import FUSED, ITEM, NO_SUMMARY, SCORE, SPLIT, USER, Split
 from trsr.registry import BASELINES
 
 _TREC: Final = (".txt", ".run", ".trec")
@@ -106,7 +106,7 @@ def _columns(table: pl.DataFrame, file: Path) -> pl.DataFrame:
 
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_TAKEN: Final = frozenset({OWN, FUSED, *BASELINES, *get_args(LanguageModelName)})
+_TAKEN: Final = frozenset({NO_SUMMARY, FUSED, *BASELINES, *get_args(LanguageModelName)})
 
 
 def import_scores(folder: RunFolder, file: Path, name: str) -> Path:

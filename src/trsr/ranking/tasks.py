@@ -1,24 +1,21 @@
-"""Ranking tasks of a run: each user's summary, history and candidates together, and their scores."""
+"""Ranking tasks: each user's summary, history and candidates together."""
 
 from __future__ import annotations
 
-import polars as pl
+from collections.abc import Mapping, Sequence
 
-from trsr.config import Config
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared
-from trsr.errors import ArtifactError
+from trsr.errors import ArtifactError, DataError
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
-from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SPLIT, SUMMARY, TARGET, USER, Split
+from trsr.records import CANDIDATES, HISTORY, SPLIT, SUMMARY, TARGET, USER, Split
 
-MEASURED = (Split.VALID, Split.TEST)
-"""Splits that are scored; nothing is chosen on the test split."""
-
-
-def measured(prepared: Prepared) -> pl.DataFrame:
-    """Return the frozen candidates of the splits that are scored."""
-    return prepared.candidates.filter(pl.col(SPLIT).is_in([split.value for split in MEASURED]))
+Places = NDArray[np.int32]
 
 
 def ranking_tasks(
@@ -60,26 +57,49 @@ def ranking_tasks(
     ]
 
 
-def score_language_model(
-    config: Config,
-    prepared: Prepared,
-    summaries: pl.DataFrame,
+def score_lists(
     ranker: Ranker,
-    split: Split,
-    candidates: pl.DataFrame | None = None,
-) -> pl.DataFrame:
-    """Score candidates of one split's users with the language model; see `ranking_tasks`.
+    catalogue: Catalogue,
+    summaries: Mapping[str, str] | None,
+    users: Sequence[str],
+    histories: Sequence[Places],
+    offered: Sequence[Places],
+    *,
+    batch_tokens: int = 16384,
+    title: str | None = None,
+) -> list[NDArray[np.float64]]:
+    """Return p(yes) of lists of candidates, which may have any lengths and repeat items.
 
-    The configuration says which fields the model reads, and how many tokens a batch has. Returns `USER`,
-    `SPLIT`, `ITEM` and `P_YES`, by rising user id.
+    Parameters
+    ----------
+    summaries
+        What the model is told of each user; None: of nobody anything.
+    histories, offered
+        Places in the catalogue, one array a user.
+    batch_tokens, title
+        See `Ranker.score`.
+
+    Raises
+    ------
+    DataError
+        When a user has no summary and others have.
     """
-    catalogue = Catalogue(prepared.items, config.ranking_fields)
-    tasks = ranking_tasks(prepared, summaries, catalogue, split, candidates)
-    scores = ranker.score(tasks, config.evaluation.batch_tokens, title=f"scoring {split}")
-    pairs = (
-        (task.user_id, split.value, item.id, float(p))
-        for task, p_yes in zip(tasks, scores, strict=True)
-        for item, p in zip(task.candidates, p_yes, strict=True)
-    )
-    schema = {USER: pl.String, SPLIT: pl.String, ITEM: pl.String, P_YES: pl.Float64}
-    return pl.DataFrame(list(pairs), schema=schema, orient="row")
+    if summaries is not None and (lacking := [user for user in users if user not in summaries]):
+        message = f"{len(lacking)} users have no summary, the first is {lacking[0]!r}; summarise them first"
+        raise DataError(message)
+    items = catalogue.items(catalogue.ids)
+    distinct = [np.unique(row) for row in offered]
+    tasks = [
+        RankingUser(
+            user,
+            "" if summaries is None else summaries[user],
+            tuple(items[place] for place in history),
+            tuple(items[place] for place in row),
+        )
+        for user, history, row in zip(users, histories, distinct, strict=True)
+    ]
+    scores = ranker.score(tasks, batch_tokens, title=title)
+    return [
+        p_yes[np.searchsorted(asked, row)]
+        for p_yes, asked, row in zip(scores, distinct, offered, strict=True)
+    ]

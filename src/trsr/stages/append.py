@@ -41,7 +41,7 @@ from trsr.records import (
     UserSummary,
 )
 from trsr.stages.prepare import tell
-from trsr.stages.stage import Say
+from trsr.stages.work import Say
 from trsr.summarize.append import Growth
 from trsr.summarize.summarizer import Summarizer, cut_history
 from trsr.summarize.writer import to_frame

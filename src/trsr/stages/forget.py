@@ -140,7 +140,7 @@ def _strings(text: str) -> Iterator[str]:
 def _take_in(folder: RunFolder) -> None:
     """Put the hashes of the changed tables into the manifest."""
     entries = {}
-    for name, entry in folder.stages().items():
+    for name, entry in folder.entries().items():
         paths = {output: folder.path / output for output in entry.outputs}
         hashes = {output: hash_path(path) for output, path in paths.items() if path.exists()}
         if len(hashes) == len(paths):  # a stage whose artifact is deleted isn't complete any more

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import polars as pl
+
 from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.config import Config
 from trsr.data.catalogue import Catalogue
 from trsr.records import HISTORY, ITEM, USER, Item
-from trsr.stages.stage import Say
+from trsr.stages.work import Say
 from trsr.summarize.cost import Bill, Budget, table
 from trsr.summarize.forecast import Forecast, forecast, measure, side_by_side
 
@@ -27,11 +29,12 @@ def plan(config: Config, folder: RunFolder, sample: int = 0) -> list[Forecast]:
     thus paid for once. Raises `ArtifactError` when the folder lacks the dataset, `StoreError`, `ModelError`
     or `WriterError` when the store, the tokenizer or the model fails.
     """
-    users, catalogue = read_users(config, folder)
+    items = read_parquet(folder.require(folder.items, "prepare"))
+    histories = read_parquet(folder.require(folder.histories, "prepare"))
+    users, catalogue = users_of(config, items, histories)
     speed = None
     if sample:
-        items = read_parquet(folder.items).select(ITEM, *catalogue.fields)
-        speed = measure(config, items, users, sample)
+        speed = measure(config, items.select(ITEM, *catalogue.fields), users, sample)
     return side_by_side(config, users, speed)
 
 
@@ -41,10 +44,10 @@ def render(forecasts: list[Forecast]) -> str:
     return "\n".join([table([each.bill for each in forecasts]), *notes])
 
 
-def read_users(config: Config, folder: RunFolder) -> tuple[list[tuple[str, list[Item]]], Catalogue]:
-    """Read the histories of all users as items, and the catalogue that they are from."""
-    items = read_parquet(folder.require(folder.items, "prepare"))
-    histories = read_parquet(folder.require(folder.histories, "prepare"))
+def users_of(
+    config: Config, items: pl.DataFrame, histories: pl.DataFrame
+) -> tuple[list[tuple[str, list[Item]]], Catalogue]:
+    """Give the histories of all users as items, and the catalogue that they are from."""
     catalogue = Catalogue(items, config.items.fields)
     users = zip(histories[USER], histories[HISTORY], strict=True)
     return [(user, list(catalogue.items(history))) for user, history in users], catalogue

@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
-from trsr.artifacts import RunFolder
+from trsr.artifacts import hash_path
 from trsr.config import Config
-from trsr.data.prepare import prepare, save
+from trsr.data import prepare as data
+from trsr.data.prepare import Prepared
 from trsr.data.readers.registry import input_files
 from trsr.records import SPLIT, Finding
 from trsr.registry import own_source
-from trsr.stages.stage import Say, Stage
+from trsr.stages.work import Artifact, Made, Say, Work
 
 
-def _settings(config: Config) -> Any:
-    settings = config.model_dump(mode="json", include={"seed", "data", "history", "split", "candidates"})
-    return settings | {"reader": own_source("data format", config.data.format)}
+def prepare(work: Work) -> Artifact[Prepared]:
+    """Read the data, choose users and their targets, and freeze candidates.
+
+    Raises `DataError` when the data can't be read, no user is left, or the catalogue is too small.
+    """
+    folder = work.folder
+
+    def make(config: Config) -> Made:
+        prepared = data.prepare(config)
+        data.save(prepared, folder)
+        _tell(prepared, work.say)
+        return Made([folder.items, folder.histories, folder.candidates, folder.background, folder.findings])
+
+    return work.step(
+        "prepare",
+        "read the data, choose users and targets, draw candidates",
+        make,
+        lambda made: data.load(made.folder),
+        settings=("seed", "data", "history", "split", "candidates"),
+        content=[
+            own_source("data format", work.config.data.format),
+            *(hash_path(path) for path in input_files(work.config.data) if path.exists()),
+        ],
+    )
 
 
-def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
-    prepared = prepare(config)
-    save(prepared, folder)
+def _tell(prepared: Prepared, say: Say) -> None:
     counts = dict(prepared.histories.group_by(SPLIT).len().iter_rows())
     users = ", ".join(f"{counts.get(split, 0):,} {split}" for split in ("train", "valid", "test"))
-    learnt = (
-        f"; {prepared.background.height:,} shorter histories to learn from"
-        if prepared.background.height
-        else ""
-    )
+    shorter = prepared.background.height
+    learnt = f"; {shorter:,} shorter histories to learn from" if shorter else ""
     say(f"  {prepared.items.height:,} items; users: {users}{learnt}")
     tell(prepared.findings, say)
-    return [folder.items, folder.histories, folder.candidates, folder.background, folder.findings]
 
 
 def tell(findings: Iterable[Finding], say: Say) -> None:
@@ -41,13 +55,3 @@ def tell(findings: Iterable[Finding], say: Say) -> None:
         count = f"{finding.count:,}"
         told = finding.message if count in finding.message else f"{count} {finding.message}"
         say(f"  {finding.action}: {told}")
-
-
-STAGE = Stage(
-    name="prepare",
-    purpose="read the data, choose users and targets, draw candidates",
-    settings=_settings,
-    needs=(),
-    run=_run,
-    inputs=lambda config: input_files(config.data),
-)

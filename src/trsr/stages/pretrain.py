@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
-from trsr.artifacts import RunFolder, write_json
-from trsr.compact.start import pretrain_compact, pretraining_settings
+from trsr.artifacts import write_json
+from trsr.compact.start import Log, pretrain_compact, pretraining_settings
 from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.data.catalogue import Catalogue
-from trsr.data.prepare import Prepared, load
+from trsr.data.prepare import Prepared
 from trsr.hf.trainer import tracked
+from trsr.ranking.ranker import Ranker
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, Split
-from trsr.stages.stage import Say, Stage
+from trsr.stages.work import Artifact, Made, Work
 
 LOG: Final = "pretraining_log.json"
 """File in the folder of the pre-trained model: the losses of each phase, as they were logged."""
-
-
-def _settings(config: Config) -> Any:
-    return pretraining_settings(config)
 
 
 def learnable_histories(prepared: Prepared) -> list[list[str]]:
@@ -35,38 +32,47 @@ def learnable_histories(prepared: Prepared) -> list[list[str]]:
     return [*own, *prepared.background[ITEMS].to_list()]
 
 
-def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
-    model = config.model
-    if not isinstance(model, CompactModel):
-        say("  nothing to do: the model comes from elsewhere")
-        return []
-    if model.start is not None:
-        say(f"  nothing to do: starts from {model.start}")
-        return []
-    prepared = load(folder)
+def compact_ranker(config: Config, prepared: Prepared, checkpoints: Path) -> tuple[Ranker, Log]:
+    """Make the compact model from the catalogue and from histories that may be learnt from."""
     shown, whole = (
         Catalogue(prepared.items, fields) for fields in (config.ranking_fields, config.items.fields)
     )
     histories = learnable_histories(prepared)
-    with tracked(config.training.report_to, folder.path):
-        ranker, log = pretrain_compact(
-            config,
-            shown.items(shown.ids),
-            whole.items(whole.ids),
-            histories,
-            folder.checkpoints / "pretraining",
-        )
-    ranker.save(folder.pretrained)
-    write_json(log, folder.pretrained / LOG)
-    say(f"  learnt from {len(histories):,} histories of {len(shown):,} items")
-    return [folder.pretrained]
+    return pretrain_compact(config, shown.items(shown.ids), whole.items(whole.ids), histories, checkpoints)
 
 
-STAGE = Stage(
-    name="pretrain",
-    purpose="teach the compact model the catalogue and what comes next",
-    settings=_settings,
-    needs=("prepare",),
-    run=_run,
-    scratch=lambda folder: (folder.checkpoints / "pretraining",),
-)
+def pretrain(work: Work, prepared: Artifact[Prepared]) -> Artifact[Path | None]:
+    """Teach the compact model the catalogue and what comes next.
+
+    The artifact is the folder of the model; None for a model that comes from elsewhere.
+    """
+    checkpoints = work.folder.checkpoints / "pretraining"
+
+    def make(config: Config) -> Made:
+        model = config.model
+        if not isinstance(model, CompactModel):
+            work.say("  nothing to do: the model comes from elsewhere")
+            return Made([])
+        if model.start is not None:
+            work.say(f"  nothing to do: starts from {model.start}")
+            return Made([])
+        target = work.folder.pretrained
+        with tracked(config.training.report_to, work.folder.path):
+            ranker, log = compact_ranker(config, prepared.value, checkpoints)
+        ranker.save(target)
+        write_json(log, target / LOG)
+        known = len(learnable_histories(prepared.value))
+        work.say(f"  learnt from {known:,} histories of {prepared.value.items.height:,} items")
+        return Made([target])
+
+    return work.step(
+        "pretrain",
+        "teach the compact model the catalogue and what comes next",
+        make,
+        lambda made: made.path if made.entry.outputs else None,
+        settings=(),
+        # Which of these decide the result, `pretraining_settings` knows.
+        free=("seed", "training", "model", "items", "prompt"),
+        content=[prepared.digest, pretraining_settings(work.config)],
+        scratch=(checkpoints,),
+    )

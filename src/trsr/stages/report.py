@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from trsr.artifacts import RunFolder, read_parquet, write_text
+from trsr.artifacts import RunFolder, write_text
 from trsr.config import Config
 from trsr.config.data import DemoData
 from trsr.data.catalogue import Catalogue
-from trsr.data.prepare import Prepared, load
+from trsr.data.prepare import Prepared
 from trsr.evaluation.calibration import calibrate
 from trsr.evaluation.metrics import place_target
 from trsr.fusion.companions import WEIGHTS
@@ -27,6 +27,7 @@ from trsr.records import (
     CANDIDATES,
     COMPLETION_TOKENS,
     FAILED,
+    FUSED,
     HISTORY,
     ITEM,
     P_YES,
@@ -44,28 +45,52 @@ from trsr.report.figures import bill_lines
 from trsr.report.insights import Calibration, FusedWeight
 from trsr.report.insights import Fusion as FusionContent
 from trsr.report.page import render
-from trsr.stages.evaluate import FUSED, system_name
 from trsr.stages.plan import BILL
-from trsr.stages.stage import Say, Stage
 from trsr.stages.train import LOG
+from trsr.stages.work import Artifact, Made, Work, path_of
 
 _VERSIONS_LINE = re.compile(r"^# Python (?P<python>[\w.]+), (?P<packages>.*)$", re.MULTILINE)
 _LINE_LIMIT = 160
 
 
-def _settings(config: Config) -> Any:
-    return config.model_dump(mode="json", exclude={"out"})
+def report(
+    work: Work,
+    prepared: Artifact[Prepared],
+    summaries: Artifact[pl.DataFrame],
+    metrics: Artifact[dict[str, Any]],
+    scores: Mapping[str, pl.DataFrame],
+) -> Artifact[Path]:
+    """Write the run's page; `scores` are `USER`, `ITEM` and `SCORE` by system, the language model's first."""
+
+    def make(config: Config) -> Made:
+        _write(work.config, work.folder, prepared.value, summaries.value, metrics.value, scores)
+        return Made([work.folder.report])
+
+    return work.step(
+        "report",
+        "write the page",
+        make,
+        path_of,
+        settings=[name for name in Config.model_fields if name != "out"],
+        content=[prepared.digest, summaries.digest, metrics.digest],
+    )
 
 
-def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
-    prepared = load(folder)
-    summaries = read_parquet(folder.require(folder.summaries, "summarize"))
-    scores = read_parquet(folder.require(folder.scores, "evaluate"))
+def _write(
+    config: Config,
+    folder: RunFolder,
+    prepared: Prepared,
+    summaries: pl.DataFrame,
+    metrics: dict[str, Any],
+    systems: Mapping[str, pl.DataFrame],
+) -> None:
+    own, first = next(iter(systems.items()))
+    scores = first.rename({SCORE: P_YES})
     log = json.loads((folder.require(folder.model, "train") / LOG).read_text(encoding="utf-8"))
     content = ReportContent(
         name=config.name,
-        system=system_name(config),
-        metrics=json.loads(folder.require(folder.metrics, "evaluate").read_text(encoding="utf-8")),
+        system=own,
+        metrics=metrics,
         run=_run_card(config, folder, summaries),
         domain=config.prompt.domain,
         catalogue=prepared.items.height,
@@ -81,21 +106,21 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
         findings=prepared.findings,
         failures=_failures(summaries),
         bill=_bill(folder),
-        **_fused(config, folder, prepared, scores),
+        **_fused(config, folder, prepared, own, systems),
     )
     write_text(render(content), folder.report)
-    return [folder.report]
 
 
-def _fused(config: Config, folder: RunFolder, prepared: Prepared, scores: pl.DataFrame) -> dict[str, Any]:
+def _fused(
+    config: Config, folder: RunFolder, prepared: Prepared, own: str, systems: Mapping[str, pl.DataFrame]
+) -> dict[str, Any]:
     """Gather what the page says of probabilities, and of the fused ranker when the run has one."""
     test = prepared.candidates.filter(pl.col(SPLIT) == Split.TEST.value)
     resamples, seed = config.evaluation.bootstrap, config.seed
     note = f"{config.candidates.negatives} {config.candidates.sampler} negatives a target, test users."
-    frames = {system_name(config): scores.select(USER, ITEM, pl.col(P_YES).alias(SCORE))}
+    frames = {name: systems[name] for name in (own, FUSED) if name in systems}
     found: dict[str, Any] = {}
-    if folder.fused.exists():
-        frames[FUSED] = read_parquet(folder.fused)
+    if FUSED in frames:
         weights = Fusion.load(folder.fusion / WEIGHTS)
         inputs = tuple(FusedWeight(name, weight) for name, weight in weights.weights.items())
         found = {
@@ -128,7 +153,7 @@ def _run_card(config: Config, folder: RunFolder, summaries: pl.DataFrame) -> Run
     versions = _VERSIONS_LINE.search(text)
     packages = versions["packages"].split(", ") if versions else []
     ranker = read_card(folder.model)
-    stages = dict(sorted(folder.stages().items(), key=lambda named: named[1].finished_at))
+    stages = dict(sorted(folder.entries().items(), key=lambda named: named[1].finished_at))
     calls, prompt, completion = (
         int(summaries[name].sum()) for name in (CALLS, PROMPT_TOKENS, COMPLETION_TOKENS)
     )
@@ -195,12 +220,3 @@ def _line(item_id: str, catalogue: Catalogue) -> str:
     """Show an item by its first text field, which is its title in every format."""
     text = next(iter(catalogue.item(item_id).fields.values()), f"(item {item_id}, no text)")
     return text if len(text) <= _LINE_LIMIT else f"{text[: _LINE_LIMIT - 1].rstrip()}…"
-
-
-STAGE = Stage(
-    name="report",
-    purpose="write the page",
-    settings=_settings,
-    needs=("prepare", "summarize", "train", "score", "fuse", "evaluate"),
-    run=_run,
-)

@@ -3,88 +3,99 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from trsr.artifacts import RunFolder, read_parquet, write_json
+from trsr.artifacts import hash_path, write_json
 from trsr.compact.start import fresh_ranker
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.config.ranking import CompactModel, HuggingFaceModel
 from trsr.data.candidates import draw_candidates
 from trsr.data.catalogue import Catalogue
-from trsr.data.prepare import Prepared, load
+from trsr.data.prepare import Prepared
 from trsr.errors import ModelError
 from trsr.hf import processes
 from trsr.hf.loading import folder_identity, model_identity
 from trsr.hf.trainer import tracked
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
+from trsr.ranking.ranker import Ranker
 from trsr.ranking.tasks import ranking_tasks
 from trsr.ranking.training import fine_tune
 from trsr.records import CANDIDATES, SPLIT, USER, Split
 from trsr.stages.pretrain import LOG as PRETRAINING_LOG
-from trsr.stages.stage import Say, Stage
+from trsr.stages.work import Artifact, Made, Work
 
 LOG: Final = "training_log.json"
 """File in the model folder: ``pretraining`` and ``fine_tuning``, the losses as they were logged."""
 
 
-def _settings(config: Config) -> Any:
-    settings = config.model_dump(mode="json", include={"seed", "items", "prompt", "model", "training"})
-    settings["training"].pop("report_to")  # who looks on changes nothing
-    templates = Templates(config.prompt.domain, config.prompt.templates)
-    settings |= {"templates": templates.versions(RANKING_TEMPLATES)}
-    if isinstance(config.model, HuggingFaceModel) and Path(config.model.path).is_dir():
-        settings["weights"] = _weights(config.model.path)
-    return settings
+def train(
+    work: Work, prepared: Artifact[Prepared], summaries: Artifact[pl.DataFrame], start: Artifact[Path | None]
+) -> Artifact[Ranker]:
+    """Fine-tune the ranking model on answers yes or no; `start` is what `pretrain` gave."""
+    folder, checkpoints = work.folder, work.folder.checkpoints / "fine_tuning"
+
+    def make(config: Config) -> Made:
+        ranker = fresh_ranker(config, start.value)
+        with tracked(config.training.report_to, folder.path):
+            log = fine_tune_ranker(ranker, config, prepared.value, summaries.value, checkpoints)
+        _tell(work, config, ranker, log)
+        if processes.is_main():
+            ranker.save(folder.model)
+            begun = _pretraining(config, start.value)
+            write_json({"pretraining": begun, "fine_tuning": log}, folder.model / LOG)
+        return Made([folder.model])
+
+    return work.step(
+        "train",
+        "fine-tune the ranking model on answers yes or no",
+        make,
+        lambda made: Ranker.load(made.path),
+        settings=("seed", "items", "prompt", "model", "training", "candidates"),
+        free=("evaluation.batch_tokens", "training.report_to"),
+        content=[prepared.digest, summaries.digest, start.digest, *_outside(work.config)],
+        scratch=(folder.checkpoints,),
+    )
 
 
-def _weights(path: str) -> str:
-    """Name the weights in a folder, which may be others than those of the last run."""
-    try:
-        return model_identity(path)
-    except (OSError, ValueError, ModelError):  # an adapter without its base: training tells
-        return folder_identity(Path(path))
+def fine_tune_ranker(
+    ranker: Ranker, config: Config, prepared: Prepared, summaries: pl.DataFrame, checkpoints: Path
+) -> list[dict[str, float]]:
+    """Train a ranker in place, on the training users; returned is the log, see `fine_tune`.
 
-
-def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
-    prepared = load(folder)
-    summaries = read_parquet(folder.require(folder.summaries, "summarize"))
+    A training that was killed goes on from what lies in `checkpoints`.
+    """
     catalogue = Catalogue(prepared.items, config.ranking_fields)
     offered = None if config.training.sampler == "candidates" else drawn_both_ways(config, prepared)
-    train = ranking_tasks(prepared, summaries, catalogue, Split.TRAIN, offered)
-    valid = ranking_tasks(prepared, summaries, catalogue, Split.VALID)
-    ranker = fresh_ranker(config, folder.pretrained)
-    with tracked(config.training.report_to, folder.path):
-        log = fine_tune(
-            ranker,
-            train,
-            valid,
-            config.training,
-            folder.checkpoints / "fine_tuning",
-            config.training_seed,
-            config.evaluation.batch_tokens,
-        )
+    return fine_tune(
+        ranker,
+        ranking_tasks(prepared, summaries, catalogue, Split.TRAIN, offered),
+        ranking_tasks(prepared, summaries, catalogue, Split.VALID),
+        config.training,
+        checkpoints,
+        config.training_seed,
+        config.evaluation.batch_tokens,
+    )
+
+
+def _tell(work: Work, config: Config, ranker: Ranker, log: Sequence[Mapping[str, float]]) -> None:
     if isinstance(config.model, HuggingFaceModel):
-        say(f"  model: {ranker.origin.identity}")
+        work.say(f"  model: {ranker.origin.identity}")
     fitted = ranker.prompt.prompting.max_tokens
     if fitted < config.prompt.max_tokens:
-        say(
+        work.say(
             f"  prompt.max_tokens {config.prompt.max_tokens} is lowered to {fitted}: the model has "
             f"{fitted + 1} positions, one of them for the answer"
         )
-    say(f"  prompts: {ranker.plan.reason}")
-    if not processes.is_main():
-        return []
-    ranker.save(folder.model)
-    write_json({"pretraining": _pretraining(config, folder), "fine_tuning": log}, folder.model / LOG)
+    work.say(f"  prompts: {ranker.plan.reason}")
     sums = [entry["valid_recall_sum"] for entry in log if "valid_recall_sum" in entry]
     if sums:
         best = max(range(len(sums)), key=sums.__getitem__)
-        say(f"  best epoch {best + 1} of {len(sums)}: validation Recall@3+5+10 {sums[best]:.3f}")
-    return [folder.model]
+        work.say(f"  best epoch {best + 1} of {len(sums)}: validation Recall@3+5+10 {sums[best]:.3f}")
 
 
 def drawn_both_ways(config: Config, prepared: Prepared) -> pl.DataFrame:
@@ -103,29 +114,34 @@ def drawn_both_ways(config: Config, prepared: Prepared) -> pl.DataFrame:
     return joined.select(USER, both.alias(CANDIDATES))
 
 
-def _start(config: Config) -> tuple[Path, ...]:
-    """Return the folder of a model that another run has pre-trained."""
+def _outside(config: Config) -> list[Any]:
+    """Give the hashes of what training reads from outside the run folder: weights and templates."""
+    templates = Templates(config.prompt.domain, config.prompt.templates)
+    found: list[Any] = [templates.versions(RANKING_TEMPLATES)]
     model = config.model
-    return (model.start,) if isinstance(model, CompactModel) and model.start is not None else ()
+    if isinstance(model, HuggingFaceModel) and Path(model.path).is_dir():
+        found.append(_weights(model.path))
+    if isinstance(model, CompactModel) and model.start is not None and model.start.exists():
+        found.append(hash_path(model.start))
+    return found
 
 
-def _pretraining(config: Config, folder: RunFolder) -> list[dict[str, float]]:
+def _weights(path: str) -> str:
+    """Name the weights in a folder, which may be others than those of the last run."""
+    try:
+        return model_identity(path)
+    except (OSError, ValueError, ModelError):  # an adapter without its base: training tells
+        return folder_identity(Path(path))
+
+
+def _pretraining(config: Config, start: Path | None) -> list[dict[str, float]]:
     """Read the losses that the model's pre-training logged, if it had one."""
-    (path,) = _start(config) or (folder.pretrained,)
-    if not isinstance(config.model, CompactModel) or not (path / PRETRAINING_LOG).exists():
+    if not isinstance(config.model, CompactModel):
+        return []
+    path = config.model.start or start
+    if path is None or not (path / PRETRAINING_LOG).exists():
         return []
     losses: list[dict[str, float]] = json.loads((path / PRETRAINING_LOG).read_text(encoding="utf-8"))[
         "next_item"
     ]
     return losses
-
-
-STAGE = Stage(
-    name="train",
-    purpose="fine-tune the ranking model on answers yes or no",
-    settings=_settings,
-    needs=("prepare", "summarize", "pretrain"),
-    run=_run,
-    inputs=_start,
-    scratch=lambda folder: (folder.checkpoints,),
-)

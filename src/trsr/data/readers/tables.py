@@ -6,9 +6,10 @@ Each may be one file, or a folder of parts as Spark writes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 import polars as pl
@@ -46,12 +47,102 @@ def read_tables(source: TableData, notes: Notes, seed: int = 0) -> Dataset:
 
     Raises DataError when a file or column is missing, a file's ending is unknown, or nothing is left.
     """
-    items = _items(source, notes)
+    return _assembled(source, notes, seed, lambda path: read_table(path, notes, source.encoding))
+
+
+def _assembled(
+    source: TableData, notes: Notes, seed: int, table_of: Callable[[Path], pl.DataFrame]
+) -> Dataset:
+    items = _items(source, table_of(source.items), notes)
     if source.events is not None:
-        events = read_events(source, source.events, notes)
+        events = _events(source, source.events, table_of(source.events), notes)
     else:
-        events = _from_histories(source, source.histories or Path(), notes)
+        path = source.histories or Path()
+        events = _from_histories(source, path, table_of(path), notes)
     return assemble(items, events, notes, null_words=source.null_words, seed=seed)
+
+
+def from_frames(
+    items: Any,
+    events: Any = None,
+    *,
+    histories: Any = None,
+    item_id: str = "item_id",
+    text_fields: Mapping[str, str] | Sequence[str] = (),
+    user_column: str = "user_id",
+    item_column: str = "item_id",
+    time_column: str | None = "time",
+    history_column: str = "item_ids",
+    seed: int = 0,
+) -> Dataset:
+    """Make a data set of data frames, by the rules by which files are read.
+
+    What was noticed, repaired or left out on the way is told by the data set's `findings`.
+
+    Parameters
+    ----------
+    items
+        A row an item: polars, pandas, pyarrow, or whatever speaks Arrow's stream interface.
+    events, histories
+        Give one of them: a row an interaction, or a row a user with a list of item ids, oldest first.
+    item_id
+        Column of `items` that holds the id.
+    text_fields
+        Columns of `items` that are text, or name to show -> column; empty for all but the id.
+    user_column, item_column, time_column, history_column
+        Columns of `events` and `histories`; `time_column` None: rows are in time order.
+    seed
+        Draws the order of events of one time.
+
+    Raises
+    ------
+    DataError
+        When what is given is no data frame, a column is missing, or nothing is left.
+
+    Examples
+    --------
+    >>> items = pl.DataFrame({"item_id": [1, 2], "title": ["Mug", "Saw"]})
+    >>> events = pl.DataFrame({"user_id": [7, 7], "item_id": [2, 1], "time": ["2024-05-02", "2024-05-01"]})
+    >>> from_frames(items, events).histories["item_ids"].to_list()
+    [['1', '2']]
+    """
+    if (events is None) == (histories is None):
+        message = "give exactly one of `events` and `histories`"
+        raise DataError(message)
+    given = {"items": items, "events": events, "histories": histories}
+    frames = {Path(name): _numbered(name, frame) for name, frame in given.items() if frame is not None}
+    named = text_fields if isinstance(text_fields, Mapping) else {name: name for name in text_fields}
+    source = TableData(
+        format="tables",
+        items=Path("items"),
+        events=None if events is None else Path("events"),
+        histories=None if histories is None else Path("histories"),
+        item_id=item_id,
+        text_fields=dict(named),
+        user_column=user_column,
+        item_column=item_column,
+        time_column=time_column,
+        history_column=history_column,
+    )
+    notes = Notes()
+    with notes.told_with_errors():
+        dataset = _assembled(source, notes, seed, frames.__getitem__)
+    return replace(dataset, findings=notes.findings())
+
+
+def _numbered(name: str, frame: Any) -> pl.DataFrame:
+    """Turn a data frame of any library into a table as `read_table` gives it."""
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    if not isinstance(frame, pl.DataFrame):
+        if not hasattr(frame, "__arrow_c_stream__"):
+            message = f"{name} must be a data frame (polars, pandas with pyarrow, pyarrow), got {type(frame)}"
+            raise DataError(message)
+        frame = pl.DataFrame(frame)
+    table: pl.DataFrame = frame
+    refuse_reserved(Path(name), table.columns)
+    place = (pl.lit(name).alias(FILE), pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE))
+    return table.select(*place, pl.all())
 
 
 def read_table(path: Path, notes: Notes, encoding: str | None = None) -> pl.DataFrame:
@@ -161,8 +252,7 @@ def _read_parquet(path: Path, rows: int | None = None) -> pl.DataFrame:
     return table.select(*place, pl.all())
 
 
-def _items(source: TableData, notes: Notes) -> pl.DataFrame:
-    table = read_table(source.items, notes, source.encoding)
+def _items(source: TableData, table: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     fields = source.text_fields or {name: name for name in _text_columns(table, source.item_id, notes)}
     require_columns(source.items, table, (source.item_id, *fields.values()))
     if not fields or ITEM in fields:
@@ -204,7 +294,12 @@ def read_events(
 
     Raises DataError when the file or a column is missing, or no time can be read.
     """
-    table = read_table(path, notes, source.encoding)
+    return _events(source, path, read_table(path, notes, source.encoding), notes, day_first)
+
+
+def _events(
+    source: TableData, path: Path, table: pl.DataFrame, notes: Notes, day_first: bool | None = None
+) -> pl.DataFrame:
     wanted = [source.user_column, source.item_column]
     wanted += [source.time_column] if source.time_column else []
     require_columns(path, table, wanted)
@@ -221,8 +316,7 @@ def read_events(
     return events.with_columns(times.alias(TIME))
 
 
-def _from_histories(source: TableData, path: Path, notes: Notes) -> pl.DataFrame:
-    table = read_table(path, notes, source.encoding)
+def _from_histories(source: TableData, path: Path, table: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     require_columns(path, table, (source.user_column, source.history_column))
     table = empty_as_null(table, [source.user_column], source.null_words, notes)
     lists = table[source.history_column]

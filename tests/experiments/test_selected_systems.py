@@ -2,39 +2,39 @@ import pytest
 
 from trsr.config import Config, load
 from trsr.errors import ConfigError
-from trsr.experiments.selection import Lineup, line_up
+from trsr.experiments.selection import SelectedSystems, select_systems
 
 
 def test_all_of_the_settings_take_part() -> None:
     config = Config()
-    lineup = line_up(config)
-    assert lineup.baselines == config.comparison.baselines
-    assert lineup.language_models == ("tallrec", "hierarchical", "recurrent")
-    assert lineup.fused
-    assert lineup.imported is None
+    selected = select_systems(config)
+    assert selected.baselines == config.comparison.baselines
+    assert selected.language_models == ("tallrec", "hierarchical", "recurrent")
+    assert selected.fused
+    assert selected.imported is None
 
 
 def test_companions_take_part_with_the_fused_ranker() -> None:
-    lineup = line_up(Config(), ["recurrent", "fused", "random"])
-    assert lineup.baselines == ("random", *Config().fusion.companions)
-    assert lineup.language_models == ("recurrent",)
+    selected = select_systems(Config(), ["recurrent", "fused", "random"])
+    assert selected.baselines == ("random", *Config().fusion.companions)
+    assert selected.language_models == ("recurrent",)
 
 
 @pytest.mark.parametrize("settings", [{"fusion.companions": []}, {"comparison.language_models": []}])
 def test_settings_without_companions_or_forms_have_no_fused_ranker(settings: dict[str, list[str]]) -> None:
-    assert not line_up(load(overrides=settings)).fused
+    assert not select_systems(load(overrides=settings)).fused
 
 
 def test_the_fused_ranker_needs_a_form_when_it_is_named() -> None:
     with pytest.raises(ConfigError, match="name one of tallrec, hierarchical, recurrent beside it"):
-        line_up(Config(), ["fused", "tfidf"])
+        select_systems(Config(), ["fused", "tfidf"])
 
 
 def test_imported_systems_are_named_like_others() -> None:
-    lineup = line_up(Config(), ["lightgcn", "tfidf"], imported=["lightgcn", "s3rec"])
-    assert lineup == Lineup(("tfidf",), (), False, ("lightgcn",))
+    selected = select_systems(Config(), ["lightgcn", "tfidf"], imported=["lightgcn", "s3rec"])
+    assert selected == SelectedSystems(("tfidf",), (), False, ("lightgcn",))
     with pytest.raises(ConfigError, match="lightgcn, s3rec, got 'lightgnc'"):
-        line_up(Config(), ["lightgnc"], imported=["lightgcn", "s3rec"])
+        select_systems(Config(), ["lightgnc"], imported=["lightgcn", "s3rec"])
 
 
 def test_seeds_and_systems_are_named_once() -> None:

@@ -11,7 +11,7 @@ from trsr.data.prepare import Prepared, load
 from trsr.pipeline import run
 from trsr.ranking.tasks import ranking_tasks
 from trsr.records import Split
-from trsr.stages.plan import read_users
+from trsr.stages.plan import users_of
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,10 @@ def prepared(ready: tuple[Config, RunFolder]) -> Prepared:
     return load(ready[1])
 
 
-def test_writers_read_the_history_without_the_target(ready: tuple[Config, RunFolder]) -> None:
-    users, _ = read_users(*ready)
+def test_writers_read_the_history_without_the_target(
+    ready: tuple[Config, RunFolder], prepared: Prepared
+) -> None:
+    users, _ = users_of(ready[0], prepared.items, prepared.histories)
     rows = pl.read_parquet(ready[1].histories)
     assert [(user, [item.id for item in items]) for user, items in users] == [
         (user, list(history)) for user, history in rows.select("user_id", "history").iter_rows()
