@@ -162,7 +162,5 @@ def _baselines(name: str, config: Config, others: Sequence[str]) -> list[Baselin
     if name.partition("(")[0] in BASELINES or is_dotted(name):
         return [spell("baseline", name, BASELINES)]
     known = ", ".join((*BASELINES, *others))
-    message = (
-        f"--only must name systems among {known}, got {name!r}; your own is named package.module:Class"
-    )
+    message = f"--only must name systems among {known}, got {name!r}; your own is named package.module:Class"
     raise ConfigError(message)
