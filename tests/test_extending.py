@@ -122,6 +122,7 @@ def test_a_run_shows_own_parts_on_its_page(compared: tuple[Config, Published], t
     page = folder.report.read_text(encoding="utf-8")
     assert "EASE" in page
     assert "own_parts:Titles" in page
+    assert json.loads((folder.path / "bill.json").read_text(encoding="utf-8"))["actual"] is None
 
 
 def test_names_of_the_command_line_take_the_settings_of_the_configuration() -> None:
