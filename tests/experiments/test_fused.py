@@ -21,7 +21,7 @@ from trsr.experiments.systems import Baselines
 from trsr.fusion.fusion import Fusion
 from trsr.pipeline import run
 from trsr.records import MEASURED
-from trsr.report.comparison.results import Kind
+from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.report import report
 from trsr.stages.summarize import summarize

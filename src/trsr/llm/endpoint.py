@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, Protocol
 
-import openai
+import httpx2
 
 from trsr.config.summary import EndpointWriter, Sampling
 from trsr.errors import BudgetError
 from trsr.hf.loading import served_identity
-from trsr.llm.dispatch import Send, stream
-from trsr.llm.generator import Chat, Completion, Failure
-from trsr.llm.pacing import Fault, Pace, Trouble
-from trsr.llm.replies import NO_KEY, Replies
+from trsr.llm.generator import Answering, Chat, Completion
+from trsr.llm.pacing import Call, Fault, Pace, Trouble, Turns
+from trsr.llm.replies import Replies
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.records import Usage
 
@@ -41,11 +39,11 @@ class Payer(Protocol):
 
 
 class EndpointGenerator:
-    """Sends chats to a server as fast as it allows, several at once, and yields answers as they come.
+    """Sends chats to a server as fast as it allows, several at once.
 
     What passes (busy, away, a lost or broken reply) is tried again with exponential back-off and jitter, or
     after as long as the server asks for (``Retry-After``). A server that fails again and again is left alone
-    and probed with one call at a time. A call that can't be answered while others can yields its `Failure`.
+    and probed with one call at a time. A call that can't be answered while others can is `Unanswered`.
     The key is read from the environment when the generator is made and stands in no message.
 
     `identity` is the model's name at the server, the revision where one is given, and what `request` changes
@@ -57,8 +55,7 @@ class EndpointGenerator:
     def __init__(self, config: EndpointWriter, payer: Payer | None = None) -> None:
         self._config = config
         self._payer = payer
-        self._key = os.environ.get(config.api_key_env) or NO_KEY
-        self._replies = Replies(config, self._key)
+        self._replies = Replies(config)
         self._estimate = ApproximateTokens()
         self._counts = PromptCounts()
         self._told_of_usage = False
@@ -66,68 +63,47 @@ class EndpointGenerator:
         self.pace = Pace(config, random.Random())
         self.identity = served_identity(config)
 
-    def generate(
-        self, chats: Sequence[Chat], sampling: Sampling
-    ) -> Iterator[tuple[int, Completion | Failure]]:
-        """Yield ``(place, outcome)`` in the order in which the server finishes; `chats` may grow meanwhile.
+    @asynccontextmanager
+    async def session(self, sampling: Sampling) -> AsyncIterator[Answering]:
+        """Open the connections; see `TextGenerator`.
 
-        Raises
-        ------
-        WriterError
-            Naming server, model, status and the next step: when no call can be
-            answered, such as with a wrong key, or when the server stays away longer
-            than `patience_s`. Answers under way are waited for and yielded first.
-        BudgetError
-            When tries that may have been charged have left nothing to pay another one with.
+        When no call can be answered, such as with a wrong key, or when the server stays away longer than
+        `patience_s`, the WriterError names server, model, status and the next step. BudgetError is raised
+        when tries that may have been charged have left nothing to pay another one with.
         """
+        turns = Turns(self.pace, self._config.concurrency)
+        async with self._replies.connect() as client:
 
-        @asynccontextmanager
-        async def line() -> AsyncIterator[Send]:
-            async with self._connect() as client:
+            def answer(chat: Chat) -> AbstractAsyncContextManager[Completion]:
+                most = Usage(1, 0, self._count(chat), sampling.max_new_tokens)
+                call = Call(self._counts.ratio * most.prompt_tokens + most.completion_tokens)
+                return turns.answer(call, lambda: self._ask(client, chat, sampling, most))
 
-                async def send(place: int) -> Completion | Trouble:
-                    return await self._ask(client, chats[place], sampling)
+            yield answer
 
-                yield send
-
-        def weigh(chat: Chat) -> float:
-            return self._counts.ratio * self._count(chat) + sampling.max_new_tokens
-
-        yield from stream(chats, line, self.pace, self._config.concurrency, weigh)
-
-    def _connect(self) -> openai.AsyncOpenAI:
-        config = self._config
-        return openai.AsyncOpenAI(
-            base_url=config.base_url,
-            api_key=self._key,
-            timeout=openai.Timeout(config.timeout_s, connect=config.connect_timeout_s),
-            max_retries=0,  # every try is counted and paced here
-        )
-
-    async def _ask(self, client: openai.AsyncOpenAI, chat: Chat, sampling: Sampling) -> Completion | Trouble:
+    async def _ask(
+        self, client: httpx2.AsyncClient, chat: Chat, sampling: Sampling, most: Usage
+    ) -> Completion | Trouble:
         try:
             outcome = await self._replies.ask(client, chat, sampling)
         except asyncio.CancelledError:  # the server goes on with what it was sent
-            self._lose(chat, sampling)
+            self._lose(most)
             raise
         if isinstance(outcome, Completion):
-            outcome = self._check(chat, outcome)
+            outcome = self._check(most.prompt_tokens, outcome)
         if isinstance(outcome, Trouble) and outcome.may_be_charged:
-            stop = self._lose(chat, sampling)
+            stop = self._lose(most)
             if stop is not None and outcome.fault in (Fault.TRY, Fault.SERVER):  # another try would follow
                 raise stop
         return outcome
 
-    def _lose(self, chat: Chat, sampling: Sampling) -> BudgetError | None:
+    def _lose(self, most: Usage) -> BudgetError | None:
         """Tell the payer of a try that may be charged; return the end of the run when none can follow."""
-        if self._payer is None:
-            return None
-        most = Usage(1, 0, self._count(chat), sampling.max_new_tokens)
-        return None if self._payer.lose(most) else self._payer.stop()
+        return None if self._payer is None or self._payer.lose(most) else self._payer.stop()
 
-    def _check(self, chat: Chat, answer: Completion) -> Completion | Trouble:
+    def _check(self, estimate: int, answer: Completion) -> Completion | Trouble:
         """Hold the server's count of the prompt against ours: it shows a cut, or isn't to be believed."""
-        said = self._counts.find_cut(self._count(chat), answer.prompt_tokens)
+        said = self._counts.find_cut(estimate, answer.prompt_tokens)
         if said and self._config.check_prompt_tokens:
             return Trouble(
                 Fault.SETTINGS,
@@ -137,7 +113,7 @@ class EndpointGenerator:
                 "cache lacks), set summary.writer.check_prompt_tokens to false",
                 may_be_charged=True,
             )
-        if said or self._counts.is_partial(self._count(chat), answer.prompt_tokens):
+        if said or self._counts.is_partial(estimate, answer.prompt_tokens):
             answer = replace(answer, prompt_tokens=None)
         if None in (answer.prompt_tokens, answer.completion_tokens) and not self._told_of_usage:
             self._told_of_usage = True
