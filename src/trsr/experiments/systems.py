@@ -168,8 +168,11 @@ class LanguageModel:
         return [np.asarray(row, dtype=np.float64) for row in scored[P_YES].to_list()]
 
     def _info(self, protocol: EvaluationProtocol, scoring_seconds: float) -> ScoreInfo:
-        steps = {"summarize": self.summaries, "pretrain": self.start, "train": self.ranker}
-        seconds = {name: step.entry.seconds for name, step in steps.items()}
+        seconds = {
+            "summarize": self.summaries.entry.seconds,
+            "pretrain": self.start.entry.seconds,
+            "train": self.ranker.entry.seconds,
+        }
         users = protocol.prepared.value.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
         drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler
