@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 from small_comparison import comparison_config
+from trsr.experiments.publish import Published
 
 import own_parts
 from trsr import run
@@ -18,7 +19,6 @@ from trsr.config.evaluation import Comparison
 from trsr.errors import ConfigError
 from trsr.experiments.compare import compare
 from trsr.experiments.dimensions import dimension
-from trsr.experiments.publish import Published
 from trsr.experiments.selection import select_systems
 from trsr.registry import BASELINES, identity
 from trsr.summarize.cost import table

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from trsr.stages.report import report
 
 from small_run import FUSED, small_config
 from trsr.artifacts import Entry, RunFolder
@@ -23,7 +24,6 @@ from trsr.pipeline import run
 from trsr.records import MEASURED
 from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
-from trsr.stages.report import report
 from trsr.stages.summarize import summarize
 from trsr.stages.work import SKIPPED, Artifact, Work
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from trsr.stages.report import _best_baseline, _bill, _failures, metric_tables
 
 from trsr.artifacts import RunFolder
 from trsr.errors import ArtifactError
 from trsr.records import FAILED, USER
 from trsr.report.run import BillLine
-from trsr.stages.report import _best_baseline, _bill, _failures, metric_tables
 
 
 def metrics(**splits: float) -> dict[str, Any]:
