@@ -17,9 +17,9 @@ import pytest
 from asking import completions, outcome, outcomes
 from trsr.config import load
 from trsr.config.summary import EndpointWriter, Limits, Sampling
-from trsr.errors import BudgetError, ConfigError, WriterError
+from trsr.errors import BudgetError, ConfigError, StoreError, WriterError
 from trsr.llm.endpoint import EndpointGenerator
-from trsr.llm.generator import Chat, Completion, Unanswered
+from trsr.llm.generator import Answering, Chat, Completion, Unanswered
 from trsr.records import Usage
 from trsr.summarize.cost import Budget
 
@@ -704,3 +704,32 @@ def test_a_redirect_and_a_missing_root_say_where_the_api_is(server: Server) -> N
     server.script = lambda number, body: (308, moved, b"") if number == 2 else failing(404, "Not Found")
     _, error = drain(connect(server))
     assert f"base_url leads elsewhere: set it to {root}" in str(error)
+
+
+def test_an_answer_that_can_not_be_stored_ends_all_calls_before_the_next_is_sent(server: Server) -> None:
+    async def store_nothing(answer: Answering, chat: Chat) -> None:
+        async with answer(chat):
+            message = "disk full"
+            raise StoreError(message)
+
+    async def ask() -> list[BaseException | None]:
+        async with connect(server).session(Sampling()) as answer:
+            calls = (store_nothing(answer, Chat(f"chat {n}")) for n in range(5))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(ask())] == [StoreError] * 5
+    assert len(server.bodies) == 1
+
+
+def test_a_call_that_is_let_go_leaves_its_turn_to_the_next(server: Server) -> None:
+    async def ask() -> object:
+        async with connect(server).session(Sampling()) as answer:
+            async with answer(Chat("chat 0")):  # it holds the only place
+                waiting = [asyncio.create_task(outcome(answer, Chat(f"chat {n}"))) for n in (1, 2)]
+                await asyncio.sleep(0)
+                waiting[0].cancel()
+                await asyncio.sleep(0)
+            return await waiting[1]
+
+    assert isinstance(asyncio.run(ask()), Completion)
+    assert [body["messages"][0]["content"] for body in server.bodies] == ["chat 0", "chat 2"]

@@ -246,3 +246,21 @@ def test_code_that_comes_with_a_model_is_never_run(tiny_model_dir: Path, tmp_pat
 def test_an_unusable_device_is_refused(tiny_model_dir: Path) -> None:
     with pytest.raises(ModelError, match=r"summary.writer.device: 'abacus' can't be used here"):
         LocalGenerator(LocalWriter(kind="local", model=str(tiny_model_dir), device="abacus"))
+
+
+def test_who_asks_at_once_is_taken_at_once_longest_first(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "fit_slots", lambda _: "it is of another kind")
+    generator = open_model(tiny_model_dir, batch_size=2)
+    batches: list[list[int]] = []
+    answer = generator._batch
+
+    def noted(prompts, sampling):  # type: ignore[no-untyped-def]
+        batches.append([len(prompt) for prompt in prompts])
+        return answer(prompts, sampling)
+
+    monkeypatch.setattr(generator, "_batch", noted)
+    ask(generator, CHATS, Sampling(max_new_tokens=4))
+    lengths = sorted((len(generator._encode(chat)) for chat in CHATS), reverse=True)
+    assert batches == [lengths[:2], lengths[2:]]

@@ -21,7 +21,7 @@ from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Item, Summary, Usage
 from trsr.summarize.cost import Budget
-from trsr.summarize.llm_writer import LanguageModelWriter
+from trsr.summarize.llm_writer import LanguageModelWriter, Together
 from trsr.summarize.store import Store
 from trsr.summarize.store.admin import measure
 from trsr.summarize.writer import Unwritten
@@ -334,3 +334,57 @@ def test_a_store_that_fails_stops_the_calls(store: Store, monkeypatch: pytest.Mo
     with pytest.raises(StoreError, match="disk full"):
         write(make_writer(fake, store), describe("tea"), describe("drill"))
     assert len(fake.chats) == 1
+
+
+def test_the_store_is_asked_for_all_at_once_who_ask_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    read = store.get_many
+
+    def noted(keys):  # type: ignore[no-untyped-def]
+        sizes.append(len(keys))
+        return read(keys)
+
+    monkeypatch.setattr(store, "get_many", noted)
+    requests = [describe(str(number)) for number in range(50)]
+    write(make_writer(FakeGenerator(), store), *requests)
+    write(make_writer(FakeGenerator(fail_at=1), store), *requests)
+    assert sizes == [50, 50]
+
+
+def test_what_is_asked_while_work_is_done_is_done_together_next_also_when_nobody_waits_any_more() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[list[int]] = []
+
+    def double(numbers: list[int]) -> list[int]:
+        begun.set()
+        assert go_on.wait(600)
+        done.append(numbers)
+        return [2 * number for number in numbers]
+
+    async def ask() -> tuple[int, int, bool]:
+        together = Together(double)
+        first = together(1)
+        await asyncio.to_thread(begun.wait)
+        second, let_go = together(2), together(3)
+        let_go.cancel()
+        go_on.set()
+        results = await first, await second, let_go.cancelled()
+        await together.finish()
+        return results
+
+    assert asyncio.run(ask()) == (2, 4, True)
+    assert done == [[1], [2, 3]]
+
+
+def test_what_goes_wrong_in_work_done_together_is_told_to_all_who_asked() -> None:
+    def fail(numbers: list[int]) -> list[int]:
+        message = "disk full"
+        raise StoreError(message)
+
+    async def ask() -> list[BaseException | int]:
+        together = Together(fail)
+        return await asyncio.gather(together(1), together(2), return_exceptions=True)
+
+    assert [str(error) for error in asyncio.run(ask())] == ["disk full"] * 2

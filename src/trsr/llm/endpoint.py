@@ -1,12 +1,15 @@
-"""Answers by an OpenAI-compatible server, and whether it cuts the prompts."""
+"""Answers by an OpenAI-compatible server: whose turn it is to be sent, and whether it cuts the prompts."""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import logging
 import random
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from statistics import median
@@ -15,10 +18,10 @@ from typing import Final, Protocol
 import httpx2
 
 from trsr.config.summary import EndpointWriter, Sampling
-from trsr.errors import BudgetError
+from trsr.errors import BudgetError, TrsrError
 from trsr.hf.loading import served_identity
-from trsr.llm.generator import Answering, Chat, Completion
-from trsr.llm.pacing import Call, Fault, Pace, Trouble, Turns
+from trsr.llm.generator import Answering, Chat, Completion, Unanswered
+from trsr.llm.pacing import Call, Fault, Pace, Trouble
 from trsr.llm.replies import Replies
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.records import Usage
@@ -126,6 +129,136 @@ class EndpointGenerator:
 
     def _count(self, chat: Chat) -> int:
         return self._estimate.count(chat.system) + self._estimate.count(chat.user)
+
+
+_Waiting = tuple[float, int, Call, asyncio.Future[bool]]
+"""When its next try is due, its number, the call, and its turn."""
+
+
+class Turns:
+    """Whose turn it is to send a try: of so many places, in the pace, one at a time while a server is probed.
+
+    A call that waits for its next try takes no place; an answer that the caller has not stored yet keeps its
+    place, so that a kill loses no more answers than that. The pace outlives the turns of one session; `clock`
+    gives monotonic seconds.
+    """
+
+    def __init__(self, pace: Pace, places: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pace = pace
+        self._places = places
+        self._clock = clock
+        self._ready: deque[_Waiting] = deque()
+        self._delayed: list[_Waiting] = []
+        self._numbers = itertools.count()
+        self._taken = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped_by: TrsrError | None = None
+
+    @asynccontextmanager
+    async def answer(
+        self, call: Call, send: Callable[[], Awaitable[Completion | Trouble]]
+    ) -> AsyncIterator[Completion]:
+        """Send until there is an answer; its place is free again when the block ends.
+
+        What `send` or the block raises, and what the pace says, ends all calls: nothing new is sent, and the
+        error is raised to all who wait when what was under way has ended.
+        """
+        while True:
+            probe = await self._turn(call)
+            try:
+                outcome = await self._try(call, send, probe=probe)
+                if isinstance(outcome, Completion):
+                    yield outcome
+                    return
+            except TrsrError as error:  # where an answer can't be kept, nothing more is to be paid for
+                self._stopped_by = self._stopped_by or error
+                raise
+            finally:
+                self._taken -= 1
+                self._go_on()
+            if isinstance(outcome, Unanswered):
+                raise outcome
+
+    async def _try(
+        self, call: Call, send: Callable[[], Awaitable[Completion | Trouble]], *, probe: bool
+    ) -> Completion | Unanswered | None:
+        """Send once; None when the call is to be tried again, or everything is to end."""
+        try:
+            outcome = await send()
+        except TrsrError as error:
+            self._stopped_by = self._stopped_by or error
+            return None
+        if isinstance(outcome, Completion):
+            told = outcome.prompt_tokens is not None and outcome.completion_tokens is not None
+            used = (outcome.prompt_tokens or 0) + (outcome.completion_tokens or 0)
+            self._pace.succeed(call, used if told else None)
+            return outcome
+        now = self._clock()
+        self._stopped_by = self._stopped_by or self._pace.fail(call, outcome, now, probe=probe)
+        if self._stopped_by is not None:
+            return None
+        if not self._pace.ends(call, outcome):
+            self._pace.put_off(call, now)
+            return None
+        said = outcome.said if call.tries <= 1 else f"{outcome.said} ({call.tries} tries)"
+        self._stopped_by = self._pace.end(said)
+        return Unanswered(said, may_be_charged=outcome.may_be_charged)
+
+    async def _turn(self, call: Call) -> bool:
+        """Wait for a place; say whether the try is a probe."""
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiting = (call.next_try, next(self._numbers), call, turn)
+        if call.tries:
+            heapq.heappush(self._delayed, waiting)
+        else:
+            self._ready.append(waiting)
+        self._go_on()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.exception() is None:  # its turn had just come
+                self._taken -= 1
+                self._go_on()
+            raise
+
+    def _go_on(self) -> None:
+        """Give turns to all whose time it is, and look again when the next one's comes."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while (wait := self._wait()) == 0.0:
+            *_, call, turn = self._ready.popleft()
+            if not turn.done():
+                self._pace.send(call, self._clock())
+                self._taken += 1
+                turn.set_result(self._pace.probing)
+        self._timer = None if wait is None else asyncio.get_running_loop().call_later(wait, self._go_on)
+        if self._stopped_by is not None and not self._taken:
+            for *_, turn in [*self._ready, *self._delayed]:
+                if not turn.done():
+                    turn.set_exception(self._stopped_by)
+            self._ready, self._delayed = deque(), []
+
+    def _wait(self) -> float | None:
+        """Seconds until the next try can be sent; None until something changes."""
+        if self._stopped_by is not None or self._taken >= (1 if self._pace.probing else self._places):
+            return None
+        now = self._clock()
+        if self._pace.probing and not self._ready and self._delayed:
+            self._ready.append(self._pick_probe())
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.appendleft(heapq.heappop(self._delayed))
+        if not self._ready:
+            return max(self._delayed[0][0] - now, 1e-3) if self._delayed else None
+        wait = self._pace.wait(self._ready[0][2].tokens, now)
+        # A call that has waited for its next try may come before what waits for the limits.
+        return min(wait, max(self._delayed[0][0] - now, 1e-3)) if wait and self._delayed else wait
+
+    def _pick_probe(self) -> _Waiting:
+        """Take the call with the fewest tries: one prompt that breaks the server must not be every probe."""
+        chosen = min(self._delayed, key=lambda waiting: (waiting[2].tries, *waiting[:2]))
+        self._delayed.remove(chosen)
+        heapq.heapify(self._delayed)
+        return chosen
 
 
 _SHORT: Final = 64

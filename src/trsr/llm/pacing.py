@@ -1,25 +1,19 @@
-"""When a call may go to a server: back-off, rate limits, Retry-After, the breaker, and whose turn it is."""
+"""When a call may go to a server: why one failed, back-off, rate limits, Retry-After, the breaker."""
 
 from __future__ import annotations
 
-import asyncio
-import heapq
-import itertools
 import math
 import random
 import re
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Final
 
 from trsr.config.summary import EndpointWriter
-from trsr.errors import TrsrError, WriterError
-from trsr.llm.generator import Completion, Unanswered
+from trsr.errors import WriterError
 
 
 class Fault(Enum):
@@ -55,8 +49,7 @@ class Trouble:
     may_be_charged: bool = False
 
 
-_FIRST_S: Final = 0.5
-_LONGEST_S: Final = 30.0
+_FIRST_S, _LONGEST_S = 0.5, 30.0
 
 
 def draw_wait(tries: int, stream: random.Random) -> float:
@@ -78,8 +71,7 @@ def draw_wait(tries: int, stream: random.Random) -> float:
     return stream.uniform(0.0, min(_LONGEST_S, _FIRST_S * 2.0 ** min(tries - 1, 16)))
 
 
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 15.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
 
 class CircuitBreaker:
@@ -280,6 +272,9 @@ class Call:
 class Pace:
     """Decides when a try is sent and what follows from how it went; it sends nothing itself.
 
+    Libraries for limits and retries don't fit: their limits give no token back that an answer didn't use, and
+    their retries wait one by one, where here all wait for what one was told, and one alone probes.
+
     All times are seconds of one monotonic clock, given by the caller; `stream` is the randomness of the
     waits. `tries`, `failed_tries` and `answered` count tries sent, tries without an answer, and answers.
     """
@@ -371,135 +366,3 @@ class Pace:
 
     def _out_of_tries(self, call: Call) -> bool:
         return call.tries > self._config.max_retries
-
-
-class Turns:
-    """Whose turn it is to send a try: of so many places, in the pace, one at a time while a server is probed.
-
-    A call that waits for its next try takes no place; an answer that the caller has not stored yet keeps its
-    place, so that a kill loses no more answers than that. The pace outlives the turns of one session; `clock`
-    gives monotonic seconds.
-    """
-
-    def __init__(self, pace: Pace, places: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._pace = pace
-        self._places = places
-        self._clock = clock
-        self._ready: deque[tuple[Call, asyncio.Future[bool]]] = deque()
-        self._delayed: list[tuple[float, int, Call, asyncio.Future[bool]]] = []
-        self._numbers = itertools.count()
-        self._taken = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopped_by: TrsrError | None = None
-
-    @asynccontextmanager
-    async def answer(
-        self, call: Call, send: Callable[[], Awaitable[Completion | Trouble]]
-    ) -> AsyncIterator[Completion]:
-        """Send until there is an answer; its place is free again when the block ends.
-
-        What `send` or the block raises, and what the pace says, ends all calls: nothing new is sent, and the
-        error is raised to all who wait when what was under way has ended.
-        """
-        while True:
-            probe = await self._turn(call)
-            try:
-                outcome = await self._try(call, send, probe=probe)
-                if isinstance(outcome, Completion):
-                    yield outcome
-                    return
-            except TrsrError as error:  # where an answer can't be kept, nothing more is to be paid for
-                self._stopped_by = self._stopped_by or error
-                raise
-            finally:
-                self._taken -= 1
-                self._go_on()
-            if isinstance(outcome, Unanswered):
-                raise outcome
-
-    async def _try(
-        self, call: Call, send: Callable[[], Awaitable[Completion | Trouble]], *, probe: bool
-    ) -> Completion | Unanswered | None:
-        """Send once; None when the call is to be tried again, or everything is to end."""
-        try:
-            outcome = await send()
-        except TrsrError as error:
-            self._stopped_by = self._stopped_by or error
-            return None
-        if isinstance(outcome, Completion):
-            told = outcome.prompt_tokens is not None and outcome.completion_tokens is not None
-            used = (outcome.prompt_tokens or 0) + (outcome.completion_tokens or 0)
-            self._pace.succeed(call, used if told else None)
-            return outcome
-        now = self._clock()
-        self._stopped_by = self._stopped_by or self._pace.fail(call, outcome, now, probe=probe)
-        if self._stopped_by is not None:
-            return None
-        if not self._pace.ends(call, outcome):
-            self._pace.put_off(call, now)
-            return None
-        said = outcome.said if call.tries <= 1 else f"{outcome.said} ({call.tries} tries)"
-        self._stopped_by = self._pace.end(said)
-        return Unanswered(said, may_be_charged=outcome.may_be_charged)
-
-    async def _turn(self, call: Call) -> bool:
-        """Wait for a place; say whether the try is a probe."""
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if call.tries:
-            heapq.heappush(self._delayed, (call.next_try, next(self._numbers), call, turn))
-        else:
-            self._ready.append((call, turn))
-        self._go_on()
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled() and turn.exception() is None:  # its turn had just come
-                self._taken -= 1
-                self._go_on()
-            raise
-
-    def _go_on(self) -> None:
-        """Give turns to all whose time it is, and look again when the next one's comes."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._stopped_by is not None:
-            return self._end_all(self._stopped_by)
-        while (wait := self._wait()) == 0.0:
-            call, turn = self._ready.popleft()
-            if not turn.done():
-                self._pace.send(call, self._clock())
-                self._taken += 1
-                turn.set_result(self._pace.probing)
-        self._timer = None if wait is None else asyncio.get_running_loop().call_later(wait, self._go_on)
-        return None
-
-    def _end_all(self, error: TrsrError) -> None:
-        if self._taken:
-            return
-        for turn in [*(turn for _, turn in self._ready), *(entry[-1] for entry in self._delayed)]:
-            if not turn.done():
-                turn.set_exception(error)
-        self._ready.clear()
-        self._delayed.clear()
-
-    def _wait(self) -> float | None:
-        """Seconds until the next try can be sent; None until something changes."""
-        if self._taken >= (1 if self._pace.probing else self._places):
-            return None
-        now = self._clock()
-        if self._pace.probing and not self._ready and self._delayed:
-            self._ready.append(self._pick_probe())
-        while self._delayed and self._delayed[0][0] <= now:
-            self._ready.appendleft(heapq.heappop(self._delayed)[2:])
-        if not self._ready:
-            return max(self._delayed[0][0] - now, 1e-3) if self._delayed else None
-        wait = self._pace.wait(self._ready[0][0].tokens, now)
-        # A call that has waited for its next try may come before what waits for the limits.
-        return min(wait, max(self._delayed[0][0] - now, 1e-3)) if wait and self._delayed else wait
-
-    def _pick_probe(self) -> tuple[Call, asyncio.Future[bool]]:
-        """Take the call with the fewest tries: one prompt that breaks the server must not be every probe."""
-        chosen = min(self._delayed, key=lambda entry: (entry[2].tries, entry[0], entry[1]))
-        self._delayed.remove(chosen)
-        heapq.heapify(self._delayed)
-        return chosen[2:]

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final, TypeVar
@@ -126,8 +126,13 @@ def _run(work: Coroutine[Any, Any, _T]) -> _T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+    with closing(loop), ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(loop.run_until_complete, task).result()
+        finally:
+            loop.call_soon_threadsafe(task.cancel)  # where an interruption ends the waiting
 
 
 async def _write_all(
