@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from trsr.stages.append import append_events
 
 from counting_server import counting_server
 from small_run import small_config
@@ -15,7 +16,6 @@ from trsr.config import Config, dump, load
 from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
 from trsr.pipeline import run
 from trsr.recommender import RankedBy
-from trsr.stages.append import append_events
 from trsr.summarize.store import Store
 from trsr.summarize.summarizer import Summarizer
 

@@ -14,15 +14,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from trsr.artifacts import RunFolder, sweep, write_text
+from trsr.bundle import save_bundle
 from trsr.config import Config, dump
 from trsr.errors import ConfigError, RunError, TrsrError
+from trsr.fusion.companions import WEIGHTS
 from trsr.hf import processes
 from trsr.stages import evaluate, fuse, prepare, pretrain, report, score, summarize, train
 from trsr.stages.stage import Stage
+from trsr.users import update_users
 
 STAGES: Final[tuple[Stage, ...]] = (
     prepare.STAGE,
@@ -37,7 +40,9 @@ STAGES: Final[tuple[Stage, ...]] = (
 """All stages in their order; each reads what earlier ones wrote."""
 
 
-def run(config: Config, *, until: str | None = None, say: Callable[[str], None] = print) -> RunFolder:
+def run(
+    config: Config, *, until: str | None = None, serve: bool = True, say: Callable[[str], None] = print
+) -> RunFolder:
     """Run every stage that is not complete yet.
 
     Parameters
@@ -46,6 +51,8 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
         The run's settings; `config.folder` is where its artifacts go.
     until
         Name of the last stage to run; None for all.
+    serve
+        Whether to make what serving reads: users' rows, and the bundle once there is a model.
     say
         Called with one line a stage.
 
@@ -93,7 +100,19 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
         folder.mark_complete(stage.name, fingerprint, outputs, time.monotonic() - started)
         for path in stage.scratch(folder):
             shutil.rmtree(path, ignore_errors=True)
+    if serve and summarize.STAGE in wanted:
+        _serve(config, folder, wanted, say)
     return folder
+
+
+def _serve(config: Config, folder: RunFolder, wanted: Sequence[Stage], say: Callable[[str], None]) -> None:
+    """Make what serving reads: a row a user, and the bundle of what was trained."""
+    update_users(folder)
+    if train.STAGE in wanted:
+        entry = folder.stages().get(fuse.STAGE.name)
+        is_current = entry is not None and entry.fingerprint == fuse.STAGE.fingerprint(config, folder)
+        if save_bundle(config, folder, fused=is_current and (folder.fusion / WEIGHTS).exists()):
+            say(f"bundle: {folder.bundle}, a folder that ranks and knows no user")
 
 
 def _lead(folder: RunFolder) -> None:

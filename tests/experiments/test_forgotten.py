@@ -8,13 +8,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from small_comparison import Finished
+from trsr.stages.append import append_events
 
 from trsr.artifacts import RunFolder, write_parquet, write_text
 from trsr.interop.export import Tool, export
 from trsr.interop.importing import import_scores
 from trsr.pipeline import run
 from trsr.records import BLOCK_SUMMARIES, ITEM, SPLIT, SUMMARY, USER
-from trsr.stages.append import append_events
 from trsr.stages.forget import forget_user
 
 

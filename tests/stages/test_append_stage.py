@@ -9,12 +9,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from trsr.stages.append import append_events
 
 from trsr.artifacts import RunFolder
 from trsr.config import load
 from trsr.errors import DataError
 from trsr.pipeline import run
-from trsr.stages.append import append_events
 
 NEW = 1_600_000_000
 """A moment after all events of the run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import numpy as np
 import polars as pl
@@ -14,9 +14,11 @@ from trsr.baselines.base import Baseline, Places, candidate_places, places
 from trsr.baselines.simple import ItemNeighbours, Popularity, Random
 from trsr.baselines.text import Bm25, Embeddings, TextSimilarity
 from trsr.config.evaluation import BaselineName
-from trsr.data.prepare import Prepared
 from trsr.errors import ConfigError
 from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, USER
+
+if TYPE_CHECKING:
+    from trsr.data.prepare import Prepared
 
 SEQUENTIAL: Final[frozenset[BaselineName]] = frozenset(
     ("ncf", "din", "caser", "gru4rec", "sasrec", "bert4rec", "sasrec_text")

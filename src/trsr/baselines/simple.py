@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from trsr.baselines.base import Places, TrainingData, history_rows, products
+from trsr.baselines.base import Learnt, Places, TrainingData, history_rows, products
 from trsr.data.candidates import uniforms, user_keys
 from trsr.records import ITEM
 
 
-class Popularity:
+class Popularity(Learnt):
     """The item's count over training sequences."""
+
+    learnt = ("_counts",)
 
     def __init__(self) -> None:
         self._counts = np.empty(0, np.float64)
@@ -33,8 +35,10 @@ class Popularity:
         return self._counts[candidates]
 
 
-class Random:
+class Random(Learnt):
     """A random number per pair and seed; it depends on the ids of user and item, and on no other row."""
+
+    learnt = ("_items",)
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -60,7 +64,7 @@ _DECAY: Final = 0.8
 _BACK_OFF: Final = 1e-4
 
 
-class ItemNeighbours:
+class ItemNeighbours(Learnt):
     """Cosine of co-occurrence with each item of the history; newer items weigh more.
 
     Two items occur together when one sequence holds both. The likeness to an item of the history counts
@@ -68,6 +72,8 @@ class ItemNeighbours:
     never seen together with the history. Source: Deshpande and Karypis, Item-based top-N recommendation
     algorithms, TOIS 2004.
     """
+
+    learnt = ("_likeness", "_back_off")
 
     def __init__(self) -> None:
         self._likeness = sparse.csr_array((0, 0))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from copy import copy
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.preprocessing import normalize
 
-from trsr.baselines.base import Places, TrainingData, history_rows, products, row_kinds, share_ties
+from trsr.baselines.base import Learnt, Places, TrainingData, history_rows, products, row_kinds, share_ties
 from trsr.errors import ConfigError, ModelError
 from trsr.prompts.words import words
 from trsr.records import ITEM
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
 
 
 def item_texts(items: pl.DataFrame, fields: Sequence[str] = ()) -> list[str]:
@@ -34,47 +36,89 @@ def item_texts(items: pl.DataFrame, fields: Sequence[str] = ()) -> list[str]:
     return items.select(pl.concat_str(names, separator=" ", ignore_nulls=True)).to_series().to_list()
 
 
-class TextSimilarity:
-    """Cosine between the TF-IDF vector of the candidate and the sum of those of the history."""
+class CountsWords(Learnt):
+    """What systems that count words have in common; scikit-learn is loaded only when texts are to be read."""
+
+    learnt: ClassVar[tuple[str, ...]] = ("_fields", "_vocabulary")
 
     def __init__(self) -> None:
-        # Damped counts and English stop words are worth .02 to .04 Recall@3 on titles of shops and videos.
-        self._vectorizer = TfidfVectorizer(
-            tokenizer=words, token_pattern=None, sublinear_tf=True, stop_words="english", dtype=np.float64
-        )
         self._fields: tuple[str, ...] = ()
+        self._vocabulary: list[str] = []
+
+    def _learn_words(self, data: TrainingData) -> list[str]:
+        """Learn the catalogue's words, and return its texts."""
+        self._fields = data.fields
+        texts = item_texts(data.items, data.fields)
+        analyze = self._new_vectorizer().build_analyzer()
+        # A catalogue without a word ties everything instead of failing.
+        self._vocabulary = sorted({word for text in texts for word in analyze(text)}) or ["wordless"]
+        return texts
+
+    def _counts(self, texts: Sequence[str]) -> sparse.csr_array:
+        """Count the words that the catalogue has, ``(n_texts, n_words)``."""
+        return sparse.csr_array(self._vectorizer.transform(texts))
+
+    @cached_property
+    def _vectorizer(self) -> CountVectorizer:
+        return self._new_vectorizer(vocabulary=self._vocabulary)
+
+    def _new_vectorizer(self, **options: Any) -> CountVectorizer:
+        library = importlib.import_module("sklearn.feature_extraction.text")
+        # English stop words and damped counts are worth .02 to .04 Recall@3 on titles of shops and videos.
+        return library.CountVectorizer(
+            tokenizer=words, token_pattern=None, stop_words="english", dtype=np.float64, **options
+        )
+
+
+class TextSimilarity(CountsWords):
+    """Cosine between the TF-IDF vector of the candidate and the sum of those of the history."""
+
+    learnt = (*CountsWords.learnt, "_idf", "_vectors")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._idf = np.empty(0)
         self._vectors = sparse.csr_array((0, 0))
 
     def fit(self, data: TrainingData) -> None:
         """Learn the words and their weights from the catalogue; see `Baseline`."""
-        self._fields = data.fields
-        texts = item_texts(data.items, data.fields)
-        analyze = self._vectorizer.build_analyzer()
-        # A catalogue without a word ties everything instead of failing.
-        self._vectorizer.fit(texts if any(map(analyze, texts)) else ["wordless"])
-        self._vectors = sparse.csr_array(self._vectorizer.transform(texts))
+        texts = self._learn_words(data)
+        counts = self._counts(texts)
+        having = np.bincount(counts.indices, minlength=counts.shape[1])
+        self._idf = np.log((1 + max(len(texts), 1)) / (1 + having)) + 1
+        self._vectors = self._weigh(counts)
 
-    def with_items(self, items: pl.DataFrame) -> TextSimilarity:
-        """Make a system that knows more items; see `ReadsText`."""
-        longer = copy(self)
-        new = self._vectorizer.transform(item_texts(items, self._fields))
-        longer._vectors = sparse.csr_array(sparse.vstack([self._vectors, new]))
-        return longer
+    def with_items(self, items: pl.DataFrame, among: Places) -> TextSimilarity:
+        """Make a system that knows other items; see `ReadsText`."""
+        other = copy(self)
+        new = self._weigh(self._counts(item_texts(items, self._fields)))
+        other._vectors = sparse.csr_array(sparse.vstack([self._vectors[among], new]))
+        return other
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
         """Compare candidates with histories; see `Baseline`."""
         taken = history_rows(histories, self._vectors.shape[0])
-        profiles = sparse.csr_array(normalize(taken @ self._vectors))
-        return products(profiles, self._vectors, candidates)
+        return products(_normalized(sparse.csr_array(taken @ self._vectors)), self._vectors, candidates)
+
+    def _weigh(self, counts: sparse.csr_array) -> sparse.csr_array:
+        """Turn counts into vectors of length 1."""
+        damped = (1 + np.log(counts.data)) * self._idf[counts.indices]
+        return _normalized(sparse.csr_array((damped, counts.indices, counts.indptr), shape=counts.shape))
+
+
+def _normalized(rows: sparse.csr_array) -> sparse.csr_array:
+    lengths = np.sqrt(rows.multiply(rows).sum(axis=1))
+    shared = np.repeat(np.where(lengths > 0, lengths, 1.0), np.diff(rows.indptr))
+    return sparse.csr_array((rows.data / shared, rows.indices, rows.indptr), shape=rows.shape)
 
 
 _K1: Final = 1.2
 _B: Final = 0.75
 
 
-class Bm25:
+class Bm25(CountsWords):
     """Okapi BM25 with the usual ``k1 = 1.2`` and ``b = 0.75``, summed over the history's words.
 
     A word counts in the query as often as items of the history have it. Scores are divided by the
@@ -82,11 +126,10 @@ class Bm25:
     BM25 and Beyond, 2009, with Lucene's idf, which is never negative.
     """
 
+    learnt = (*CountsWords.learnt, "_idf", "_mean_length", "_words", "_weights")
+
     def __init__(self) -> None:
-        self._vectorizer = CountVectorizer(
-            tokenizer=words, token_pattern=None, stop_words="english", dtype=np.float64
-        )
-        self._fields: tuple[str, ...] = ()
+        super().__init__()
         self._idf = np.empty(0)
         self._mean_length = 1.0
         self._words = sparse.csr_array((0, 0))
@@ -94,25 +137,20 @@ class Bm25:
 
     def fit(self, data: TrainingData) -> None:
         """Learn the words, their weights and the mean length from the catalogue; see `Baseline`."""
-        self._fields = data.fields
-        texts = item_texts(data.items, data.fields)
-        analyze = self._vectorizer.build_analyzer()
-        # A catalogue without a word ties everything instead of failing.
-        self._vectorizer.fit(texts if any(map(analyze, texts)) else ["wordless"])
-        counts = sparse.csr_array(self._vectorizer.transform(texts))
+        texts = self._learn_words(data)
+        counts = self._counts(texts)
         having = np.bincount(counts.indices, minlength=counts.shape[1])
         self._idf = np.log1p((len(texts) - having + 0.5) / (having + 0.5))
         self._mean_length = max(float(counts.sum()) / max(len(texts), 1), 1.0)
         self._words, self._weights = self._weigh(counts)
 
-    def with_items(self, items: pl.DataFrame) -> Bm25:
-        """Make a system that knows more items; see `ReadsText`."""
-        longer = copy(self)
-        new = self._vectorizer.transform(item_texts(items, self._fields))
-        having, weights = self._weigh(sparse.csr_array(new))
-        longer._words = sparse.csr_array(sparse.vstack([self._words, having]))
-        longer._weights = sparse.csr_array(sparse.vstack([self._weights, weights]))
-        return longer
+    def with_items(self, items: pl.DataFrame, among: Places) -> Bm25:
+        """Make a system that knows other items; see `ReadsText`."""
+        other = copy(self)
+        having, weights = self._weigh(self._counts(item_texts(items, self._fields)))
+        other._words = sparse.csr_array(sparse.vstack([self._words[among], having]))
+        other._weights = sparse.csr_array(sparse.vstack([self._weights[among], weights]))
+        return other
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
@@ -133,11 +171,13 @@ class Bm25:
         return having, sparse.csr_array((strength, counts.indices, counts.indptr), **form)
 
 
-class Embeddings:
+class Embeddings(Learnt):
     """Cosine between the candidate's embedding and the sum of those of the history.
 
     `model` is a folder or hub id of a sentence-transformers model; without one, `ConfigError` is raised.
     """
+
+    learnt = ("_fields", "_texts", "_vectors", "_kinds")
 
     def __init__(self, model: str | None) -> None:
         if not model:
@@ -162,14 +202,14 @@ class Embeddings:
         self._vectors = self._embed(self._texts)
         self._kinds = row_kinds(self._vectors)
 
-    def with_items(self, items: pl.DataFrame) -> Embeddings:
-        """Make a system that knows more items; see `ReadsText`."""
-        longer = copy(self)
+    def with_items(self, items: pl.DataFrame, among: Places) -> Embeddings:
+        """Make a system that knows other items; see `ReadsText`."""
+        other = copy(self)
         new = item_texts(items, self._fields)
-        longer._texts = [*self._texts, *new]
-        longer._vectors = np.concatenate([self._vectors, self._embed(new)])
-        longer._kinds = row_kinds(longer._vectors)
-        return longer
+        other._texts = [*(self._texts[place] for place in among), *new]
+        other._vectors = np.concatenate([self._vectors[among], self._embed(new)])
+        other._kinds = row_kinds(other._vectors)
+        return other
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None

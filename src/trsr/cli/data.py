@@ -69,7 +69,7 @@ def append(
     nothing; so are events older than the newest known one of their user. Caps are those of this command: the
     run's own don't hold here.
     """
-    from trsr.stages.append import append_events  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.append import append_events  # noqa: PLC0415  polars stays out of `trsr --help`
 
     limits = Limits(max_calls=max_calls, max_cost=max_cost)
     written = append_events(run_dir, events, typer.echo, limits=limits)

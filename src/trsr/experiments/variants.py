@@ -179,7 +179,7 @@ def train_variant(
     folder = RunFolder(settings.folder)
     # Forms share the data, seeds share the summaries, and all forms of one seed share the pre-training.
     _borrow(settings, folder, _sources(config, shelf))
-    run(settings, until=_LAST, say=lambda line: say(f"    {line}"))
+    run(settings, until=_LAST, serve=False, say=lambda line: say(f"    {line}"))
     require_same_candidates(contest, folder)
     return settings
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, get_args
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trsr.artifacts import RunFolder
-from trsr.baselines.base import Baseline, Places, ReadsText, TrainingData, training_data
-from trsr.baselines.registry import SEQUENTIAL, open_baseline, score_places
+from trsr.baselines.base import Baseline, Learnt, Places, ReadsText, TrainingData
+from trsr.baselines.registry import open_baseline, score_places
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName
-from trsr.data.prepare import load
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence
 from trsr.fusion.fusion import Fusion
 
 
-class Companions:
+class Companions(Learnt):
     """Trained systems, and how often training saw each item of the catalogue, ``(n_items,)``."""
+
+    learnt = ("_counts",)
 
     def __init__(self, systems: Mapping[BaselineName, Baseline], counts: NDArray[np.int64]) -> None:
         self._systems = dict(systems)
@@ -42,29 +42,25 @@ class Companions:
         return cls(systems, data.counts)
 
     def save(self, folder: Path) -> None:
-        """Write the neural systems, one folder each; the others are quicker learnt again than read."""
-        for name in self._systems.keys() & SEQUENTIAL:
-            self._systems[name].save(folder / name)  # type: ignore[attr-defined]
+        """Write every system as it was fitted, one folder each, and the counts beside them."""
+        super().save(folder)
+        for name, system in self._systems.items():
+            system.save(folder / quote(name, safe=""))
 
     @classmethod
     def load(
-        cls,
-        folder: Path,
-        names: Sequence[BaselineName],
-        data: TrainingData,
-        seed: int,
-        embedding_model: str | None = None,
+        cls, folder: Path, names: Sequence[BaselineName], seed: int, embedding_model: str | None = None
     ) -> Companions:
-        """Read the neural systems that `save` wrote, and let the others learn again.
+        """Read the systems that `save` wrote; nothing is learnt again.
 
-        Raises `ArtifactError` when a neural system is missing or damaged.
+        Raises `ArtifactError` when one is missing or damaged.
         """
-        learnt = cls.fit([name for name in names if name not in SEQUENTIAL], data, seed, embedding_model)
-        for name in names:
-            if name in SEQUENTIAL:
-                module = importlib.import_module("trsr.baselines.neural")
-                learnt._systems[name] = module.load_sequential(folder / name)
-        return learnt
+        systems = {name: open_baseline(name, seed, embedding_model) for name in names}
+        for name, system in systems.items():
+            system.restore(folder / quote(name, safe=""))
+        loaded = cls(systems, np.empty(0, np.int64))
+        loaded.restore(folder)
+        return loaded
 
     def evidence(
         self,
@@ -96,15 +92,25 @@ class Companions:
         counts = np.where(unknown, 0, self._counts[np.where(unknown, 0, candidates)])
         known_histories = [history[history < size] for history in histories]
         known_candidates = np.where(unknown, 0, candidates).astype(np.int32)
+        # Of a catalogue, the items that are asked about are enough.
+        asked = np.unique(np.concatenate([*histories, candidates.ravel()]))
+        among = asked[asked < size]
         scores = {LANGUAGE_MODEL: p_yes}
         for name, system in self._systems.items():
             if new_items is None or new_items.is_empty():
                 scores[name] = score_places(system, users, histories, candidates)
             elif isinstance(system, ReadsText):
-                scores[name] = score_places(system.with_items(new_items), users, histories, candidates)
+                near = [_nearer(places, among, size) for places in (*histories, candidates)]
+                scores[name] = score_places(system.with_items(new_items, among), users, near[:-1], near[-1])
             else:
                 scores[name] = score_places(system, users, known_histories, known_candidates)
         return Evidence(scores, counts, np.full(len(candidates), drawn_by_popularity))
+
+
+def _nearer(places: Places, among: Places, size: int) -> Places:
+    """Turn places in the catalogue and behind it into places in `among` and behind it."""
+    moved = np.where(places < size, np.searchsorted(among, places), places - size + len(among))
+    return moved.astype(np.int32)
 
 
 WEIGHTS: Final = "fusion.json"
@@ -124,21 +130,24 @@ class KeptFusion:
         self._companions = companions
 
     @classmethod
-    def load(cls, config: Config, folder: RunFolder) -> KeptFusion:
+    def load(cls, config: Config, folder: Path) -> KeptFusion:
         """Read what the stage ``fuse`` wrote; raises `ArtifactError` where it is missing or damaged."""
-        fusion = Fusion.load(folder.fusion / WEIGHTS)
+        fusion = Fusion.load(folder / WEIGHTS)
         names = [name for name in get_args(BaselineName) if name in fusion.systems]
-        data = training_data(load(folder), config.items.fields)
-        seed, model = config.training_seed, config.comparison.embedding_model
-        companions = Companions.load(folder.fusion, names, data, seed, model)
+        companions = Companions.load(folder, names, config.training_seed, config.comparison.embedding_model)
         return cls(fusion, companions, config.candidates.sampler == "popularity")
 
     def score(
-        self, history: Places, candidates: Places, p_yes: NDArray[np.float64], new_items: pl.DataFrame
+        self,
+        histories: Sequence[Places],
+        candidates: Places,
+        p_yes: NDArray[np.float64],
+        new_items: pl.DataFrame,
     ) -> NDArray[np.float64]:
-        """Return p(next item) of one user's candidates; see `Companions.evidence`, less its first axis."""
-        evidence = self._companions.evidence(
-            [""], [history], candidates[None], p_yes[None], self._drawn_by_popularity, new_items
+        """Return p(next item) of users' candidates; see `Companions.evidence`."""
+        users = [""] * len(histories)
+        return self._fusion.score(
+            self._companions.evidence(
+                users, histories, candidates, p_yes, self._drawn_by_popularity, new_items
+            )
         )
-        scores: NDArray[np.float64] = self._fusion.score(evidence)[0]
-        return scores

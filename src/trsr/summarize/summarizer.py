@@ -18,6 +18,7 @@ from trsr.records import Block, Item, Usage, UserSummary
 from trsr.summarize.append import Growth, append
 from trsr.summarize.cost import Budget
 from trsr.summarize.keyphrase import writer as keyphrase
+from trsr.summarize.keyphrase.vocabulary import Phrasebook
 from trsr.summarize.llm_writer import ALL_AT_ONCE, LanguageModelWriter
 from trsr.summarize.paradigms import cut, cut_by_tokens
 from trsr.summarize.runner import make_paradigm, summarize
@@ -33,7 +34,8 @@ class Summarizer:
     config
         The whole configuration; its sections `summary`, `prompt` and `items` are used.
     items
-        The catalogue, from which the keyphrase writer learns what is telling.
+        The catalogue, from which the keyphrase writer learns what is telling, or the vocabulary that was
+        learnt from it.
     budget
         What may be paid for, where others pay from it too; None for one of its own, by `summary.limits`.
 
@@ -45,7 +47,9 @@ class Summarizer:
         When the store of answers can't be opened.
     """
 
-    def __init__(self, config: Config, items: pl.DataFrame, budget: Budget | None = None) -> None:
+    def __init__(
+        self, config: Config, items: pl.DataFrame | Phrasebook, budget: Budget | None = None
+    ) -> None:
         self._config = config
         self._tokens = ApproximateTokens()
         self._budget = budget or Budget(config.summary.limits, config.summary.price)
@@ -97,7 +101,7 @@ class Summarizer:
             return [UserSummary.empty(growth.summary.user_id) for growth in growths]
         return append(growths, make_paradigm(self._config.summary), self._writer)
 
-    def _open(self, items: pl.DataFrame) -> Writer:
+    def _open(self, items: pl.DataFrame | Phrasebook) -> Writer:
         config = self._config
         writer = config.summary.writer
         if isinstance(writer, KeyphraseWriter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -15,9 +16,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
 
 from trsr.artifacts import write_json
 from trsr.baselines.base import Places, TrainingData, share_ties
@@ -42,9 +40,14 @@ def text_vectors(items: pl.DataFrame, fields: Sequence[str], width: int, seed: i
     >>> vectors.shape, bool(vectors[0] @ vectors[1] > 0.9), float(abs(vectors[2]).sum())
     ((3, 2), True, 0.0)
     """
+    # Who loads a trained system needs no scikit-learn.
+    text, decomposition, preprocessing = (
+        importlib.import_module(f"sklearn.{part}")
+        for part in ("feature_extraction.text", "decomposition", "preprocessing")
+    )
     vectors = np.zeros((items.height, width), dtype=np.float32)
     # A word of one item alone ties it to nothing.
-    vectorizer = TfidfVectorizer(
+    vectorizer = text.TfidfVectorizer(
         tokenizer=words,
         token_pattern=None,
         sublinear_tf=True,
@@ -60,8 +63,8 @@ def text_vectors(items: pl.DataFrame, fields: Sequence[str], width: int, seed: i
     kept = min(width, min(weights.shape) - 1)
     if kept < 1:
         return vectors
-    reduced = TruncatedSVD(kept, random_state=seed).fit_transform(weights)
-    vectors[:, :kept] = normalize(reduced)
+    reduced = decomposition.TruncatedSVD(kept, random_state=seed).fit_transform(weights)
+    vectors[:, :kept] = preprocessing.normalize(reduced)
     return vectors
 
 
@@ -210,6 +213,10 @@ class Sequential:
             raise ArtifactError(message) from error
         loaded._network, loaded._record = _for_scoring(network.to(_device())), card.record
         return loaded
+
+    def restore(self, folder: Path) -> None:
+        """Become what `save` wrote; see `Baseline`. Raises as `load` does."""
+        self.__dict__.update(vars(Sequential.load(folder)))
 
     def _text(self, data: TrainingData) -> torch.Tensor | None:
         width = self.settings.text_width
