@@ -170,7 +170,7 @@ def _fill(new: Path, config: Config, folder: RunFolder, fused: bool) -> None:
     read = Catalogue(items, config.items.fields).fields
     shown = {*read, *(config.ranking_fields or read)}
     write_parquet(items.select(ITEM, *(name for name in items.columns if name in shown)), new / _ITEMS)
-    _put_model(folder.require(folder.model, "train"), new / _MODEL)
+    put_model(folder.require(folder.model, "train"), new / _MODEL)
     if fused:
         _put(folder.fusion, new / _FUSION)
         if (encoder := config.comparison.embedding_model) and Path(encoder).is_dir():
@@ -182,7 +182,7 @@ def _fill(new: Path, config: Config, folder: RunFolder, fused: bool) -> None:
         Phrasebook(items_of(items.select(ITEM, *read))).save(new / _VOCABULARY)
 
 
-def _put_model(model: Path, place: Path) -> None:
+def put_model(model: Path, place: Path) -> None:
     """Put a ranker into the bundle, and with an adapter the base that lies in a folder of this machine."""
     card = read_card(model)
     base = card["base"]

@@ -116,7 +116,7 @@ class Recommender:
         self.close()
 
     def close(self) -> None:
-        """Let go of the users and the store of answers, if they were opened; who asks again opens them again."""
+        """Let go of the users and the store of answers, if they are open; a request opens them again."""
         for name in ("_summarizer", "_users"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
@@ -136,8 +136,8 @@ class Recommender:
             ``fused`` ranks by the fused ranker, ``language_model`` by p(yes); None: by the fused ranker
             when there is one.
         users
-            The ``users.sqlite`` of a run, for `rank_user` and `append`; None: that of the run folder, or of a
-            bundle nobody.
+            The ``users.sqlite`` of a run, for `rank_user` and `append`; None: that of the run folder, and
+            nobody where `path` is a bundle.
 
         Raises
         ------
