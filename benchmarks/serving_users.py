@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from itertools import cycle, islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from trsr.artifacts import RunFolder, read_parquet
 from trsr.users import SERVED, UserRow, Users
 
 ASKED = 200
+PEOPLE = 2_000
 REPEATS = 3
 
 
@@ -37,16 +38,26 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 
 def make_store(run: RunFolder, path: Path, count: int) -> list[str]:
     """Fill a store with so many users, and return ids to ask for, from all over it."""
-    known = read_parquet(run.histories)["user_id"].head(2_000)
+    known = read_parquet(run.histories)["user_id"].head(min(count, PEOPLE))
     with Users(run.users) as own, Users(path, make=True) as store:
-        rows = list(own.find(known).values())
+        rows = own.find(known).values()
+        store.put(dataclasses.replace(row, user_id=name(number)) for number, row in enumerate(rows))
+    others = ", ".join(field.name for field in dataclasses.fields(UserRow)[1:])
+    copy = (
+        f"INSERT INTO users SELECT printf('user-%09d', substr(user_id, 6) + ?), {others} FROM users LIMIT ?"
+    )
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN")
+        for made in range(len(known), count, len(known)):
+            connection.execute(copy, [made, min(len(known), count - made)])
+        connection.execute("COMMIT")
+    connection.close()
+    return [name(number) for number in range(0, count, max(1, count // ASKED))][:ASKED]
 
-        def repeated() -> Iterator[UserRow]:
-            for number, row in enumerate(islice(cycle(rows), count)):
-                yield dataclasses.replace(row, user_id=f"user-{number:09}")
 
-        store.put(repeated())
-    return [f"user-{number:09}" for number in range(0, count, max(1, count // ASKED))][:ASKED]
+def name(number: int) -> str:
+    """Name a user by a number."""
+    return f"user-{number:09}"
 
 
 def serve(run: Path, store: Path, users: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -57,6 +58,18 @@ def test_a_write_that_is_interrupted_leaves_what_was_there(tmp_path: Path) -> No
             users.put(interrupted())
     with Users(path) as users:
         assert users.find(["ada", "new"]) == {"ada": ADA}
+
+
+def test_what_others_wrote_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    with Users(tmp_path / "users.sqlite", make=True) as users, Users(tmp_path / "users.sqlite") as other:
+        users.put([ADA])
+        before = users.find(["ada"])
+        other.put([replace(ADA, history=["a", "b", "c"])], before)
+        with pytest.raises(
+            ArtifactError, match="others have appended to these users meanwhile; append again"
+        ):
+            users.put([replace(ADA, history=["a", "b", "d"])], before)
+        assert users.get("ada").history == ["a", "b", "c"]
 
 
 def test_new_tables_replace_the_rows_but_those_with_later_events(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def append_to(
         _growth(config, catalogue, before.get(user, UserRow(user)), now) for user, now in grown.items()
     ]
     written = summarizer.append(growths) if growths else []
-    users.put(
+    rows = [
         replace(
             grown[summary.user_id],
             summary=summary.final.text,
@@ -134,7 +134,8 @@ def append_to(
             appended=True,
         )
         for summary in written
-    )
+    ]
+    users.put(rows, {row.user_id: before[row.user_id] for row in rows if row.user_id in before})
     return written
 
 

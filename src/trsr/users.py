@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -132,9 +132,16 @@ class Users:
         """Read the users that there are among some."""
         return {row.user_id: row for row in self._read(user_ids, _COLUMNS)}
 
-    def put(self, rows: Iterable[UserRow]) -> None:
-        """Write users, all of them or, when it is interrupted, none."""
+    def put(self, rows: Iterable[UserRow], before: Mapping[str, UserRow] | None = None) -> None:
+        """Write users, all of them or, when it is interrupted, none.
+
+        Raises ArtifactError when `before`, what some users are to be now, isn't what the file holds.
+        """
         with self._telling(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if before is not None and self.find(before) != before:
+                message = f"{self.path}: others have appended to these users meanwhile; append again"
+                raise ArtifactError(message)
             self._write("INSERT OR REPLACE INTO users VALUES ({})", rows)
 
     def forget(self, user_id: str) -> bool:

@@ -88,7 +88,9 @@ def append(
 
 
 def rank(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run, or a bundle.")
+    ],
     user: Annotated[str | None, typer.Option(help="A user of the run: uses their history.")] = None,
     history: Annotated[
         str | None,
