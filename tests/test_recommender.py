@@ -238,16 +238,16 @@ def test_a_bundle_with_a_file_of_users_serves_them(folder: RunFolder, tmp_path: 
 
 def test_a_cap_holds_for_one_append(folder: RunFolder, tmp_path: Path) -> None:
     copied = RunFolder(shutil.copytree(folder.path, tmp_path / "run"))
-    item = pl.read_parquet(folder.items)["item_id"][0]
+    item, other = pl.read_parquet(folder.items)["item_id"].head(2)
     with counting_server() as server:
         writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted"}
         copied.config.write_text(dump(load(copied.config, {"summary.writer": writer})), encoding="utf-8")
         with Recommender.load(copied.path) as recommender:
             with pytest.raises(BudgetError):
-                recommender.append([("one", item), ("two", item)], max_calls=1)
+                recommender.append([("one", item), ("two", other)], max_calls=1)
             with pytest.raises(DataError, match="no user 'one'"):
                 recommender.rank_user("one")
-            written = recommender.append([("one", item), ("two", item)])
+            written = recommender.append([("one", item), ("two", other)])
             assert recommender.rank_user("one", [item]).summary == written[0].final.text
     assert server.asked.total() == 2
 
