@@ -22,17 +22,19 @@ from trsr.config.load import load_run
 from trsr.config.summary import KeyphraseWriter, Limits
 from trsr.data.catalogue import Catalogue
 from trsr.data.ids import mended_ids
-from trsr.data.notes import Notes, tell
+from trsr.data.notes import Notes
 from trsr.data.readers.tables import column_names, read_events
 from trsr.data.repair import SECOND, mend_events
 from trsr.data.times import DAY_FIRST, MONTH_FIRST
 from trsr.errors import ArtifactError
-from trsr.records import ITEM, TIME, USER, Summary, Usage, UserSummary
+from trsr.records import ITEM, TIME, USER, Finding, Summary, Usage, UserSummary
 from trsr.summarize.append import Growth
 from trsr.summarize.summarizer import Summarizer, cut_history
 from trsr.users import UserRow, Users, update_users
 
-Say = Callable[[str], None]
+Tell = Callable[[Sequence[Finding]], None]
+"""Is given what was noticed, repaired or left out, before anything is paid for."""
+
 _KNOWN: Final = "events that the run or an earlier append holds are left out"
 _LATE: Final = (
     "events older than the newest known one of their user are left out: histories grow at their end; prepare "
@@ -41,7 +43,7 @@ _LATE: Final = (
 
 
 def append_events(
-    run_dir: Path, events: Path, say: Say = lambda line: None, *, limits: Limits | None = None
+    run_dir: Path, events: Path, tell: Tell = lambda findings: None, *, limits: Limits | None = None
 ) -> list[UserSummary]:
     """Bring the histories and summaries of the users in a table up to date.
 
@@ -61,6 +63,8 @@ def append_events(
         A table in any format that own tables have. Its columns are called as the run's data settings say,
         or ``user_id``, ``item_id`` and ``time``. Without times its rows are taken oldest first. Users that
         the run doesn't know are new.
+    tell
+        Called once, with what was noticed, repaired or left out.
     limits
         The most that this call may pay; None for no cap. The run's own cap was for the run.
 
@@ -90,7 +94,7 @@ def append_events(
         Users(folder.users) as users,
         Summarizer(config, items.select(ITEM, *catalogue.fields)) as summarizer,
     ):
-        return append_to(users, table, catalogue, config, summarizer, notes, say)
+        return append_to(users, table, catalogue, config, summarizer, notes, tell)
 
 
 def read_frame(frame: pl.DataFrame, ids: Collection[str], config: Config, notes: Notes) -> pl.DataFrame:
@@ -110,7 +114,7 @@ def append_to(
     config: Config,
     summarizer: Summarizer,
     notes: Notes,
-    say: Say = lambda line: None,
+    tell: Tell,
 ) -> list[UserSummary]:
     """Put events that were read behind the histories of their users, summarise, and write all users at once.
 
@@ -119,7 +123,7 @@ def append_to(
     before = users.find(events[USER].unique(maintain_order=True))
     with notes.told_with_errors():
         grown = _grown(events, before, notes)
-    tell(notes.findings(), say)
+    tell(notes.findings())
     growths = [
         _growth(config, catalogue, before.get(user, UserRow(user)), now) for user, now in grown.items()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ from trsr.records import (
     SUMMARY,
     TIME,
     USER,
+    Finding,
     Item,
     RankedItem,
     Ranking,
@@ -281,7 +283,8 @@ class Recommender:
         """Put new events behind the histories of users, and bring their summaries up to date.
 
         It is what ``trsr append`` does: only blocks that changed are summarised, known events are left out,
-        and all users are written at once or, when anything fails, none.
+        and all users are written at once or, when anything fails, none. What was left out or mended is a
+        warning.
 
         Parameters
         ----------
@@ -315,10 +318,10 @@ class Recommender:
         with notes.told_with_errors():
             read = read_frame(events, self._whole.ids, self._config, notes)
         if max_calls is None and max_cost is None:
-            return append_to(users, read, self._read, self._config, self._summarizer, notes)
+            return append_to(users, read, self._read, self._config, self._summarizer, notes, _warn)
         limits = Limits(max_calls=max_calls, max_cost=max_cost)
         with self._open_summarizer(limits) as summarizer:
-            return append_to(users, read, self._read, self._config, summarizer, notes)
+            return append_to(users, read, self._read, self._config, summarizer, notes, _warn)
 
     def describe(self, item_id: str) -> str:
         """One line of text for an item of the catalogue; empty for an item that isn't in it."""
@@ -441,6 +444,12 @@ class Recommender:
                 places.append(len(self._whole) + len(new))
                 new.append(self._read.make_item("", item))
         return np.array(places, dtype=np.int32)
+
+
+def _warn(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.action != "noted":
+            warnings.warn(f"{finding.count:,} events: {finding.message}", stacklevel=4)
 
 
 def _resolve(items: Sequence[ItemLike], catalogue: Catalogue) -> list[Item]:

@@ -15,6 +15,7 @@ from trsr.artifacts import RunFolder
 from trsr.config import load
 from trsr.errors import DataError
 from trsr.pipeline import run
+from trsr.stages.prepare import tell
 from trsr.users import UserRow, Users, update_users
 
 NEW = 1_600_000_000
@@ -59,7 +60,7 @@ def folder(prepared: RunFolder) -> RunFolder:
 def appended(folder: RunFolder, path: Path) -> tuple[dict[str, list[str]], str]:
     """Append, and give what was added to each user's history (behind 00 to 06), and what was said."""
     said: list[str] = []
-    append_events(folder.path, path, said.append)
+    append_events(folder.path, path, lambda findings: tell(findings, said.append))
     own = [f"{item:02}" for item in range(7)]
     return {
         row.user_id: list(row.history[7:] if row.history[:7] == own else row.history)

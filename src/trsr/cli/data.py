@@ -70,9 +70,10 @@ def append(
     run's own don't hold here.
     """
     from trsr.append import append_events  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.stages.prepare import tell  # noqa: PLC0415
 
     limits = Limits(max_calls=max_calls, max_cost=max_cost)
-    written = append_events(run_dir, events, typer.echo, limits=limits)
+    written = append_events(run_dir, events, lambda found: tell(found, typer.echo), limits=limits)
     if not written:
         typer.echo("Nothing to append: histories and summaries stay as they are")
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -96,11 +96,3 @@ def noting(
 def printable(text: pl.Expr) -> pl.Expr:
     """Cut a text to the length of an example and replace control characters, which could steer a terminal."""
     return text.cast(pl.String).str.slice(0, _EXAMPLE_CHARACTERS).str.replace_all(r"[\p{Cc}\p{Cf}]", "·")
-
-
-def tell(findings: Iterable[Finding], say: Callable[[str], None]) -> None:
-    """Say what was noticed, repaired or left out, one line each."""
-    for finding in findings:
-        count = f"{finding.count:,}"
-        told = finding.message if count in finding.message else f"{count} {finding.message}"
-        say(f"  {finding.action}: {told}")

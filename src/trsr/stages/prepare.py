@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from trsr.artifacts import RunFolder
 from trsr.config import Config
-from trsr.data.notes import tell
 from trsr.data.prepare import prepare, save
 from trsr.data.readers.registry import input_files
-from trsr.records import SPLIT
+from trsr.records import SPLIT, Finding
 from trsr.stages.stage import Say, Stage
 
 
@@ -31,6 +31,14 @@ def _run(config: Config, folder: RunFolder, say: Say) -> list[Path]:
     say(f"  {prepared.items.height:,} items; users: {users}{learnt}")
     tell(prepared.findings, say)
     return [folder.items, folder.histories, folder.candidates, folder.background, folder.findings]
+
+
+def tell(findings: Iterable[Finding], say: Say) -> None:
+    """Say what was noticed, repaired or left out, one line each."""
+    for finding in findings:
+        count = f"{finding.count:,}"
+        told = finding.message if count in finding.message else f"{count} {finding.message}"
+        say(f"  {finding.action}: {told}")
 
 
 STAGE = Stage(
