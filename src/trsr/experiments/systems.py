@@ -31,8 +31,7 @@ from trsr.experiments.scores import (
     lists,
     table,
 )
-from trsr.ranking.ranker import Ranker
-from trsr.ranking.tasks import score_lists
+from trsr.ranking.ranker import Ranker, score_lists
 from trsr.records import (
     BLOCK_SUMMARIES,
     CANDIDATES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,8 @@ from transformers import (
 from trsr.artifacts import hash_value, write_json
 from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import Prompting
-from trsr.errors import ArtifactError, ConfigError, ModelError
+from trsr.data.catalogue import Catalogue
+from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
 from trsr.hf.adapters import add_adapter, has_adapter, require_effect, save_base
 from trsr.hf.loading import (
     choose_device,
@@ -330,3 +331,51 @@ def _compare(ranker: Ranker, card: dict[str, Any], folder: Path) -> None:
                 f"{value} now; put the old ones back or train again"
             )
             raise ArtifactError(message)
+
+
+def score_lists(
+    ranker: Ranker,
+    catalogue: Catalogue,
+    summaries: Mapping[str, str] | None,
+    users: Sequence[str],
+    histories: Sequence[NDArray[np.int32]],
+    offered: Sequence[NDArray[np.int32]],
+    *,
+    batch_tokens: int = 16384,
+    title: str | None = None,
+) -> list[NDArray[np.float64]]:
+    """Return p(yes) of lists of candidates, which may have any lengths and repeat items.
+
+    Parameters
+    ----------
+    summaries
+        What the model is told of each user; None: of nobody anything.
+    histories, offered
+        Places in the catalogue, one array a user.
+    batch_tokens, title
+        See `Ranker.score`.
+
+    Raises
+    ------
+    DataError
+        When a user has no summary and others have.
+    """
+    if summaries is not None and (lacking := [user for user in users if user not in summaries]):
+        message = f"{len(lacking)} users have no summary, the first is {lacking[0]!r}; summarise them first"
+        raise DataError(message)
+    items = catalogue.items(catalogue.ids)
+    distinct = [np.unique(row) for row in offered]
+    tasks = [
+        RankingUser(
+            user,
+            "" if summaries is None else summaries[user],
+            tuple(items[place] for place in history),
+            tuple(items[place] for place in row),
+        )
+        for user, history, row in zip(users, histories, distinct, strict=True)
+    ]
+    scores = ranker.score(tasks, batch_tokens, title=title)
+    return [
+        p_yes[np.searchsorted(asked, row)]
+        for p_yes, asked, row in zip(scores, distinct, offered, strict=True)
+    ]
