@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import numpy as np
 import polars as pl
@@ -127,6 +127,16 @@ Places = NDArray[np.int32]
 
 _LEARNT_FILE: Final = "learnt.safetensors"
 _LEARNT_FORMAT: Final = 1
+
+
+class Scores(Protocol):
+    """Whatever ranks: a baseline, or your own object."""
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places
+    ) -> NDArray[np.float64]:
+        """Score candidates, ``(n_users, n_candidates)``, as places in the catalogue; higher is better."""
+        ...
 
 
 class Learnt:
