@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,12 +22,15 @@ from trsr.baselines.registry import open_baseline, score_places
 from trsr.bundle import Bundle, save_bundle
 from trsr.compact.start import fresh_ranker
 from trsr.config import Config, load
+from trsr.config.data import Source
 from trsr.config.evaluation import Sampler
 from trsr.config.ranking import CompactModel, HuggingFaceModel
 from trsr.config.summary import Writer
 from trsr.data.catalogue import Catalogue
 from trsr.data.dataset import Dataset, checked
 from trsr.data.prepare import choose
+from trsr.data.readers.registry import detect
+from trsr.data.readers.registry import read as read_source
 from trsr.errors import ConfigError, DataError
 from trsr.evaluation.metrics import NDCG, Metric, Recall
 from trsr.evaluation.scoreboard import summarise
@@ -49,6 +53,26 @@ Floats = NDArray[np.float64]
 
 _OWN: Final = ("model", "prompt", "training", "seed")
 """Sections that a ranker brings; the others are the protocol's."""
+
+
+def read(path: Path | str | Source) -> Dataset:
+    """Read a data set in any of the known formats, or by the settings of the section ``data``.
+
+    What was noticed, repaired or left out on the way is told by its `findings`.
+
+    Parameters
+    ----------
+    path
+        A folder, whose format is recognised, or settings such as ``DemoData(users=500)``.
+
+    Raises
+    ------
+    DataError
+        When the format isn't known, a file can't be read, or nothing is left.
+    """
+    source = detect(Path(path)) if isinstance(path, str | Path) else path
+    dataset, findings = read_source(source, seed=0)
+    return replace(dataset, findings=findings)
 
 
 def prepare(
@@ -103,7 +127,7 @@ def prepare(
     return protocol_of(config, choose(checked(dataset), dataset.findings, config))
 
 
-def summarize(
+def write_summaries(
     protocol: EvaluationProtocol,
     writer: Writer | Mapping[str, Any] | type | str = "keyphrase",
     paradigm: type | str = "recurrent",
@@ -225,7 +249,7 @@ class TextRanker:
         protocol
             As `prepare` gives it.
         summaries
-            As `trsr.summarize` gives them, for every user; None: the model is told of none.
+            As `write_summaries` gives them, for every user; None: the model is told of none.
         checkpoints
             Where a training that is killed goes on from; None: it starts again.
 
