@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import openai
+import httpx2
 from sections import write_section
 
-from trsr.config.summary import Check, EndpointWriter, Sampling
+from trsr.config.summary import Check, EndpointWriter, Sampling, Summarization
 from trsr.llm.endpoint import EndpointGenerator
-from trsr.llm.generator import Chat
+from trsr.llm.generator import Answering, Chat
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Item
 from trsr.summarize.llm_writer import LanguageModelWriter
-from trsr.summarize.paradigms import recurrent
+from trsr.summarize.paradigms import open_paradigm
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 
@@ -71,15 +71,28 @@ async def bare_loop(base_url: str, chats: list[Chat], concurrency: int) -> None:
     """The least that sends the same requests: a pool of workers over one HTTP client."""
     left = iter(chats)
 
-    async def work(client: openai.DefaultAsyncHttpxClient) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
         for chat in left:
             messages = [{"role": "system", "content": chat.system}, {"role": "user", "content": chat.user}]
             body = {"model": "fast", "messages": messages, "max_tokens": 150, "temperature": 0, "seed": 0}
             reply = await client.post(f"{base_url}/chat/completions", json=body)
             assert reply.json()["choices"][0]["message"]["content"]
 
-    async with openai.DefaultAsyncHttpxClient() as client:
+    async with httpx2.AsyncClient() as client:
         await asyncio.gather(*(work(client) for _ in range(concurrency)))
+
+
+async def scheduled(generator: EndpointGenerator, chats: list[Chat], concurrency: int) -> None:
+    """The same pool over the generator's session: turns, limits, checks of the reply and its tokens."""
+    left = iter(chats)
+
+    async def work(answer: Answering) -> None:
+        for chat in left:
+            async with answer(chat) as completion:
+                assert completion.text
+
+    async with generator.session(Sampling()) as answer:
+        await asyncio.gather(*(work(answer) for _ in range(concurrency)))
 
 
 def make_users(count: int) -> list[tuple[str, tuple[Block, ...]]]:
@@ -135,7 +148,7 @@ def run(users: int, stored_users: int, concurrency: int) -> Iterator[Cost]:
     with fast_server() as url:
         yield measure("bare HTTP loop", calls, lambda: asyncio.run(bare_loop(url, chats, concurrency)))
     with fast_server() as url:
-        yield measure("scheduler", calls, lambda: sum(1 for _ in generator(url).generate(chats, Sampling())))
+        yield measure("scheduler", calls, lambda: asyncio.run(scheduled(generator(url), chats, concurrency)))
     with (
         tempfile.TemporaryDirectory() as folder,
         fast_server() as url,
@@ -151,11 +164,11 @@ def run(users: int, stored_users: int, concurrency: int) -> Iterator[Cost]:
             checks=get_args(Check),
             ahead=2 * concurrency,
         )
-        people = make_users(stored_users)
+        people, paradigm = make_users(stored_users), open_paradigm("recurrent", Summarization())
         yield measure(
             "whole summaries: scheduler, prompts, checks, SQLite store",
             stored_users * BLOCKS,
-            lambda: summarize(people, recurrent, writer, progress=False),
+            lambda: summarize(people, paradigm, writer, progress=False),
         )
 
 
@@ -163,7 +176,7 @@ def table(costs: list[Cost], concurrency: int) -> str:
     """Write all results as Markdown."""
     bare = costs[0]
     lines = [
-        f"Measured on {platform.machine()}, Python {platform.python_version()}, openai {openai.__version__}, "
+        f"Measured on {platform.machine()}, Python {platform.python_version()}, httpx2 {httpx2.__version__}, "
         f"{concurrency} requests at once; CPU of the client's process alone.",
         "",
         "| way | calls | seconds | calls a second | CPU a call, ms | over the bare loop, ms |",

@@ -7,12 +7,14 @@ python benchmarks/summaries.py --quick    # a smoke run, nothing is written
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
 import platform
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,15 +26,15 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from trsr.config import Config
 from trsr.config.data import DemoData
-from trsr.config.summary import LocalWriter, Sampling
+from trsr.config.summary import LocalWriter, Sampling, Summarization
 from trsr.data.prepare import prepare
-from trsr.llm.generator import Chat, Completion, TextGenerator
+from trsr.llm.generator import Answering, Chat, Completion, TextGenerator
 from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import BUILT_IN, Templates
 from trsr.records import ITEM, Block, Item, UserSummary
 from trsr.summarize.llm_writer import LanguageModelWriter
-from trsr.summarize.paradigms import recurrent
+from trsr.summarize.paradigms import open_paradigm
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 
@@ -62,10 +64,17 @@ class OneByOne:
         self.identity = generator.identity
         self._generator = generator
 
-    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        for place, chat in enumerate(chats):
-            [(_, completion)] = self._generator.generate([chat], sampling)
-            yield place, completion
+    @asynccontextmanager
+    async def session(self, sampling: Sampling) -> AsyncIterator[Answering]:
+        place = asyncio.Lock()
+        async with self._generator.session(sampling) as answer:
+
+            @asynccontextmanager
+            async def one(chat: Chat) -> AsyncIterator[Completion]:
+                async with place, answer(chat) as completion:
+                    yield completion
+
+            yield one
 
 
 def make_model(folder: Path, texts: Sequence[str], hidden: int, layers: int) -> None:
@@ -140,7 +149,8 @@ def run(
             writer = LanguageModelWriter(
                 generator, Templates("shopping"), sampling, store, ApproximateTokens(), 20, checks=()
             )
-            found[:] = summarize(users, recurrent, writer, progress=False)
+            paradigm = open_paradigm("recurrent", Summarization())
+            found[:] = summarize(users, paradigm, writer, progress=False)
 
     cost = measure(work, runs=1, enough_s=1)
     return Result(

@@ -9,14 +9,14 @@ import sys
 import time
 from pathlib import Path
 
-from trsr.config.summary import EndpointWriter, Sampling
+from trsr.config.summary import EndpointWriter, Sampling, Summarization
 from trsr.errors import TrsrError
 from trsr.llm.endpoint import EndpointGenerator
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Item
 from trsr.summarize.llm_writer import LanguageModelWriter
-from trsr.summarize.paradigms import recurrent
+from trsr.summarize.paradigms import open_paradigm
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 
@@ -79,6 +79,7 @@ def _summarise(base_url: str, store_url: str, users: int, out: Path, timeout_s: 
             checks=("cut", "refusal"),
             ahead=2 * CONCURRENCY,
         )
-        written = summarize(make_users(users), recurrent, writer, progress=False)
+        paradigm = open_paradigm("recurrent", Summarization())
+        written = summarize(make_users(users), paradigm, writer, progress=False)
     finals = {user.user_id: user.failed or user.final.text for user in written}
     out.write_text(json.dumps(finals), encoding="utf-8")

@@ -34,8 +34,8 @@ from trsr.ranking.shared_prefix.strategy import Path as PlanPath
 from trsr.ranking.shared_prefix.strategy import candidate_logits
 from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, SPLIT, TARGET, USER, Item
 from trsr.summarize.llm_writer import LanguageModelWriter
-from trsr.summarize.paradigms import cut
-from trsr.summarize.runner import make_paradigm, summarize
+from trsr.summarize.paradigms import cut, open_paradigm
+from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 
 
@@ -127,7 +127,7 @@ def test_no_call_is_made_for_a_block_that_is_not_there(tmp_path: Path) -> None:
     writer = make_writer(generator, tmp_path)
     history = [Item(str(number), {"title": f"thing {number}"}) for number in range(7)]
     users = [("seven", cut(history, 5)), ("none", cut([], 5)), ("five", cut(history[:5], 5))]
-    written = summarize(users, make_paradigm(Summarization()), writer, progress=False)
+    written = summarize(users, open_paradigm("recurrent", Summarization()), writer, progress=False)
     assert [summary.usage.calls + summary.usage.calls_reused for summary in written] == [2, 0, 1]
     assert written[1].final.text == ""
 
@@ -157,7 +157,7 @@ def test_looking_items_up_is_no_scan_of_the_table() -> None:
 def test_a_crash_keeps_every_answer_and_a_second_run_repeats_none(tmp_path: Path) -> None:
     history = [Item(str(number), {"title": f"thing {number}"}) for number in range(20)]
     users = [("u", cut(history, 5))]
-    paradigm = make_paradigm(Summarization())
+    paradigm = open_paradigm("recurrent", Summarization())
     broken = FakeGenerator(fail_at=3)
     with pytest.raises(WriterError):
         summarize(users, paradigm, make_writer(broken, tmp_path), progress=False)

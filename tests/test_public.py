@@ -30,7 +30,7 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_import_and_help_load_no_heavy_library() -> None:
-    heavy = {"torch", "transformers", "peft", "polars", "sklearn", "matplotlib", "openai", "sqlalchemy"}
+    heavy = {"torch", "transformers", "peft", "polars", "sklearn", "matplotlib", "httpx2", "sqlalchemy"}
     assert not heavy & loaded_by("import trsr")
     show_help = "import trsr.cli\ntry:\n    trsr.cli.app(['--help'])\nexcept SystemExit:\n    pass"
     assert not heavy & loaded_by(show_help)

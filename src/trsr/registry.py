@@ -59,6 +59,25 @@ READERS: Final[Mapping[str, str]] = MappingProxyType(
 """Formats of data, in the order in which they are recognised; see `trsr.data.dataset.Reader`."""
 
 
+WRITERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "keyphrase": "trsr.summarize.keyphrase.writer:open_writer",
+        "local": "trsr.summarize.llm_writer:open_local",
+        "endpoint": "trsr.summarize.llm_writer:open_endpoint",
+    }
+)
+"""Who writes summaries; see `trsr.summarize.writer.open_writer`."""
+
+PARADIGMS: Final[Mapping[str, str]] = MappingProxyType(
+    {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "none")}
+)
+"""How blocks become one summary; see `trsr.summarize.paradigms.open_paradigm`."""
+
+_BASES: Final = {
+    "baseline": "trsr.baselines.base:Baseline",
+    "metric": "trsr.evaluation.metrics:Metric",
+    "data format": "trsr.data.dataset:Reader",
+}
 _LONGEST_PATH: Final = 120
 
 
@@ -99,7 +118,8 @@ def find_part(what: str, name: str, built_in: Mapping[str, str]) -> Any:
     Raises
     ------
     ConfigError
-        When there is no such built-in part, or the module or the class can't be imported.
+        When there is no such built-in part, the module or the class can't be imported, or the class is not
+        derived from what such a part is.
 
     Examples
     --------
@@ -114,12 +134,18 @@ def find_part(what: str, name: str, built_in: Mapping[str, str]) -> Any:
         raise ConfigError(message)
     module, _, attribute = built_in.get(name, name).partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        part = getattr(importlib.import_module(module), attribute)
     # An own module raises whatever its code raises.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         message = f"the {what} {name!r} can't be imported ({reason}); is its module on the Python path?"
         raise ConfigError(message) from error
+    if is_dotted(name) and what in _BASES:
+        home, _, base = _BASES[what].partition(":")
+        if not (isinstance(part, type) and issubclass(part, getattr(importlib.import_module(home), base))):
+            message = f"the {what} {name!r} must be a class derived from {home}.{base}"
+            raise ConfigError(message)
+    return part
 
 
 def parse(name: str) -> tuple[str, dict[str, Any]]:
@@ -181,10 +207,7 @@ def spell(what: str, part: object, built_in: Mapping[str, str]) -> str:
 
 def settings_of(what: str, kind: str, settings: Mapping[str, Any], built_in: Mapping[str, str]) -> BaseModel:
     """Check settings by the part's own ``Settings``; raises ConfigError with each that is wrong."""
-    declared = getattr(find_part(what, kind, built_in), "Settings", None)
-    if not (isinstance(declared, type) and issubclass(declared, BaseModel)):
-        message = f"the {what} {kind!r} must have a class `Settings`, a trsr.config.section.Section"
-        raise ConfigError(message)
+    declared: type[BaseModel] = find_part(what, kind, built_in).Settings
     try:
         return declared.model_validate(settings)
     except ValidationError as error:

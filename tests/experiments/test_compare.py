@@ -222,7 +222,7 @@ def test_a_system_that_cannot_be_had_is_told_before_the_long_work(tmp_path: Path
 
 
 def test_an_unknown_system_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--only must name systems among random, .* no baseline 'sasreq'"):
+    with pytest.raises(ConfigError, match=r"--only must name systems among random, .*, got 'sasreq'"):
         compare(comparison_config(tmp_path / "run"), only=["sasreq"], say=lambda line: None)
 
 

@@ -16,7 +16,7 @@ import polars as pl
 
 DIGITS = 5
 PASSING = re.compile(
-    r"seconds|finished_at|fingerprint|table|command|hashes|sha|outputs|total_flos|per_second|runtime"
+    r"seconds|finished_at|fingerprint|^table$|command|hashes|sha|outputs|total_flos|per_second|runtime"
 )
 """Keys of JSON values that say when or where, not what."""
 

@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from trsr.config import load as load_config
 from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import LocalWriter, Prompting, Sampling
 from trsr.errors import ModelError
@@ -24,6 +25,7 @@ from trsr.llm.chat import TokenizerChatTokens
 from trsr.llm.generator import Chat
 from trsr.llm.local import LocalGenerator, identify
 from trsr.ranking.ranker import Origin, Ranker
+from trsr.stages.train import STAGE
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -252,6 +254,13 @@ def test_a_rankers_card_names_the_file_and_its_licence(
     assert again.origin == origin
     # The adapter's folder alone is a model, too: its base is the GGUF file.
     assert load(tmp_path / "model").identity.endswith(f"merged into {card['identity']}")
+
+
+def test_training_depends_on_what_the_file_holds(cache: Path, written: tuple[Path, LlamaForCausalLM]) -> None:
+    model = {"kind": "huggingface", "path": str(written[0])}
+    assert STAGE.settings(load_config(overrides={"model": model}))["weights"] == model_identity(model["path"])
+    with pytest.raises(ModelError, match="trsr models get smollm2-135m"):
+        STAGE.settings(load_config(overrides={"model": model | {"path": "smollm2-135m"}}))
 
 
 def test_a_folder_of_one_gguf_file_is_a_model(

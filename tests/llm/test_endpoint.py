@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import threading
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from asking import completions, outcome, outcomes
 from trsr.config import load
 from trsr.config.summary import EndpointWriter, Limits, Sampling
-from trsr.errors import BudgetError, ConfigError, WriterError
+from trsr.errors import BudgetError, ConfigError, StoreError, WriterError
 from trsr.llm.endpoint import EndpointGenerator
-from trsr.llm.generator import Chat, Completion, Failure
+from trsr.llm.generator import Answering, Chat, Completion, Unanswered
 from trsr.records import Usage
 from trsr.summarize.cost import Budget
 
@@ -102,26 +104,19 @@ def connect(server: Server, payer: Budget | None = None, **settings: Any) -> End
 
 def drain(
     generator: EndpointGenerator, count: int = 1, sampling: Sampling | None = None
-) -> tuple[dict[int, Completion], WriterError | Failure | None]:
-    """The answers, and the error that ended the stream or else the last call's failure."""
-    answers: dict[int, Completion] = {}
-    failure = None
-    try:
-        chats = [Chat(f"chat {n}") for n in range(count)]
-        for place, outcome in generator.generate(chats, sampling or Sampling()):
-            if isinstance(outcome, Failure):
-                failure = outcome
-            else:
-                answers[place] = outcome
-    except WriterError as error:
-        return answers, error
-    return answers, failure
+) -> tuple[dict[int, Completion], WriterError | Unanswered | None]:
+    """The answers, and the error that ended all calls or else a call's failure."""
+    found = outcomes(generator, [Chat(f"chat {n}") for n in range(count)], sampling or Sampling())
+    answers = {place: each for place, each in enumerate(found) if isinstance(each, Completion)}
+    errors = [each for each in found if isinstance(each, WriterError | Unanswered)]
+    assert len(answers) + len(errors) == count
+    return answers, next((each for each in errors if isinstance(each, WriterError)), (*errors, None)[0])
 
 
 def test_sends_the_chat_and_the_sampling(server: Server) -> None:
     sampling = Sampling(max_new_tokens=9, temperature=0.5, top_p=0.9, seed=4)
-    answers = list(connect(server).generate([Chat("Tea?", system="Be brief.")], sampling))
-    assert answers == [(0, Completion("Likes tea.", 7, 3, "stop"))]
+    answers = completions(connect(server), [Chat("Tea?", system="Be brief.")], sampling)
+    assert answers == [Completion("Likes tea.", 7, 3, "stop")]
     [body] = server.bodies
     assert body["messages"] == [
         {"role": "system", "content": "Be brief."},
@@ -158,7 +153,7 @@ def test_a_slow_answer_is_given_up_and_named(server: Server) -> None:
     answers, error = drain(connect(server, timeout_s=0.2))
     given_up.set()
     assert answers == {}
-    assert isinstance(error, Failure)
+    assert isinstance(error, Unanswered)
     assert "no answer within 0.2 s; raise summary.writer.timeout_s" in error.reason
 
 
@@ -178,8 +173,8 @@ def test_a_refusal_names_server_model_status_and_next_step(
 ) -> None:
     server.script = lambda number, body: failing(status, "went wrong")
     _, error = drain(connect(server))
-    assert isinstance(error, WriterError if ends_all else Failure)
-    said = error.reason if isinstance(error, Failure) else str(error)
+    assert isinstance(error, WriterError if ends_all else Unanswered)
+    said = error.reason if isinstance(error, Unanswered) else str(error)
     if isinstance(error, WriterError):
         assert error.retryable is retryable
     for fact in (f"{server.url}, model 'm': status {status}", "went wrong", step):
@@ -194,7 +189,7 @@ def test_one_refused_prompt_fails_alone(server: Server) -> None:
     server.script = script
     answers, error = drain(connect(server), count=4)
     assert sorted(answers) == [1, 2, 3]
-    assert isinstance(error, Failure)
+    assert isinstance(error, Unanswered)
 
 
 def test_refusals_of_everything_end_the_run_soon(server: Server) -> None:
@@ -231,10 +226,10 @@ def test_a_server_that_cuts_prompts_is_caught_at_the_first_call(server: Server) 
     with pytest.raises(
         WriterError, match=r"counts 512 tokens in a prompt of about 1,\d00, so it cuts prompts"
     ):
-        list(generator.generate([chat], Sampling()))
+        completions(generator, [chat], Sampling())
     assert len(server.bodies) == 1
     allowed = connect(server, check_prompt_tokens=False)
-    assert len(list(allowed.generate([chat], Sampling()))) == 1
+    assert len(completions(allowed, [chat], Sampling())) == 1
 
 
 def test_requests_a_minute_are_kept(server: Server) -> None:
@@ -305,7 +300,7 @@ def test_something_else_than_an_api_says_so(server: Server, kind: str) -> None:
     server.script = lambda number, body: (200, {"Content-Type": kind}, {"hello": "world"})
     answers, error = drain(connect(server), count=3)
     assert answers == {}
-    assert isinstance(error, Failure)
+    assert isinstance(error, Unanswered)
     assert "the reply is no chat completion" in error.reason
     assert "hello" in error.reason
 
@@ -387,14 +382,14 @@ def test_what_a_server_does_not_report_is_unknown_and_never_0(
 def test_a_count_that_leaves_the_cache_out_is_not_believed_and_not_taken_for_a_cut(server: Server) -> None:
     server.script = lambda number, body: ok(usage={"prompt_tokens": 3, "completion_tokens": 4})
     long = Chat("A product that one shopper bought. " * 200)
-    [(_, answer)] = connect(server).generate([long], Sampling())
+    [answer] = completions(connect(server), [long], Sampling())
     assert answer == Completion("Likes tea.", None, 4, "stop")
 
 
 def test_a_count_that_shows_a_cut_is_no_price_where_cuts_are_allowed(server: Server) -> None:
     server.script = lambda number, body: ok(usage={"prompt_tokens": 512, "completion_tokens": 4})
     long = Chat("A product that one shopper bought. " * 200)
-    [(_, answer)] = connect(server, check_prompt_tokens=False).generate([long], Sampling())
+    [answer] = completions(connect(server, check_prompt_tokens=False), [long], Sampling())
     assert answer == Completion("Likes tea.", None, 4, "stop")
 
 
@@ -416,7 +411,7 @@ def test_a_paid_reply_that_can_not_be_read_counts_at_its_most_at_every_try(serve
     generator = connect(server, budget, max_retries=1, concurrency=1)
     drain(generator)
     _, failure = drain(generator)
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, Unanswered)
     assert failure.may_be_charged
     words = {"page": "Sign in", "stream": "stream", "empty": "is empty"}
     assert (words.get(kind) or ("upstream is down" if "error" in kind else "no chat")) in failure.reason
@@ -440,7 +435,7 @@ def test_a_try_that_timed_out_counts_and_the_cap_ends_the_tries(server: Server) 
     most = Usage(1, 0, 2, 150)
     assert budget.allow(most)
     with pytest.raises(BudgetError, match=r"2 calls told no whole usage and count as reserved"):
-        list(connect(server, budget, timeout_s=0.1, max_retries=9).generate([Chat("chat 0")], Sampling()))
+        completions(connect(server, budget, timeout_s=0.1, max_retries=9), [Chat("chat 0")], Sampling())
     answered.set()
     assert len(server.bodies) == 2
     assert budget.spent.calls == 2
@@ -458,11 +453,18 @@ def test_calls_that_are_let_go_under_way_count(server: Server) -> None:
     going_on = threading.Event()
     server.script = lambda number, body: ok() if number == 1 else (going_on.wait(5), ok())[1]
     budget = Budget()
-    stream = connect(server, budget, concurrency=2).generate([Chat("chat 0"), Chat("chat 1")], Sampling())
-    next(stream)
-    while len(server.bodies) < 2:
-        time.sleep(0.005)
-    stream.close()  # type: ignore[attr-defined]
+
+    async def ask_two() -> None:
+        async with connect(server, budget, concurrency=2).session(Sampling()) as answer:
+            calls = [asyncio.create_task(outcome(answer, Chat(f"chat {n}"))) for n in range(2)]
+            _, under_way = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            while len(server.bodies) < 2:
+                await asyncio.sleep(0.005)
+            for call in under_way:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    asyncio.run(ask_two())
     going_on.set()
     assert budget.spent == Usage(1, 0, 2, 150, calls_unreported=1)
 
@@ -558,15 +560,14 @@ def test_what_a_provider_refuses_by_name_is_left_out_said_once_and_remembered(
     server.script = refuse(fits, status, said)
     budget = Budget()
     generator = connect(server, budget, request={"max_tokens_name": name})
-    for _ in range(2):  # no try is left (max_retries 0), and what was learnt outlives the stream
-        answers = list(generator.generate([Chat("chat 0", system="Be brief.")] * 3, Sampling()))
-        assert [isinstance(answer, Completion) for _, answer in answers] == [True] * 3
+    for _ in range(2):  # no try is left (max_retries 0), and what was learnt outlives the session
+        answers = completions(generator, [Chat("chat 0", system="Be brief.")] * 3, Sampling())
     assert len(server.bodies) == 7, "refused once"
     [notice] = [record.getMessage() for record in caplog.records]
     assert f"summary.writer.request.{told}" in notice
     assert generator.pace.failed_tries == 0
     omitted = tuple(told.removeprefix("omit: [").removesuffix("]") for _ in "x" if told.startswith("omit"))
-    assert {answer.omitted for _, answer in answers if isinstance(answer, Completion)} == {omitted}
+    assert {answer.omitted for answer in answers} == {omitted}
 
 
 def test_calls_that_meet_a_refusal_together_change_the_request_once(
@@ -591,7 +592,7 @@ def test_settings_send_what_the_provider_wants_from_the_start(server: Server) ->
         "system_role": "developer",
         "extra": {"reasoning_effort": "low"},
     }
-    list(connect(server, request=request).generate([Chat("Tea?", system="Be brief.")], Sampling()))
+    completions(connect(server, request=request), [Chat("Tea?", system="Be brief.")], Sampling())
     [body] = server.bodies
     assert body == {
         "model": "m",
@@ -611,7 +612,7 @@ def test_settings_send_what_the_provider_wants_from_the_start(server: Server) ->
 def test_a_limit_that_no_name_fits_is_never_left_out(server: Server) -> None:
     server.script = lambda number, body: failing(400, f"Unknown parameter: {sorted(body)}")
     _, failure = drain(connect(server))
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, Unanswered)
     assert all({"max_tokens", "max_completion_tokens"} & body.keys() for body in server.bodies)
 
 
@@ -646,7 +647,7 @@ def test_the_servers_own_sentence_is_shown_whatever_the_shape_of_its_body(
         packed,
     )
     _, failure = drain(connect(server))
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, Unanswered)
     assert f"status {status}: {sentence}" in failure.reason
     assert len(failure.reason) < 800
     assert failure.reason.isprintable()
@@ -680,8 +681,8 @@ def test_the_hint_speaks_of_what_the_error_says_and_nothing_is_tried_again(
 ) -> None:
     server.script = lambda number, _: (status, {}, {"error": body})
     _, error = drain(connect(server, max_retries=5))
-    assert isinstance(error, WriterError if ends_all else Failure)
-    said = error.reason if isinstance(error, Failure) else str(error)
+    assert isinstance(error, WriterError if ends_all else Unanswered)
+    said = error.reason if isinstance(error, Unanswered) else str(error)
     assert step in said
     assert len(server.bodies) == 1
 
@@ -703,3 +704,32 @@ def test_a_redirect_and_a_missing_root_say_where_the_api_is(server: Server) -> N
     server.script = lambda number, body: (308, moved, b"") if number == 2 else failing(404, "Not Found")
     _, error = drain(connect(server))
     assert f"base_url leads elsewhere: set it to {root}" in str(error)
+
+
+def test_an_answer_that_can_not_be_stored_ends_all_calls_before_the_next_is_sent(server: Server) -> None:
+    async def store_nothing(answer: Answering, chat: Chat) -> None:
+        async with answer(chat):
+            message = "disk full"
+            raise StoreError(message)
+
+    async def ask() -> list[BaseException | None]:
+        async with connect(server).session(Sampling()) as answer:
+            calls = (store_nothing(answer, Chat(f"chat {n}")) for n in range(5))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(ask())] == [StoreError] * 5
+    assert len(server.bodies) == 1
+
+
+def test_a_call_that_is_let_go_leaves_its_turn_to_the_next(server: Server) -> None:
+    async def ask() -> object:
+        async with connect(server).session(Sampling()) as answer:
+            async with answer(Chat("chat 0")):  # it holds the only place
+                waiting = [asyncio.create_task(outcome(answer, Chat(f"chat {n}"))) for n in (1, 2)]
+                await asyncio.sleep(0)
+                waiting[0].cancel()
+                await asyncio.sleep(0)
+            return await waiting[1]
+
+    assert isinstance(asyncio.run(ask()), Completion)
+    assert [body["messages"][0]["content"] for body in server.bodies] == ["chat 0", "chat 2"]

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from asking import outcomes
 from faulty_server import FAULTS, Running, faulty_server
 from trsr.config.summary import EndpointWriter, Sampling
 from trsr.llm.endpoint import EndpointGenerator
-from trsr.llm.generator import Chat, Completion, Failure
+from trsr.llm.generator import Chat, Completion
 
 
 def connect(server: Running, **settings: Any) -> EndpointGenerator:
@@ -23,10 +24,6 @@ def chats(count: int) -> list[Chat]:
     return [Chat(f"Describe shopper {number}.") for number in range(count)]
 
 
-def ask(generator: EndpointGenerator, asked: list[Chat]) -> dict[int, Completion | Failure]:
-    return dict(generator.generate(asked, Sampling()))
-
-
 def count(stats: dict[str, Any], generator: EndpointGenerator) -> tuple[int, int]:
     """The tries that the server failed, and those that a busy machine made too late for the client."""
     failed = sum(stats["failed"].values())
@@ -38,9 +35,9 @@ def count(stats: dict[str, Any], generator: EndpointGenerator) -> tuple[int, int
 def test_all_calls_come_through_faults_at_30_percent(seed: int) -> None:
     with faulty_server(seed=seed, faults=0.3) as server:
         generator = connect(server)
-        answers = ask(generator, chats(150))
+        answers = outcomes(generator, chats(150), Sampling())
         stats = server.stats()
-    assert all(isinstance(answer, Completion) for answer in answers.values())
+    assert all(isinstance(answer, Completion) for answer in answers)
     assert len(answers) == 150
     assert set(stats["failed"]) <= set(FAULTS)
     assert sum(stats["failed"].values()) > 30
@@ -55,9 +52,9 @@ def test_all_calls_come_through_faults_at_30_percent(seed: int) -> None:
 def test_every_kind_of_fault_is_survived_alone(kind: str) -> None:
     with faulty_server(seed=3, faults=0.5, kinds=(kind,)) as server:
         generator = connect(server, timeout_s=0.4 if kind == "stall" else 60)
-        answers = ask(generator, chats(12))
+        answers = outcomes(generator, chats(12), Sampling())
         stats = server.stats()
-    assert all(isinstance(answer, Completion) for answer in answers.values())
+    assert all(isinstance(answer, Completion) for answer in answers)
     assert stats["failed"][kind] > 0
     failed, late = count(stats, generator)
     assert late == 0 or kind == "stall"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from huggingface_hub import constants
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from asking import completions, outcome, outcomes
 from trsr.config.summary import LocalWriter, Sampling
 from trsr.errors import ModelError, WriterError
 from trsr.llm import local
@@ -25,8 +27,7 @@ def open_model(folder: Path, **settings: object) -> LocalGenerator:
 
 
 def ask(generator: LocalGenerator, chats: list[Chat], sampling: Sampling) -> list[Completion]:
-    answers = dict(generator.generate(chats, sampling))
-    return [answers[place] for place in range(len(chats))]
+    return completions(generator, chats, sampling)
 
 
 def greedy_ids(generator: LocalGenerator, chat: Chat, length: int) -> list[int]:
@@ -69,24 +70,31 @@ def test_a_model_that_slots_do_not_fit_is_decoded_in_padded_batches_and_says_so(
         assert ask(padded, CHATS, sampling) == ask(in_slots, CHATS, sampling)
 
 
-def test_chats_appended_while_answers_are_read_are_answered(tiny_model_dir: Path) -> None:
+def test_chats_that_come_while_others_are_answered_are_answered(tiny_model_dir: Path) -> None:
     generator = open_model(tiny_model_dir, batch_size=2)
-    chats, found = CHATS[:2], {}
-    for place, completion in generator.generate(chats, Sampling(max_new_tokens=10)):
-        if not found:
-            chats.append(CHATS[2])
-        found[place] = completion
-    assert [found[place] for place in range(3)] == ask(generator, CHATS, Sampling(max_new_tokens=10))
+
+    async def ask_the_third_when_one_is_there() -> list[object]:
+        async with generator.session(Sampling(max_new_tokens=10)) as answer:
+            first = [asyncio.create_task(outcome(answer, chat)) for chat in CHATS[:2]]
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            return [*await asyncio.gather(*first, outcome(answer, CHATS[2]))]
+
+    found = asyncio.run(ask_the_third_when_one_is_there())
+    assert found == ask(generator, CHATS, Sampling(max_new_tokens=10))
 
 
-def test_answers_read_side_by_side_do_not_mix(tiny_model_dir: Path) -> None:
+def test_sessions_side_by_side_do_not_mix(tiny_model_dir: Path) -> None:
     generator = open_model(tiny_model_dir, batch_size=2)
     sampling = Sampling(max_new_tokens=10)
-    streams = zip(generator.generate(CHATS, sampling), generator.generate(CHATS[::-1], sampling), strict=True)
-    pairs = list(streams)
+
+    async def two_sessions() -> list[list[object]]:
+        async with generator.session(sampling) as one, generator.session(sampling) as other:
+            both = ((one, CHATS), (other, CHATS[::-1]))
+            asked = [asyncio.gather(*(outcome(answer, chat) for chat in chats)) for answer, chats in both]
+            return await asyncio.gather(*asked)
+
     alone = ask(generator, CHATS, sampling)
-    assert all(completion == alone[place] for (place, completion), _ in pairs)
-    assert all(completion == alone[2 - place] for _, (place, completion) in pairs)
+    assert asyncio.run(two_sessions()) == [alone, alone[::-1]]
 
 
 def test_the_folders_own_generation_settings_do_not_go_over_the_runs(
@@ -110,9 +118,24 @@ def test_an_answer_stops_at_any_of_the_declared_ends(tiny_model_dir: Path, tmp_p
 
 def test_a_prompt_over_the_context_is_refused_with_its_lengths(tiny_model_dir: Path) -> None:
     generator = open_model(tiny_model_dir)
-    stream = generator.generate([Chat("tea"), Chat("tea " * 2100)], Sampling(max_new_tokens=50))
     with pytest.raises(WriterError, match=r"prompt of \d+ tokens and answer of up to 50 .* context of 2048"):
-        next(stream)
+        ask(generator, [Chat("tea"), Chat("tea " * 2100)], Sampling(max_new_tokens=50))
+
+
+def test_a_device_out_of_memory_says_what_to_lower_and_the_next_session_works(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = open_model(tiny_model_dir, batch_size=7)
+
+    def fail(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(generator, "_in_slots", fail)
+        found = outcomes(generator, CHATS, Sampling(max_new_tokens=10))
+    assert all(isinstance(each, WriterError) for each in found)
+    assert "out of memory with 7 prompts of up to" in str(found[0])
+    assert len(ask(generator, CHATS, Sampling(max_new_tokens=10))) == 3
 
 
 def test_identity_tells_folders_apart(tiny_model_dir: Path, tmp_path: Path) -> None:
@@ -223,3 +246,21 @@ def test_code_that_comes_with_a_model_is_never_run(tiny_model_dir: Path, tmp_pat
 def test_an_unusable_device_is_refused(tiny_model_dir: Path) -> None:
     with pytest.raises(ModelError, match=r"summary.writer.device: 'abacus' can't be used here"):
         LocalGenerator(LocalWriter(kind="local", model=str(tiny_model_dir), device="abacus"))
+
+
+def test_who_asks_at_once_is_taken_at_once_longest_first(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "fit_slots", lambda _: "it is of another kind")
+    generator = open_model(tiny_model_dir, batch_size=2)
+    batches: list[list[int]] = []
+    answer = generator._batch
+
+    def noted(prompts, sampling):  # type: ignore[no-untyped-def]
+        batches.append([len(prompt) for prompt in prompts])
+        return answer(prompts, sampling)
+
+    monkeypatch.setattr(generator, "_batch", noted)
+    ask(generator, CHATS, Sampling(max_new_tokens=4))
+    lengths = sorted((len(generator._encode(chat)) for chat in CHATS), reverse=True)
+    assert batches == [lengths[:2], lengths[2:]]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from asking import completions, outcome
 from trsr.config.summary import EndpointWriter, LocalWriter, Sampling
 from trsr.llm.endpoint import EndpointGenerator
 from trsr.llm.generator import Chat, Completion, FakeGenerator, TextGenerator
@@ -30,9 +33,7 @@ def generator(request: pytest.FixtureRequest) -> TextGenerator:
 
 
 def ask(generator: TextGenerator, chats: list[Chat]) -> dict[int, Completion]:
-    answers = list(generator.generate(chats, SAMPLING))
-    assert len(answers) == len({place for place, _ in answers})
-    return dict(answers)
+    return dict(enumerate(completions(generator, chats, SAMPLING)))
 
 
 def test_answers_every_chat_exactly_once(generator: TextGenerator) -> None:
@@ -72,11 +73,32 @@ def test_is_named(generator: TextGenerator) -> None:
     assert generator.identity.strip()
 
 
-def test_may_be_read_in_part_and_closed(generator: TextGenerator) -> None:
-    stream = iter(generator.generate(CHATS, SAMPLING))
-    place, completion = next(stream)
-    stream.close()  # type: ignore[attr-defined]
-    assert ask(generator, [CHATS[place]])[0] == completion
+def test_calls_under_way_may_be_let_go(generator: TextGenerator) -> None:
+    async def ask_until_the_first() -> set[tuple[int, Completion]]:
+        async with generator.session(SAMPLING) as answer:
+
+            async def one(place: int) -> tuple[int, Completion]:
+                found = await outcome(answer, CHATS[place])
+                assert isinstance(found, Completion)
+                return place, found
+
+            calls = [asyncio.create_task(one(place)) for place in range(len(CHATS))]
+            done, under_way = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            for call in under_way:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        return {call.result() for call in done}
+
+    for place, completion in asyncio.run(ask_until_the_first()):
+        assert ask(generator, [CHATS[place]])[0] == completion
+
+
+def test_who_asks_later_is_answered_by_the_same_session(generator: TextGenerator) -> None:
+    async def one_after_the_other() -> list[Completion]:
+        async with generator.session(SAMPLING) as answer:
+            return [await outcome(answer, chat) for chat in CHATS]  # type: ignore[misc]
+
+    assert asyncio.run(one_after_the_other()) == completions(generator, CHATS, SAMPLING)
 
 
 def test_the_server_and_this_process_answer_alike(served_model: EndpointWriter) -> None:

@@ -1,25 +1,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trsr.config.summary import LocalWriter, Sampling
+from trsr.config.summary import LocalWriter, Sampling, Summarization
 from trsr.errors import DataError
 from trsr.llm.generator import FakeGenerator, TextGenerator
 from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import ITEM, Block, Item, Summary, Usage, UserSummary
-from trsr.summarize.append import Growth, append
 from trsr.summarize.keyphrase.writer import KeyphraseWriter
 from trsr.summarize.llm_writer import LanguageModelWriter
-from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, hierarchical, recurrent
-from trsr.summarize.runner import summarize
+from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, open_paradigm
+from trsr.summarize.runner import Growth, append, summarize
 from trsr.summarize.store import Store
 
 TITLES = [
@@ -29,7 +27,10 @@ TITLES = [
 ]
 CATALOGUE = pl.DataFrame({ITEM: [str(n) for n in range(len(TITLES))], "title": TITLES})
 ITEMS = [Item(str(n), {"title": title}) for n, title in enumerate(TITLES)]
-PARADIGMS = [recurrent, partial(hierarchical, fan_in=5), partial(hierarchical, fan_in=2)]
+RECURRENT = open_paradigm("recurrent", Summarization())
+ONE_LEVEL = open_paradigm("hierarchical", Summarization(fan_in=5))
+MANY_LEVELS = open_paradigm("hierarchical", Summarization(fan_in=2))
+PARADIGMS = [RECURRENT, ONE_LEVEL, MANY_LEVELS]
 
 
 def blocks(count: int, size: int = 3) -> tuple[Block, ...]:
@@ -86,19 +87,19 @@ def test_appending_is_the_same_as_writing_anew_with_a_real_model(tiny_model_dir,
 @pytest.mark.parametrize(
     ("paradigm", "before", "after", "calls"),
     [
-        (recurrent, 6, 9, 1),  # a full block more
-        (recurrent, 6, 7, 1),  # a block begun
-        (recurrent, 7, 8, 1),  # a block begun goes on
-        (recurrent, 7, 9, 1),  # and is full
-        (recurrent, 7, 10, 2),  # is full, and another one begins
-        (recurrent, 6, 12, 2),
-        (recurrent, 0, 2, 1),  # somebody new
-        (recurrent, 6, 6, 0),
-        (partial(hierarchical, fan_in=5), 6, 7, 2),  # the block, and the combining
-        (partial(hierarchical, fan_in=5), 7, 9, 2),
-        (partial(hierarchical, fan_in=5), 7, 10, 3),
-        (partial(hierarchical, fan_in=5), 6, 6, 0),
-        (partial(hierarchical, fan_in=2), 12, 13, 2),  # the lower pairs are stored
+        (RECURRENT, 6, 9, 1),  # a full block more
+        (RECURRENT, 6, 7, 1),  # a block begun
+        (RECURRENT, 7, 8, 1),  # a block begun goes on
+        (RECURRENT, 7, 9, 1),  # and is full
+        (RECURRENT, 7, 10, 2),  # is full, and another one begins
+        (RECURRENT, 6, 12, 2),
+        (RECURRENT, 0, 2, 1),  # somebody new
+        (RECURRENT, 6, 6, 0),
+        (ONE_LEVEL, 6, 7, 2),  # the block, and the combining
+        (ONE_LEVEL, 7, 9, 2),
+        (ONE_LEVEL, 7, 10, 3),
+        (ONE_LEVEL, 6, 6, 0),
+        (MANY_LEVELS, 12, 13, 2),  # the lower pairs are stored
     ],
 )
 def test_only_blocks_that_changed_are_paid_for(
@@ -123,33 +124,33 @@ def test_blocks_cut_by_tokens_grow_too() -> None:
         cut_by_tokens(ITEMS[:count], 10, ApproximateTokens(), lambda item: item.fields["title"])
         for count in (7, 12)
     )
-    grown = grow(writer, recurrent, write(writer, recurrent, before), before, after)
-    assert grown.final == write(writer, recurrent, after).final
+    grown = grow(writer, RECURRENT, write(writer, RECURRENT, before), before, after)
+    assert grown.final == write(writer, RECURRENT, after).final
 
 
 def test_a_user_whose_summary_had_failed_is_written_from_the_beginning() -> None:
     writer = KeyphraseWriter(CATALOGUE, "shopping", decay=0.6, phrases=4)
     failed = UserSummary("u", Summary(""), (), Usage(), failed="refusal")
-    grown = grow(writer, recurrent, failed, blocks(6), blocks(6))
-    assert texts(grown) == texts(write(writer, recurrent, blocks(6)))
+    grown = grow(writer, RECURRENT, failed, blocks(6), blocks(6))
+    assert texts(grown) == texts(write(writer, RECURRENT, blocks(6)))
     assert not grown.failed
 
 
 def test_a_summary_of_other_blocks_is_refused() -> None:
     writer = KeyphraseWriter(CATALOGUE, "shopping", decay=0.6, phrases=4)
-    summary = write(writer, recurrent, blocks(6))
+    summary = write(writer, RECURRENT, blocks(6))
     with pytest.raises(DataError, match="'u' has 1 steps for 2 blocks"):
-        grow(writer, recurrent, replace(summary, steps=summary.steps[:1]), blocks(6), blocks(9))
+        grow(writer, RECURRENT, replace(summary, steps=summary.steps[:1]), blocks(6), blocks(9))
 
 
 def test_many_users_grow_in_one_call_and_keep_their_order() -> None:
     writer = KeyphraseWriter(CATALOGUE, "shopping", decay=0.6, phrases=4)
     counts = [(3, 4), (6, 6), (0, 5), (5, 9)]
     users = summarize(
-        [(str(n), blocks(old)) for n, (old, _) in enumerate(counts)], recurrent, writer, progress=False
+        [(str(n), blocks(old)) for n, (old, _) in enumerate(counts)], RECURRENT, writer, progress=False
     )
     growths = [Growth(user, blocks(old), blocks(new)) for user, (old, new) in zip(users, counts, strict=True)]
-    grown = append(growths, recurrent, writer)
+    grown = append(growths, RECURRENT, writer)
     assert [user.user_id for user in grown] == ["0", "1", "2", "3"]
-    whole = [write(writer, recurrent, blocks(new)) for _, new in counts]
+    whole = [write(writer, RECURRENT, blocks(new)) for _, new in counts]
     assert [texts(user) for user in grown] == [texts(user) for user in whole]

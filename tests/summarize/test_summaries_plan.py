@@ -1,27 +1,27 @@
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from trsr.config.summary import LocalWriter, Sampling
+from trsr.config.summary import LocalWriter, Sampling, Summarization
 from trsr.llm.chat import ApproximateChatTokens, ChatTokens, TokenizerChatTokens
 from trsr.llm.generator import FakeGenerator
 from trsr.llm.local import LocalGenerator, identify
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Item, Usage
-from trsr.summarize.attempts import Wording
 from trsr.summarize.forecast import Experience, Planner, learn
-from trsr.summarize.llm_writer import LanguageModelWriter
-from trsr.summarize.paradigms import Paradigm, cut, hierarchical, recurrent
+from trsr.summarize.llm_writer import LanguageModelWriter, Wording
+from trsr.summarize.paradigms import Paradigm, cut, open_paradigm
 from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 
 SAMPLING = Sampling(max_new_tokens=30)
 TEMPLATES = Templates("shopping")
-PARADIGMS = [recurrent, partial(hierarchical, fan_in=2)]
+RECURRENT = open_paradigm("recurrent", Summarization())
+PARADIGMS = [RECURRENT, open_paradigm("hierarchical", Summarization(fan_in=2))]
 
 
 def users(count: int) -> list[tuple[str, tuple[Block, ...]]]:
@@ -35,12 +35,19 @@ def users(count: int) -> list[tuple[str, tuple[Block, ...]]]:
     ]
 
 
-def plan(store: Store, paradigm: Paradigm, tokens: ChatTokens, model: str, who) -> Planner:
+class Plan(NamedTuple):
+    paid: Usage
+    reused: int
+
+
+def plan(store: Store, paradigm: Paradigm, tokens: ChatTokens, model: str, who) -> Plan:
     wording = Wording(model, TEMPLATES, SAMPLING, ApproximateTokens(), 30)
     experience = learn(store, model, tokens, SAMPLING)
-    planner = Planner(wording, TEMPLATES, store, ("empty",), tokens, experience, SAMPLING)
-    summarize(who, paradigm, planner, progress=False)
-    return planner
+    planner = Planner(wording, store, ("empty",), tokens, experience)
+    written = summarize(who, paradigm, planner, progress=False)
+    reused = sum(summary.usage.calls_reused for summary in written)
+    assert sum(summary.usage.calls for summary in written) == planner.paid.calls
+    return Plan(planner.paid, reused)
 
 
 def writer(generator, store: Store) -> LanguageModelWriter:
@@ -92,7 +99,7 @@ def test_with_the_models_own_tokenizer_prompts_are_counted_to_the_token(
 
 def test_answers_of_unknown_length_are_taken_at_their_limit() -> None:
     with Store("sqlite://") as store:
-        planner = plan(store, recurrent, ApproximateChatTokens(), "m", users(3))
+        planner = plan(store, RECURRENT, ApproximateChatTokens(), "m", users(3))
         assert planner.paid.completion_tokens == 30 * planner.paid.calls
 
 
@@ -100,7 +107,7 @@ def test_experience_is_that_of_the_model_alone_and_corrects_the_count() -> None:
     fake, tokens = FakeGenerator(), ApproximateChatTokens()
     with Store("sqlite://") as store:
         assert learn(store, fake.identity, tokens, SAMPLING) == Experience()
-        summarize(users(4), recurrent, writer(fake, store), progress=False)
+        summarize(users(4), RECURRENT, writer(fake, store), progress=False)
         assert learn(store, "another", tokens, SAMPLING) == Experience()
         learnt = learn(store, fake.identity, tokens, SAMPLING)
     assert learnt.ratio == pytest.approx(1.0)  # it counts as the fake does
@@ -113,5 +120,5 @@ def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "answers.db"
     with Store(f"sqlite:///{path}") as store:
         before = path.read_bytes()
-        plan(store, recurrent, ApproximateChatTokens(), "m", users(6))
+        plan(store, RECURRENT, ApproximateChatTokens(), "m", users(6))
         assert path.read_bytes() == before

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from trsr.config.section import Section, checking
-from trsr.errors import ConfigError
 from trsr.registry import READERS, dotted, find_part
 
 NULL_WORDS: Final = (
@@ -164,10 +163,7 @@ class TableData(FileData):
 
 def source_settings(reader: object) -> type[Source]:
     """Return the settings of a data format; raises ConfigError when there is no such reader."""
-    settings = getattr(find_part("data format", dotted(reader), READERS), "Settings", None)
-    if not (isinstance(settings, type) and issubclass(settings, Source)):
-        message = f"the data format {reader!r} must have a class `Settings`, a trsr.config.data.Source"
-        raise ConfigError(message)
+    settings: type[Source] = find_part("data format", dotted(reader), READERS).Settings
     return settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from trsr.config.section import Section, checking
-from trsr.registry import dotted, find_part, is_dotted
+from trsr.registry import PARADIGMS, WRITERS, dotted, find_part, is_dotted
 
 Domain = Literal["shopping", "news", "video", "generic"]
 
@@ -165,22 +165,16 @@ Writer = Annotated[
     Discriminator(
         _kind,
         custom_error_type="writer",
-        custom_error_message="kind must be keyphrase, local, endpoint, or your own as package.module:Class",
+        custom_error_message=f"kind must be {', '.join(WRITERS)}, or your own as package.module:Class",
     ),
 ]
-
-PARADIGMS: Final = ("recurrent", "hierarchical", "none")
-"""The built-in ways from blocks to one summary."""
 
 
 def _paradigm(paradigm: object) -> str:
     name = dotted(paradigm)
-    if not is_dotted(name) and name not in PARADIGMS:
-        message = f"must be one of {', '.join(PARADIGMS)}, or your own as package.module:function"
-        raise ValueError(message)
-    if is_dotted(name):
+    if name not in PARADIGMS:  # a built-in one is there, and needn't be loaded
         with checking():
-            find_part("paradigm", name, {})
+            find_part("paradigm", name, PARADIGMS)
     return name
 
 

@@ -46,7 +46,7 @@ class Dataset:
 class Reader(ABC):
     """Reads one format of data; `settings` are the section `data` of the configuration."""
 
-    Settings: ClassVar[type[Source]]
+    Settings: ClassVar[type[Source]] = Source
     """What can be set; fields typed `Path` are relative to the configuration's file."""
     signs: ClassVar[str] = ""
     """Name and files by which `detect` knows the format, for whoever gives a folder of another one."""

@@ -9,8 +9,9 @@ from typing import Any
 from trsr.artifacts import hash_value
 from trsr.config import Config
 from trsr.config.evaluation import DimensionName
-from trsr.config.summary import PARADIGMS, KeyphraseWriter, OwnWriter, Writer
+from trsr.config.summary import KeyphraseWriter, OwnWriter, Writer
 from trsr.experiments.variants import Variant
+from trsr.registry import PARADIGMS
 
 _LONGEST_NAME = 80
 

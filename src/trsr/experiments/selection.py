@@ -21,7 +21,7 @@ from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import SystemScores, catalogue_frames, sampled_frames
 from trsr.records import FUSED, Split
-from trsr.registry import BASELINES, parse, spell
+from trsr.registry import BASELINES, is_dotted, parse, spell
 from trsr.report.results import Choice, Kind, Option
 
 _NO_INTERVALS: Final = 1
@@ -159,9 +159,8 @@ def _baselines(name: str, config: Config, others: Sequence[str]) -> list[Baselin
     listed = (*config.comparison.baselines, *config.fusion.companions, *config.evaluation.baselines)
     if chosen := [each for each in listed if name in (each, parse(each)[0])]:
         return chosen
-    try:
+    if name.partition("(")[0] in BASELINES or is_dotted(name):
         return [spell("baseline", name, BASELINES)]
-    except ConfigError as error:
-        known = ", ".join((*BASELINES, *others))
-        message = f"--only must name systems among {known}, or your own as package.module:Class ({error})"
-        raise ConfigError(message) from error
+    known = ", ".join((*BASELINES, *others))
+    message = f"--only must name systems among {known}, got {name!r}; your own is named package.module:Class"
+    raise ConfigError(message)

@@ -174,9 +174,11 @@ class LanguageModel:
         return [np.asarray(row, dtype=np.float64) for row in scored[P_YES].to_list()]
 
     def _info(self, protocol: EvaluationProtocol, scoring_seconds: float) -> ScoreInfo:
-        steps = (self.summaries.entry, self.start.entry, self.ranker.entry)
-        names = ("summarize", "pretrain", "train")
-        seconds = {name: entry.seconds for name, entry in zip(names, steps, strict=True)}
+        seconds = {
+            "summarize": self.summaries.entry.seconds,
+            "pretrain": self.start.entry.seconds,
+            "train": self.ranker.entry.seconds,
+        }
         users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
         drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler

@@ -1,27 +1,28 @@
-"""Answers by an OpenAI-compatible server, and whether it cuts the prompts."""
+"""Answers by an OpenAI-compatible server: whose turn it is to be sent, and whether it cuts the prompts."""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import logging
-import os
 import random
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, Protocol
 
-import openai
+import httpx2
 
 from trsr.config.summary import EndpointWriter, Sampling
-from trsr.errors import BudgetError
+from trsr.errors import BudgetError, TrsrError
 from trsr.hf.loading import served_identity
-from trsr.llm.dispatch import Send, stream
-from trsr.llm.generator import Chat, Completion, Failure
-from trsr.llm.pacing import Fault, Pace, Trouble
-from trsr.llm.replies import NO_KEY, Replies
+from trsr.llm.generator import Answering, Chat, Completion, Unanswered
+from trsr.llm.pacing import Call, Fault, Pace, Trouble
+from trsr.llm.replies import Replies
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.records import Usage
 
@@ -41,11 +42,11 @@ class Payer(Protocol):
 
 
 class EndpointGenerator:
-    """Sends chats to a server as fast as it allows, several at once, and yields answers as they come.
+    """Sends chats to a server as fast as it allows, several at once.
 
     What passes (busy, away, a lost or broken reply) is tried again with exponential back-off and jitter, or
     after as long as the server asks for (``Retry-After``). A server that fails again and again is left alone
-    and probed with one call at a time. A call that can't be answered while others can yields its `Failure`.
+    and probed with one call at a time. A call that can't be answered while others can is `Unanswered`.
     The key is read from the environment when the generator is made and stands in no message.
 
     `identity` is the model's name at the server, the revision where one is given, and what `request` changes
@@ -57,8 +58,7 @@ class EndpointGenerator:
     def __init__(self, config: EndpointWriter, payer: Payer | None = None) -> None:
         self._config = config
         self._payer = payer
-        self._key = os.environ.get(config.api_key_env) or NO_KEY
-        self._replies = Replies(config, self._key)
+        self._replies = Replies(config)
         self._estimate = ApproximateTokens()
         self._counts = PromptCounts()
         self._told_of_usage = False
@@ -66,68 +66,47 @@ class EndpointGenerator:
         self.pace = Pace(config, random.Random())
         self.identity = served_identity(config)
 
-    def generate(
-        self, chats: Sequence[Chat], sampling: Sampling
-    ) -> Iterator[tuple[int, Completion | Failure]]:
-        """Yield ``(place, outcome)`` in the order in which the server finishes; `chats` may grow meanwhile.
+    @asynccontextmanager
+    async def session(self, sampling: Sampling) -> AsyncIterator[Answering]:
+        """Open the connections; see `TextGenerator`.
 
-        Raises
-        ------
-        WriterError
-            Naming server, model, status and the next step: when no call can be
-            answered, such as with a wrong key, or when the server stays away longer
-            than `patience_s`. Answers under way are waited for and yielded first.
-        BudgetError
-            When tries that may have been charged have left nothing to pay another one with.
+        When no call can be answered, such as with a wrong key, or when the server stays away longer than
+        `patience_s`, the WriterError names server, model, status and the next step. BudgetError is raised
+        when tries that may have been charged have left nothing to pay another one with.
         """
+        turns = Turns(self.pace, self._config.concurrency)
+        async with self._replies.connect() as client:
 
-        @asynccontextmanager
-        async def line() -> AsyncIterator[Send]:
-            async with self._connect() as client:
+            def answer(chat: Chat) -> AbstractAsyncContextManager[Completion]:
+                most = Usage(1, 0, self._count(chat), sampling.max_new_tokens)
+                call = Call(self._counts.ratio * most.prompt_tokens + most.completion_tokens)
+                return turns.answer(call, lambda: self._ask(client, chat, sampling, most))
 
-                async def send(place: int) -> Completion | Trouble:
-                    return await self._ask(client, chats[place], sampling)
+            yield answer
 
-                yield send
-
-        def weigh(chat: Chat) -> float:
-            return self._counts.ratio * self._count(chat) + sampling.max_new_tokens
-
-        yield from stream(chats, line, self.pace, self._config.concurrency, weigh)
-
-    def _connect(self) -> openai.AsyncOpenAI:
-        config = self._config
-        return openai.AsyncOpenAI(
-            base_url=config.base_url,
-            api_key=self._key,
-            timeout=openai.Timeout(config.timeout_s, connect=config.connect_timeout_s),
-            max_retries=0,  # every try is counted and paced here
-        )
-
-    async def _ask(self, client: openai.AsyncOpenAI, chat: Chat, sampling: Sampling) -> Completion | Trouble:
+    async def _ask(
+        self, client: httpx2.AsyncClient, chat: Chat, sampling: Sampling, most: Usage
+    ) -> Completion | Trouble:
         try:
             outcome = await self._replies.ask(client, chat, sampling)
         except asyncio.CancelledError:  # the server goes on with what it was sent
-            self._lose(chat, sampling)
+            self._lose(most)
             raise
         if isinstance(outcome, Completion):
-            outcome = self._check(chat, outcome)
+            outcome = self._check(most.prompt_tokens, outcome)
         if isinstance(outcome, Trouble) and outcome.may_be_charged:
-            stop = self._lose(chat, sampling)
+            stop = self._lose(most)
             if stop is not None and outcome.fault in (Fault.TRY, Fault.SERVER):  # another try would follow
                 raise stop
         return outcome
 
-    def _lose(self, chat: Chat, sampling: Sampling) -> BudgetError | None:
+    def _lose(self, most: Usage) -> BudgetError | None:
         """Tell the payer of a try that may be charged; return the end of the run when none can follow."""
-        if self._payer is None:
-            return None
-        most = Usage(1, 0, self._count(chat), sampling.max_new_tokens)
-        return None if self._payer.lose(most) else self._payer.stop()
+        return None if self._payer is None or self._payer.lose(most) else self._payer.stop()
 
-    def _check(self, chat: Chat, answer: Completion) -> Completion | Trouble:
+    def _check(self, estimate: int, answer: Completion) -> Completion | Trouble:
         """Hold the server's count of the prompt against ours: it shows a cut, or isn't to be believed."""
-        said = self._counts.find_cut(self._count(chat), answer.prompt_tokens)
+        said = self._counts.find_cut(estimate, answer.prompt_tokens)
         if said and self._config.check_prompt_tokens:
             return Trouble(
                 Fault.SETTINGS,
@@ -137,7 +116,7 @@ class EndpointGenerator:
                 "cache lacks), set summary.writer.check_prompt_tokens to false",
                 may_be_charged=True,
             )
-        if said or self._counts.is_partial(self._count(chat), answer.prompt_tokens):
+        if said or self._counts.is_partial(estimate, answer.prompt_tokens):
             answer = replace(answer, prompt_tokens=None)
         if None in (answer.prompt_tokens, answer.completion_tokens) and not self._told_of_usage:
             self._told_of_usage = True
@@ -150,6 +129,136 @@ class EndpointGenerator:
 
     def _count(self, chat: Chat) -> int:
         return self._estimate.count(chat.system) + self._estimate.count(chat.user)
+
+
+_Waiting = tuple[float, int, Call, asyncio.Future[bool]]
+"""When its next try is due, its number, the call, and its turn."""
+
+
+class Turns:
+    """Whose turn it is to send a try: of so many places, in the pace, one at a time while a server is probed.
+
+    A call that waits for its next try takes no place; an answer that the caller has not stored yet keeps its
+    place, so that a kill loses no more answers than that. The pace outlives the turns of one session; `clock`
+    gives monotonic seconds.
+    """
+
+    def __init__(self, pace: Pace, places: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pace = pace
+        self._places = places
+        self._clock = clock
+        self._ready: deque[_Waiting] = deque()
+        self._delayed: list[_Waiting] = []
+        self._numbers = itertools.count()
+        self._taken = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped_by: TrsrError | None = None
+
+    @asynccontextmanager
+    async def answer(
+        self, call: Call, send: Callable[[], Awaitable[Completion | Trouble]]
+    ) -> AsyncIterator[Completion]:
+        """Send until there is an answer; its place is free again when the block ends.
+
+        What `send` or the block raises, and what the pace says, ends all calls: nothing new is sent, and the
+        error is raised to all who wait when what was under way has ended.
+        """
+        while True:
+            probe = await self._turn(call)
+            try:
+                outcome = await self._try(call, send, probe=probe)
+                if isinstance(outcome, Completion):
+                    yield outcome
+                    return
+            except TrsrError as error:  # where an answer can't be kept, nothing more is to be paid for
+                self._stopped_by = self._stopped_by or error
+                raise
+            finally:
+                self._taken -= 1
+                self._go_on()
+            if isinstance(outcome, Unanswered):
+                raise outcome
+
+    async def _try(
+        self, call: Call, send: Callable[[], Awaitable[Completion | Trouble]], *, probe: bool
+    ) -> Completion | Unanswered | None:
+        """Send once; None when the call is to be tried again, or everything is to end."""
+        try:
+            outcome = await send()
+        except TrsrError as error:
+            self._stopped_by = self._stopped_by or error
+            return None
+        if isinstance(outcome, Completion):
+            told = outcome.prompt_tokens is not None and outcome.completion_tokens is not None
+            used = (outcome.prompt_tokens or 0) + (outcome.completion_tokens or 0)
+            self._pace.succeed(call, used if told else None)
+            return outcome
+        now = self._clock()
+        self._stopped_by = self._stopped_by or self._pace.fail(call, outcome, now, probe=probe)
+        if self._stopped_by is not None:
+            return None
+        if not self._pace.ends(call, outcome):
+            self._pace.put_off(call, now)
+            return None
+        said = outcome.said if call.tries <= 1 else f"{outcome.said} ({call.tries} tries)"
+        self._stopped_by = self._pace.end(said)
+        return Unanswered(said, may_be_charged=outcome.may_be_charged)
+
+    async def _turn(self, call: Call) -> bool:
+        """Wait for a place; say whether the try is a probe."""
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiting = (call.next_try, next(self._numbers), call, turn)
+        if call.tries:
+            heapq.heappush(self._delayed, waiting)
+        else:
+            self._ready.append(waiting)
+        self._go_on()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.exception() is None:  # its turn had just come
+                self._taken -= 1
+                self._go_on()
+            raise
+
+    def _go_on(self) -> None:
+        """Give turns to all whose time it is, and look again when the next one's comes."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while (wait := self._wait()) == 0.0:
+            *_, call, turn = self._ready.popleft()
+            if not turn.done():
+                self._pace.send(call, self._clock())
+                self._taken += 1
+                turn.set_result(self._pace.probing)
+        self._timer = None if wait is None else asyncio.get_running_loop().call_later(wait, self._go_on)
+        if self._stopped_by is not None and not self._taken:
+            for *_, turn in [*self._ready, *self._delayed]:
+                if not turn.done():
+                    turn.set_exception(self._stopped_by)
+            self._ready, self._delayed = deque(), []
+
+    def _wait(self) -> float | None:
+        """Seconds until the next try can be sent; None until something changes."""
+        if self._stopped_by is not None or self._taken >= (1 if self._pace.probing else self._places):
+            return None
+        now = self._clock()
+        if self._pace.probing and not self._ready and self._delayed:
+            self._ready.append(self._pick_probe())
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.appendleft(heapq.heappop(self._delayed))
+        if not self._ready:
+            return max(self._delayed[0][0] - now, 1e-3) if self._delayed else None
+        wait = self._pace.wait(self._ready[0][2].tokens, now)
+        # A call that has waited for its next try may come before what waits for the limits.
+        return min(wait, max(self._delayed[0][0] - now, 1e-3)) if wait and self._delayed else wait
+
+    def _pick_probe(self) -> _Waiting:
+        """Take the call with the fewest tries: one prompt that breaks the server must not be every probe."""
+        chosen = min(self._delayed, key=lambda waiting: (waiting[2].tries, *waiting[:2]))
+        self._delayed.remove(chosen)
+        heapq.heapify(self._delayed)
+        return chosen
 
 
 _SHORT: Final = 64

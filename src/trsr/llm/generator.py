@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from trsr.config.summary import Sampling
-from trsr.errors import WriterError
+from trsr.errors import TrsrError, WriterError
 from trsr.prompts.item_text import ApproximateTokens
 
 
@@ -43,9 +45,8 @@ class Completion:
     omitted: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why one chat has no answer, while the others may still have theirs.
+class Unanswered(Exception):
+    """One chat has no answer, while the others may still have theirs.
 
     Parameters
     ----------
@@ -55,36 +56,48 @@ class Failure:
         Whether the server may ask money for it; whoever pays was told so at each such try.
     """
 
-    reason: str
-    may_be_charged: bool = False
+    def __init__(self, reason: str, *, may_be_charged: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.may_be_charged = may_be_charged
+
+
+Answering = Callable[[Chat], AbstractAsyncContextManager[Completion]]
+"""``async with answer(chat) as completion``: waits for the answer, and ends when it is stored."""
 
 
 class TextGenerator(Protocol):
-    """Answers chats; knows its own batching or concurrency."""
+    """Answers chats; knows its own batching or concurrency.
+
+    Examples
+    --------
+    >>> async def ask() -> str:
+    ...     async with FakeGenerator().session(Sampling()) as answer, answer(Chat("tea")) as completion:
+    ...         return completion.text
+    >>> asyncio.run(ask())
+    'The message has 1 tokens.'
+    """
 
     identity: str
     """Model id and revision: with sampling and prompt, the key under which an answer is stored."""
 
-    def generate(
-        self, chats: Sequence[Chat], sampling: Sampling
-    ) -> Iterator[tuple[int, Completion | Failure]]:
-        """Yield ``(place of the chat, its completion)`` as soon as each is there, in any order.
+    def session(self, sampling: Sampling) -> AbstractAsyncContextManager[Answering]:
+        """Open what answers any number of chats at once, for the length of a run and inside its loop.
 
-        A chat that can't be answered, while others can, yields its failure.
-
-        Chats that are appended while the answers are read may be answered by the same
-        call; those that were not, the caller asks for again.
+        An answer keeps its place until its block ends: a place is free when the answer is stored, so that a
+        kill loses no more answers than there are places. For a chat that can't be answered while others
+        can, `Unanswered` is raised. An error that a block raises ends the session as an own one does.
 
         Raises
         ------
         WriterError
-            When no chat can be answered any more; all that was yielded before stays valid.
+            When no chat can be answered any more; blocks that were under way have ended by then.
         """
         ...
 
 
 class FakeGenerator:
-    """Answers by a script, remembers in `chats` what it was asked, and fails when told to.
+    """Answers one chat at a time by a script, remembers what it was asked, and fails when told to.
 
     Parameters
     ----------
@@ -94,13 +107,10 @@ class FakeGenerator:
     fail_at
         Number of the call, from 1 over the generator's life, that fails; None never.
 
-    Examples
-    --------
-    >>> fake = FakeGenerator(answer=lambda chat: chat.user.upper())
-    >>> [(place, completion.text) for place, completion in fake.generate([Chat("tea")], Sampling())]
-    [(0, 'TEA')]
-    >>> fake.chats
-    [Chat(user='tea', system='')]
+    Attributes
+    ----------
+    chats
+        What it was asked, in that order.
     """
 
     def __init__(
@@ -116,39 +126,41 @@ class FakeGenerator:
         self._fail_at = fail_at
         self._calls = 0
 
-    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield one scripted completion a chat, cut at the answer limit, last chat first; `chats` may grow.
+    @asynccontextmanager
+    async def session(self, sampling: Sampling) -> AsyncIterator[Answering]:
+        """Open it; see `TextGenerator`."""
+        place = asyncio.Lock()
+        ended: list[TrsrError] = []
 
-        Raises WriterError at the call number `fail_at`.
-        """
+        @asynccontextmanager
+        async def answer(chat: Chat) -> AsyncIterator[Completion]:
+            async with place:
+                if ended:
+                    raise ended[0]
+                try:
+                    yield await self.complete(chat, sampling)
+                except TrsrError as error:
+                    ended.append(error)
+                    raise
+
+        yield answer
+
+    async def complete(self, chat: Chat, sampling: Sampling) -> Completion:
+        """Give the scripted answer, cut at the limit; raises WriterError at the call number `fail_at`."""
+        self._calls += 1
+        if self._calls == self._fail_at:
+            message = f"{self.identity}: call {self._calls} was told to fail"
+            raise WriterError(message, retryable=True)
+        self.chats.append(chat)
         tokens = ApproximateTokens()
-        for place in _newest_first(chats):
-            chat = chats[place]
-            self._calls += 1
-            if self._calls == self._fail_at:
-                message = f"{self.identity}: call {self._calls} was told to fail"
-                raise WriterError(message, retryable=True)
-            self.chats.append(chat)
-            whole = self._answer(chat)
-            text = tokens.cut(whole, sampling.max_new_tokens)
-            yield (
-                place,
-                Completion(
-                    text=text,
-                    prompt_tokens=tokens.count(chat.system) + tokens.count(chat.user),
-                    completion_tokens=tokens.count(text),
-                    finish_reason="stop" if text == whole.rstrip() else "length",
-                ),
-            )
-
-
-def _newest_first(chats: Sequence[Chat]) -> Iterator[int]:
-    """Yield the places of all chats there are, the last first, then of those appended in the meantime."""
-    done = 0
-    while done < len(chats):
-        there = len(chats)
-        yield from reversed(range(done, there))
-        done = there
+        whole = self._answer(chat)
+        text = tokens.cut(whole, sampling.max_new_tokens)
+        return Completion(
+            text=text,
+            prompt_tokens=tokens.count(chat.system) + tokens.count(chat.user),
+            completion_tokens=tokens.count(text),
+            finish_reason="stop" if text == whole.rstrip() else "length",
+        )
 
 
 def _count_tokens(chat: Chat) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import itertools
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from queue import Empty, PriorityQueue
 from typing import Any, Final
 
 import torch
@@ -24,10 +30,71 @@ from trsr.hf.loading import (
     positions,
 )
 from trsr.llm.chat import ChatEncoder
-from trsr.llm.generator import Chat, Completion
-from trsr.llm.slots import Draw, SlotEngine, fit_slots
+from trsr.llm.generator import Answering, Chat, Completion
+from trsr.llm.slots import Draw, SlotEngine, Take, fit_slots
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+class _Queue:
+    """Prompts on their way through a model that works in a thread of its own while there are any."""
+
+    def __init__(self, thread: Executor, work: Callable[[Take], Iterator[tuple[int, list[int]]]]) -> None:
+        self._thread = thread
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count()
+        self._waiting: PriorityQueue[tuple[int, int, list[int]]] = PriorityQueue()
+        self._answers: dict[int, asyncio.Future[list[int]]] = {}
+        self._is_working = self._is_closed = False
+        self.longest = 0
+
+    def put(self, prompt: list[int]) -> asyncio.Future[list[int]]:
+        """Take a prompt; the result comes when the model has answered it."""
+        number = next(self._numbers)
+        answer = self._answers[number] = self._loop.create_future()
+        self._waiting.put((-len(prompt), number, prompt))
+        self.longest = max(self.longest, len(prompt))
+        if not self._is_working:
+            self._is_working = True
+            self._loop.call_soon(self._start)  # whoever asks in the same moment comes along
+        return answer
+
+    def close(self) -> None:
+        """Let go of all prompts; the model stops after its next answer."""
+        self._is_closed = True
+
+    def _start(self) -> None:
+        self._loop.run_in_executor(self._thread, self._run).add_done_callback(self._end)
+
+    def _run(self) -> None:
+        for number, row in self._work(self._take):
+            if self._is_closed:
+                return
+            self._loop.call_soon_threadsafe(self._give, number, row)
+
+    def _take(self, count: int) -> list[tuple[int, list[int]]]:
+        taken: list[tuple[int, list[int]]] = []
+        with suppress(Empty):
+            while len(taken) < count and not self._is_closed:
+                taken.append(self._waiting.get_nowait()[1:])
+        return taken
+
+    def _give(self, number: int, row: list[int]) -> None:
+        answer = self._answers.pop(number)
+        if not answer.done():
+            answer.set_result(row)
+
+    def _end(self, run: asyncio.Future[None]) -> None:
+        """Begin again for prompts that came too late; tell what went wrong to all who wait."""
+        if (error := run.exception()) is not None:
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(error)
+            self._answers, self._waiting = {}, PriorityQueue()
+        self._is_working = not (self._waiting.empty() or self._is_closed)
+        if self._is_working:
+            self._start()
 
 
 class LocalGenerator:
@@ -74,70 +141,58 @@ class LocalGenerator:
         if self.why_padded:
             _LOG.warning("%s is decoded in padded batches: %s", self.identity, self.why_padded)
         self._engine: SlotEngine | None = None
+        self._turn = threading.Lock()
 
-    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield completions as answers end, longest prompts first.
+    @asynccontextmanager
+    async def session(self, sampling: Sampling) -> AsyncIterator[Answering]:
+        """Open the queue of prompts, from which the model takes the longest first; see `TextGenerator`.
 
-        Chats appended while the answers are read are answered by the same call, unless the model is decoded
-        in padded batches. Raises WriterError before anything is generated, when a prompt and its answer don't
-        fit the model's context; also when the device runs out of memory.
+        WriterError is raised for a prompt that doesn't fit the model's context with its answer, and when the
+        device runs out of memory.
         """
-        prompts: list[list[int]] = []
-        self._encode_new(chats, prompts, sampling)
-        answers = (
-            self._padded(prompts, sampling) if self.why_padded else self._in_slots(chats, prompts, sampling)
-        )
-        try:
-            for place, row in answers:
-                yield place, self._completion(len(prompts[place]), row)
-        except torch.cuda.OutOfMemoryError as error:
-            message = (
-                f"{self.identity}: out of memory with {self._config.batch_size} prompts of up to "
-                f"{max(map(len, prompts))} tokens; lower summary.writer.batch_size"
-            )
-            raise WriterError(message) from error
+        with ThreadPoolExecutor(1, thread_name_prefix="trsr-model") as thread:
+            queue = _Queue(thread, lambda take: self._rows(take, sampling))
 
-    def _encode_new(self, chats: Sequence[Chat], prompts: list[list[int]], sampling: Sampling) -> None:
-        """Encode what was appended to `chats` since the last time."""
-        new = [self._encode(chat) for chat in chats[len(prompts) :]]
-        self._check_lengths(new, sampling)
-        prompts += new
+            @asynccontextmanager
+            async def answer(chat: Chat) -> AsyncIterator[Completion]:
+                prompt = self._encode(chat)
+                self._check_length(len(prompt), sampling)
+                try:
+                    row = await queue.put(prompt)
+                except torch.cuda.OutOfMemoryError as error:
+                    message = (
+                        f"{self.identity}: out of memory with {self._config.batch_size} prompts of up to "
+                        f"{queue.longest} tokens; lower summary.writer.batch_size"
+                    )
+                    raise WriterError(message) from error
+                yield self._completion(len(prompt), row)
 
-    def _in_slots(
-        self, chats: Sequence[Chat], prompts: list[list[int]], sampling: Sampling
-    ) -> Iterator[tuple[int, list[int]]]:
-        waiting: list[int] = []
-        seen = 0
+            try:
+                yield answer
+            finally:
+                queue.close()
 
-        def take(count: int) -> list[tuple[int, list[int]]]:
-            nonlocal seen
-            self._encode_new(chats, prompts, sampling)
-            if seen < len(prompts):
-                waiting.extend(range(seen, len(prompts)))
-                waiting.sort(key=lambda place: len(prompts[place]))
-                seen = len(prompts)
-            return [
-                (place, prompts[place]) for place in (waiting.pop() for _ in range(min(count, len(waiting))))
-            ]
+    def _rows(self, take: Take, sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
+        """Yield the answers' tokens until there are no more prompts; sessions side by side take turns."""
+        with self._turn:
+            yield from self._padded(take, sampling) if self.why_padded else self._in_slots(take, sampling)
 
-        # Taken while it works: answers that are read side by side must not share rows.
-        engine, self._engine = self._engine or SlotEngine(self._model, self._config.batch_size), None
+    def _in_slots(self, take: Take, sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
+        if self._engine is None:
+            self._engine = SlotEngine(self._model, self._config.batch_size)
         draw = partial(_draw, sampling=sampling) if sampling.temperature > 0 else None
-        yield from engine.answer(take, sampling.max_new_tokens, self._stops, draw)
-        self._engine = engine
+        return self._engine.answer(take, sampling.max_new_tokens, self._stops, draw)
 
-    def _padded(self, prompts: Sequence[list[int]], sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
-        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
-        for start in range(0, len(order), self._config.batch_size):
-            places = order[start : start + self._config.batch_size]
-            yield from zip(places, self._batch([prompts[place] for place in places], sampling), strict=True)
+    def _padded(self, take: Take, sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
+        while prompts := take(self._config.batch_size):
+            numbers, rows = zip(*prompts, strict=True)
+            yield from zip(numbers, self._batch([list(row) for row in rows], sampling), strict=True)
 
-    def _check_lengths(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
+    def _check_length(self, length: int, sampling: Sampling) -> None:
         context = positions(self._model)
-        longest = max(map(len, prompts), default=0)
-        if context is not None and longest + sampling.max_new_tokens > context:
+        if context is not None and length + sampling.max_new_tokens > context:
             message = (
-                f"{self.identity}: prompt of {longest} tokens and answer of up to {sampling.max_new_tokens} "
+                f"{self.identity}: prompt of {length} tokens and answer of up to {sampling.max_new_tokens} "
                 f"don't fit the model's context of {context}; lower items.max_tokens, summary.block_size or "
                 "summary.sampling.max_new_tokens, or take a model with a longer context"
             )

@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Final
@@ -49,8 +49,7 @@ class Trouble:
     may_be_charged: bool = False
 
 
-_FIRST_S: Final = 0.5
-_LONGEST_S: Final = 30.0
+_FIRST_S, _LONGEST_S = 0.5, 30.0
 
 
 def draw_wait(tries: int, stream: random.Random) -> float:
@@ -72,8 +71,7 @@ def draw_wait(tries: int, stream: random.Random) -> float:
     return stream.uniform(0.0, min(_LONGEST_S, _FIRST_S * 2.0 ** min(tries - 1, 16)))
 
 
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 15.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
 
 class CircuitBreaker:
@@ -264,19 +262,18 @@ ENOUGH_IN_A_ROW: Final = 5
 
 @dataclass(slots=True)
 class Call:
-    """One chat on its way to an answer.
+    """One chat on its way to an answer; `tokens` estimates what it will cost, prompt and longest answer."""
 
-    Its place is the one among the stream's chats; its tokens are an estimate of what it will cost, prompt and
-    longest answer.
-    """
-
-    place: int
     tokens: float
-    tries: int = field(default=0)
+    tries: int = 0
+    next_try: float = 0.0
 
 
 class Pace:
     """Decides when a try is sent and what follows from how it went; it sends nothing itself.
+
+    Libraries for limits and retries don't fit: their limits give no token back that an answer didn't use, and
+    their retries wait one by one, where here all wait for what one was told, and one alone probes.
 
     All times are seconds of one monotonic clock, given by the caller; `stream` is the randomness of the
     waits. `tries`, `failed_tries` and `answered` count tries sent, tries without an answer, and answers.
@@ -363,9 +360,9 @@ class Pace:
             return None
         return WriterError(f"{said} ({self._ended_in_a_row} calls in a row ended without an answer)")
 
-    def next_try(self, call: Call, now: float) -> float:
+    def put_off(self, call: Call, now: float) -> None:
         """Draw the time of the call's next try."""
-        return now + draw_wait(call.tries, self._stream)
+        call.next_try = now + draw_wait(call.tries, self._stream)
 
     def _out_of_tries(self, call: Call) -> bool:
         return call.tries > self._config.max_retries

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Any, Final
 
-import openai
-from openai.types.chat import ChatCompletionMessageParam
+import httpx2
 
 from trsr.config.summary import EndpointWriter, RequestBody, Sampling
 from trsr.llm.generator import Chat, Completion
@@ -21,8 +20,8 @@ from trsr.llm.pacing import Fault, Trouble, read_wait
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.untrusted import neutralise
 
-# Servers without keys ignore it; the client refuses to start without one.
-NO_KEY: Final = "no-key"
+# Servers without keys ignore it; others say that it is missing.
+_NO_KEY: Final = "no-key"
 _LOG: Final = logging.getLogger(__name__)
 _SHOWN: Final = 300
 _BUSY: Final = (429, 502, 503, 504)
@@ -30,7 +29,7 @@ _PASSING: Final = (408, 409, 425)
 _PROMPT: Final = (400, 413, 422)
 _TIMED_OUT: Final = (408, 504, 524)
 """A gateway gave up waiting: the server behind it may have done the work."""
-_NOT_THERE: Final = ("ConnectError", "ConnectTimeout", "PoolTimeout")
+_NOT_THERE: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _NO_API: Final = ("<", "data:", "event:", ":")
 """How web pages and streams of events begin."""
 _LIMIT_NAMES: Final = ("max_tokens", "max_completion_tokens")
@@ -113,19 +112,29 @@ class Replies:
     the same call is sent again at once; every later call is sent that way. A refused request costs nothing,
     and no try.
 
-    The server's key is taken out of everything that a reply says. `where` is server and model, as messages
-    name them.
+    The server's key is read from the environment and taken out of everything that a reply says. `where` is
+    server and model, as messages name them.
     """
 
-    def __init__(self, config: EndpointWriter, key: str) -> None:
+    def __init__(self, config: EndpointWriter) -> None:
         self._config = config
-        self._key = key
+        self._key = os.environ.get(config.api_key_env) or _NO_KEY
         self._request = config.request
         self._has_answered = False
         self._limit_names = {name for name in _LIMIT_NAMES if name != config.request.max_tokens_name}
         self.where = f"{config.base_url}, model {config.model!r}"
 
-    async def ask(self, client: openai.AsyncOpenAI, chat: Chat, sampling: Sampling) -> Completion | Trouble:
+    def connect(self) -> httpx2.AsyncClient:
+        """Make the client, with a connection for each call that may be under way."""
+        config = self._config
+        return httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"},
+            timeout=httpx2.Timeout(config.timeout_s, connect=config.connect_timeout_s),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=config.concurrency),
+            follow_redirects=True,
+        )
+
+    async def ask(self, client: httpx2.AsyncClient, chat: Chat, sampling: Sampling) -> Completion | Trouble:
         """Send one chat and read the reply, within the time-out for both."""
         while True:
             request = self._request
@@ -137,23 +146,23 @@ class Replies:
                 return self._trouble(outcome)
 
     async def _send(
-        self, client: openai.AsyncOpenAI, request: RequestBody, chat: Chat, sampling: Sampling
+        self, client: httpx2.AsyncClient, request: RequestBody, chat: Chat, sampling: Sampling
     ) -> Completion | Trouble | _Refusal:
-        parameters = {
-            name: value for name, value in _parameters(sampling).items() if name not in request.omit
+        body = {
+            "model": self._config.model,
+            "messages": _messages(chat, request),
+            "stream": False,
+            request.max_tokens_name: sampling.max_new_tokens,
+            **{name: value for name, value in _parameters(sampling).items() if name not in request.omit},
+            **request.extra,
         }
-        body = {request.max_tokens_name: sampling.max_new_tokens, **parameters, **request.extra}
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                reply = await client.chat.completions.with_raw_response.create(
-                    model=self._config.model, messages=_messages(chat, request), stream=False, extra_body=body
-                )
-                return self._read(reply.text, request)
-        except openai.APIStatusError as error:
-            return self._refusal(error.response)
-        except (TimeoutError, openai.APIConnectionError) as error:
+                reply = await client.post(f"{self._config.base_url.rstrip('/')}/chat/completions", json=body)
+                return self._read(reply.text, request) if reply.is_success else self._refusal(reply)
+        except (TimeoutError, httpx2.HTTPError) as error:
             return self._lost(error)
-        except (openai.OpenAIError, UnicodeError) as error:
+        except (httpx2.InvalidURL, UnicodeError) as error:
             said = self._conceal(str(error))
             return Trouble(Fault.TRY, f"{self.where}: {said}; is it an OpenAI-compatible server?")
 
@@ -210,7 +219,7 @@ class Replies:
         status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 200
         return _Refusal(status, self._conceal(_sentence(error)), _facts(error), {}, may_be_charged=True)
 
-    def _refusal(self, response: Any) -> _Refusal:
+    def _refusal(self, response: httpx2.Response) -> _Refusal:
         return _Refusal(
             status=response.status_code,
             said=self._conceal(_sentence(response.text)) or "no word",
@@ -261,12 +270,11 @@ class Replies:
 
     def _lost(self, error: Exception) -> Trouble:
         """Tell a server that is not there from a reply that was lost: the cause's name says it."""
-        cause = error.__cause__ or error
-        reason = self._conceal(str(cause) or type(cause).__name__)
-        if type(cause).__name__ in _NOT_THERE:
+        reason = self._conceal(str(error) or type(error).__name__)
+        if isinstance(error, _NOT_THERE):
             said = f"{self.where}: can't connect ({reason}); check base_url and that the server runs"
             return Trouble(Fault.SERVER, said)
-        if isinstance(error, TimeoutError | openai.APITimeoutError):
+        if isinstance(error, TimeoutError | httpx2.TimeoutException):
             said = (
                 f"{self.where}: no answer within {self._config.timeout_s:g} s; raise "
                 "summary.writer.timeout_s or lower summary.writer.concurrency"
@@ -317,7 +325,7 @@ class Replies:
         return "see the server's log; what was answered is stored, so run again when it is well"
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key != NO_KEY else text
+        return text.replace(self._key, "***") if self._key != _NO_KEY else text
 
     def _conceal(self, said: str) -> str:
         """Make what a server said fit to be shown: one short line, without anything that looks like a key."""
@@ -374,15 +382,12 @@ def _tokens(value: Any) -> int | None:
     return count if count < _LARGEST_COUNT else None
 
 
-def _messages(chat: Chat, request: RequestBody) -> list[ChatCompletionMessageParam]:
+def _messages(chat: Chat, request: RequestBody) -> list[dict[str, str]]:
     if not chat.system:
         return [{"role": "user", "content": chat.user}]
     if request.system_role == "user":
         return [{"role": "user", "content": f"{chat.system}\n\n{chat.user}"}]
-    user: ChatCompletionMessageParam = {"role": "user", "content": chat.user}
-    if request.system_role == "developer":
-        return [{"role": "developer", "content": chat.system}, user]
-    return [{"role": "system", "content": chat.system}, user]
+    return [{"role": request.system_role, "content": chat.system}, {"role": "user", "content": chat.user}]
 
 
 def _parameters(sampling: Sampling) -> dict[str, float]:

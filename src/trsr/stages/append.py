@@ -42,7 +42,7 @@ from trsr.records import (
 )
 from trsr.stages.prepare import tell
 from trsr.stages.work import Say
-from trsr.summarize.append import Growth
+from trsr.summarize.runner import Growth
 from trsr.summarize.summarizer import Summarizer, cut_history
 from trsr.summarize.writer import to_frame
 

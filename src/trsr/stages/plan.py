@@ -12,6 +12,7 @@ import polars as pl
 
 from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.config import Config
+from trsr.config.summary import OwnWriter
 from trsr.data.catalogue import Catalogue
 from trsr.records import HISTORY, ITEM, USER, Item
 from trsr.stages.work import Say
@@ -78,7 +79,9 @@ def billed(
         # What is still reserved was under way when something failed: it may be charged.
         spent = budget.settle()
         actual = Bill.of("actual", spent, spent.calls_reused, seconds, config.summary.price)
-        entry["actual"] = actual.as_json() if budget.is_known else None
+        # An own writer may pay past the budget: none of its calls here isn't none at all.
+        told = budget.is_known and (spent.calls > 0 or not isinstance(config.summary.writer, OwnWriter))
+        entry["actual"] = actual.as_json() if told else None
         write_json(entry | {"finished": finished, "earlier": earlier}, path)
         if not budget.is_known:
             say("  what the workers spent is unknown: the actor that counted it is lost")

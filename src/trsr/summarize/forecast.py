@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,23 +12,23 @@ import polars as pl
 import sqlalchemy as sa
 
 from trsr.config import Config
-from trsr.config.summary import PARADIGMS, Check, KeyphraseWriter, Limits, LocalWriter, OwnWriter, Sampling
+from trsr.config.summary import Check, KeyphraseWriter, Limits, LocalWriter, OwnWriter, Sampling
 from trsr.errors import BudgetError, ConfigError
 from trsr.hf.loading import served_identity
 from trsr.llm.chat import ApproximateChatTokens, ChatTokens, TokenizerChatTokens
-from trsr.llm.generator import Chat
+from trsr.llm.generator import Chat, Completion
 from trsr.llm.local import identify
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.records import Item, Summary, Usage
-from trsr.summarize.attempts import VERBS, Inquiry, Wording, what_was_asked
+from trsr.records import Item, Usage
+from trsr.registry import PARADIGMS
 from trsr.summarize.cost import Bill
-from trsr.summarize.llm_writer import instructions
-from trsr.summarize.runner import make_paradigm, summarize
+from trsr.summarize.llm_writer import VERBS, Inquiry, PromptWriter, Together, Wording
+from trsr.summarize.paradigms import open_paradigm
+from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 from trsr.summarize.store.database import ANSWERS
 from trsr.summarize.summarizer import Summarizer, cut_history
-from trsr.summarize.writer import Combine, Describe, Request, Unwritten, Update
 
 Users = Sequence[tuple[str, Sequence[Item]]]
 """User ids with their histories, oldest item first."""
@@ -80,12 +80,13 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
     wording = Wording(model, templates, settings.sampling, ApproximateTokens(), config.items.max_tokens)
     with Store(config.store_url) as store:
         experience = learn(store, model, tokens, settings.sampling)
-        planner = Planner(wording, templates, store, settings.checks, tokens, experience, settings.sampling)
+        planner = Planner(wording, store, settings.checks, tokens, experience)
         blocks = ((user_id, cut_history(history, config)) for user_id, history in users)
-        summarize(blocks, make_paradigm(settings), planner, progress=False)
+        planned = summarize(blocks, open_paradigm(settings.paradigm, settings), planner, progress=False)
+    reused = sum(summary.usage.calls_reused for summary in planned)
     each = None if speed is None else speed.seconds_a_call
     seconds = None if each is None else each * planner.paid.calls
-    bill = Bill.of(row, planner.paid, planner.reused, seconds if planner.paid.calls else 0.0, settings.price)
+    bill = Bill.of(row, planner.paid, reused, seconds if planner.paid.calls else 0.0, settings.price)
     return Forecast(bill, _basis(tokens, experience, settings.sampling.max_new_tokens, speed))
 
 
@@ -183,7 +184,7 @@ class Experience:
     seen: int = 0
 
 
-class Planner:
+class Planner(PromptWriter):
     """A writer that writes nothing: it follows stored answers, and counts the calls that aren't there.
 
     Where an answer isn't stored, the summary that it would be is unknown; prompts that rest on it are counted
@@ -192,86 +193,47 @@ class Planner:
     counted.
 
     The store is only read. `checks` is what makes a stored answer useless; of answers of which nothing is
-    known, the limit of `sampling` is the length. `paid` are the calls that a run would pay for, and their
-    tokens; `reused` the calls that the store would answer.
+    known, the limit of the sampling is the length. `paid` are the calls that a run would pay for, and their
+    tokens; those that the store would answer are in the summaries' usage.
     """
-
-    name = "plan"
 
     def __init__(
         self,
         wording: Wording,
-        templates: Templates,
         store: Store,
         checks: Collection[Check],
         tokens: ChatTokens,
         experience: Experience,
-        sampling: Sampling,
     ) -> None:
-        self._wording = wording
-        self._templates = templates
-        self._store = store
-        self._checks = checks
+        super().__init__("plan", wording, checks)
         self._tokens = tokens
         self._experience = experience
-        self._limit = sampling.max_new_tokens
-        self._instructions = instructions(templates)
+        self._look_up = Together[str, Completion | None](lambda keys: [*map(store.get_many(keys).get, keys)])
         self._expected: dict[str, int] = {}
-        self._summaries: dict[str, Summary | Unwritten] = {}
         self.paid = Usage()
-        self.reused = 0
 
-    def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary | Unwritten]]:
-        """Answer with what is stored, and with a stand-in for what isn't."""
-        done = 0
-        while done < len(requests):
-            new = list(enumerate(requests[done:], start=done))
-            done = len(requests)
-            inquiries = {place: self._inquire(place, request) for place, request in new}
-            distinct: dict[str, tuple[Inquiry, Request]] = {}
-            for place, request in new:
-                key = inquiries[place].first.key
-                if key in self._summaries or key in distinct:
-                    self.reused += 1
-                else:
-                    distinct[key] = inquiries[place], request
-            self._follow(distinct)
-            for place, inquiry in inquiries.items():
-                yield place, self._summaries[inquiry.first.key]
+    async def _advance(self, inquiry: Inquiry) -> None:
+        mark = f"Summary {inquiry.first.key[:16]}"
+        if mark in self._expected:  # counted before
+            inquiry.text, inquiry.usage = mark, Usage(calls_reused=1)
+        elif (answer := await self._look_up(inquiry.question.key)) is not None:
+            inquiry.take(answer, self._wording, self._checks, paid_now=False)
+        else:
+            inquiry.text = mark
+            inquiry.usage += self._count(mark, inquiry)
 
-    def _inquire(self, place: int, request: Request) -> Inquiry:
-        question = self._wording.question(request)
-        asked = what_was_asked(request, question, self._instructions[type(request)])
-        return Inquiry(question, asked, [place], set())
-
-    def _follow(self, inquiries: dict[str, tuple[Inquiry, Request]]) -> None:
-        """Go along the stored attempts of each prompt; the first that isn't stored is a call."""
-        going_on = dict(inquiries)
-        while going_on:
-            found = self._store.get_many([inquiry.question.key for inquiry, _ in going_on.values()])
-            for key, (inquiry, request) in list(going_on.items()):
-                answer = found.get(inquiry.question.key)
-                if answer is None:
-                    self._summaries[key] = self._count(key, inquiry.question.chat, request)
-                    del going_on[key]
-                    continue
-                self.reused += 1
-                inquiry.take(answer, self._templates, self._checks, paid_now=False)
-                if inquiry.is_written:
-                    self._summaries[key] = Summary(inquiry.text)
-                    del going_on[key]
-
-    def _count(self, key: str, chat: Chat, request: Request) -> Summary:
-        """Count one call, and make what stands for its answer: a mark, whose length is put right later."""
-        counted = self._tokens.count(chat)
-        for mark in _summaries_in(request):
-            if mark in self._expected:
-                counted += self._expected[mark] - self._tokens.count(Chat(mark))
-        length = round(self._experience.lengths.get(_verb(request), self._limit))
-        self.paid += Usage(1, 0, max(1, round(counted * self._experience.ratio)), length)
-        mark = f"Summary {key[:16]}"
+    def _count(self, mark: str, inquiry: Inquiry) -> Usage:
+        """Count one call, whose answer the mark stands for: its length is put right in later prompts."""
+        counted = self._tokens.count(inquiry.question.chat)
+        for summary in inquiry.summaries:
+            if summary.text in self._expected:
+                counted += self._expected[summary.text] - self._tokens.count(Chat(summary.text))
+        limit = self._wording.sampling.max_new_tokens
+        length = round(self._experience.lengths.get(inquiry.verb, limit))
+        usage = Usage(1, 0, max(1, round(counted * self._experience.ratio)), length)
+        self.paid += usage
         self._expected[mark] = round(length / self._experience.ratio)
-        return Summary(mark)
+        return usage
 
 
 def learn(store: Store, model: str, tokens: ChatTokens, sampling: Sampling) -> Experience:
@@ -306,13 +268,3 @@ def learn(store: Store, model: str, tokens: ChatTokens, sampling: Sampling) -> E
     ratio = sum(row.prompt_tokens for row in told) / sum(counted)
     errors = [abs(own * ratio / row.prompt_tokens - 1) for own, row in zip(counted, told, strict=True)]
     return Experience(lengths, ratio, sum(errors) / len(errors), len(rows))
-
-
-def _verb(request: Request) -> str:
-    return {Describe: "describe", Update: "update", Combine: "combine"}[type(request)]
-
-
-def _summaries_in(request: Request) -> Iterable[str]:
-    if isinstance(request, Update):
-        return (request.summary.text,)
-    return (summary.text for summary in request.summaries) if isinstance(request, Combine) else ()

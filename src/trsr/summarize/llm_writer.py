@@ -2,27 +2,267 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
-from typing import Final
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, TypeVar
 
-from trsr.config.summary import Check, Sampling
-from trsr.errors import StoreError, WriterError
-from trsr.llm.generator import Chat, Completion, Failure, TextGenerator
-from trsr.prompts.item_text import Tokens
+import polars as pl
+
+from trsr.config import Config
+from trsr.config.summary import Check, EndpointWriter, LocalWriter, Sampling
+from trsr.errors import StoreError
+from trsr.llm.endpoint import EndpointGenerator
+from trsr.llm.generator import Answering, Chat, Completion, TextGenerator, Unanswered
+from trsr.llm.local import LocalGenerator
+from trsr.prompts.item_text import ApproximateTokens, Tokens, item_line
 from trsr.prompts.templates import Templates
-from trsr.records import Summary, Usage
-from trsr.summarize.attempts import Inquiry, Wording, what_was_asked
+from trsr.prompts.untrusted import neutralise
+from trsr.records import Block, Summary, Usage
+from trsr.summarize.checks import Asked, Verdict, judge, to_paragraph
 from trsr.summarize.cost import Budget, charge
-from trsr.summarize.store import Store
-from trsr.summarize.writer import Combine, Describe, Request, Unwritten, Update
+from trsr.summarize.store import Question, Store
+from trsr.summarize.writer import Unwritten, Writer
 
-ALL_AT_ONCE: Final = 4096
+VERBS: Final = ("describe", "update", "combine")
+"""The templates of the three verbs."""
+
+_WORDS_A_TOKEN: Final = 0.5
+"""Asked for where an answer was useless: shorter than what fits, so that the next one ends by itself."""
+_ALL_AT_ONCE: Final = 4096
 """Prompts that a model in this process is shown at once, to sort them by length."""
+
+
+class Wording:
+    """Words what is asked as questions to `model`, a generator's identity; cuts lines at `item_tokens`."""
+
+    def __init__(
+        self, model: str, templates: Templates, sampling: Sampling, tokens: Tokens, item_tokens: int
+    ) -> None:
+        self.sampling = sampling
+        self._model = model
+        self._templates = templates
+        self._tokens = tokens
+        self._item_tokens = item_tokens
+        self._system = templates.render("system").strip()
+        self._versions = {verb: template_versions(templates, verb) for verb in VERBS}
+        # Without anything filled in: the language that answers must be in.
+        self._instructions = {verb: self._render(verb, (), ()) for verb in VERBS}
+
+    def question(self, verb: str, summaries: Sequence[Summary], block: Block | None) -> Question:
+        """Render a prompt; summaries in it are neutralised like any text of others."""
+        items = block.items if block is not None else ()
+        lines = [item_line(item, self._tokens, self._item_tokens) for item in items]
+        chat = Chat(self._render(verb, [neutralise(each.text) for each in summaries], lines), self._system)
+        return Question(self._model, self.sampling, chat, self._versions[verb])
+
+    def asked(self, verb: str, summaries: Sequence[Summary], question: Question) -> Asked:
+        """Gather what the answers are held against; summaries in the prompt may be repeated."""
+        shown = question.chat.user
+        for summary in summaries:
+            shown = shown.replace(neutralise(summary.text), "")
+        return Asked(self._instructions[verb], shown, self.sampling.max_new_tokens)
+
+    def repair(self, first: Question, attempt: int, verdict: Verdict) -> Question:
+        """Word an attempt after the first: the same prompt, and what was wrong with the answer before."""
+        words = max(10, round(_WORDS_A_TOKEN * self.sampling.max_new_tokens))
+        note = self._templates.render(
+            "repair", attempt=attempt, fault=verdict.fault, remedy=verdict.remedy, words=words
+        ).strip()
+        chat = Chat(user=f"{first.chat.user}\n\n{note}", system=first.chat.system)
+        version = self._templates.version("repair")
+        return replace(first, chat=chat, template=f"{first.template} repair {version}")
+
+    def _render(self, verb: str, summaries: Sequence[str], lines: Sequence[str]) -> str:
+        filled: dict[str, Any] = {"items": lines} if verb != "combine" else {"summaries": summaries}
+        if verb == "update":
+            filled["summary"] = "".join(summaries)
+        return self._templates.render(verb, **filled).strip()
+
+
+def template_versions(templates: Templates, verb: str) -> str:
+    """Name the versions of all templates that word a verb; part of the key of its answers."""
+    return " ".join(f"{name} {templates.version(name)}" for name in ("system", verb))
+
+
+@dataclass(slots=True, eq=False)
+class Inquiry:
+    """A distinct prompt, who asked for it, and what came back so far.
+
+    Attempt 0 is the prompt as it is worded; every later one adds a sentence that says how many answers could
+    not be used, and why the last one couldn't. So every attempt is a question of its own in the store, and a
+    useless answer is kept, never asked for or paid for again, and never served. A run asks at most two
+    attempts: the one after the useless answers it found in the store, and one more where that makes a pair.
+
+    `users` are those whose text the prompt holds, `keys` the questions that were answered. `question` is the
+    present attempt, and `unanswered` says why it got no answer at all. `usage` is that of all attempts so
+    far, of this run and of earlier ones; `paid` what the present one did cost. `is_elsewhere` while another
+    process is at it; `over` when it ended.
+    """
+
+    first: Question
+    asked: Asked
+    verb: str
+    summaries: Sequence[Summary]
+    users: set[str]
+    question: Question = field(init=False)
+    text: str = ""
+    verdict: Verdict | None = None
+    attempt: int = 0
+    usage: Usage = field(default=Usage())
+    paid: Usage = field(default=Usage())
+    unanswered: str = ""
+    keys: list[str] = field(default_factory=list)
+    is_elsewhere: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    _last: int | None = None
+
+    def __post_init__(self) -> None:
+        self.question = self.first
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this run makes no other attempt."""
+        no_more = self._last is not None and self.attempt > self._last
+        return bool(self.text) or bool(self.unanswered) or no_more
+
+    def take(
+        self, completion: Completion, wording: Wording, checks: Collection[Check], *, paid_now: bool
+    ) -> None:
+        """Judge the answer to the present attempt; where it is useless, word the next one."""
+        self.keys.append(self.question.key)
+        if paid_now and self._last is None:
+            self._last = self.attempt | 1
+        told = charge(completion, otherwise=Usage())
+        self.usage += replace(told, calls=int(paid_now), calls_reused=int(not paid_now))
+        text = to_paragraph(completion.text)
+        self.verdict = judge(text, completion, self.asked, checks)
+        if self.verdict is None:
+            self.text = text
+            return
+        self.attempt += 1
+        self.question = wording.repair(self.first, self.attempt, self.verdict)
+
+    def failure(self) -> str:
+        """Say why there is no summary."""
+        if self.unanswered:
+            return f"unanswered: {self.unanswered}"
+        if self.verdict is None:
+            return ""
+        hint = f"; {self.verdict.hint}" if self.verdict.hint else ""
+        return f"{self.verdict.check}: the answer {self.verdict.fault} ({self.attempt} attempts){hint}"
+
+
+class PromptWriter(ABC):
+    """Words the three verbs as prompts and follows each to its answer; equal ones at a time are one inquiry.
+
+    `checks` is what makes an answer useless.
+    """
+
+    def __init__(self, name: str, wording: Wording, checks: Collection[Check]) -> None:
+        self.name = name
+        self._wording = wording
+        self._checks = checks
+        self._open: dict[str, Inquiry] = {}
+        self._failed: dict[str, Inquiry] = {}
+
+    async def describe(self, block: Block, *, user: str = "") -> Summary:
+        """Summarise one block alone."""
+        return await self._write("describe", (), block, user)
+
+    async def update(self, summary: Summary, block: Block, *, user: str = "") -> Summary:
+        """Bring a summary up to date with the next block."""
+        return await self._write("update", (summary,), block, user)
+
+    async def combine(self, summaries: Sequence[Summary], *, user: str = "") -> Summary:
+        """Join summaries, oldest first, into one."""
+        return await self._write("combine", summaries, None, user)
+
+    @abstractmethod
+    async def _advance(self, inquiry: Inquiry) -> None:
+        """Bring an inquiry one answer further."""
+
+    async def _tie(self, keys: Sequence[str], users: Collection[str]) -> None:  # noqa: B027  none need it
+        """Note of stored answers that they hold the text of further users."""
+
+    async def _write(
+        self, verb: str, summaries: Sequence[Summary], block: Block | None, user: str
+    ) -> Summary:
+        question = self._wording.question(verb, summaries, block)
+        key = question.key
+        while (inquiry := self._open.get(key)) is not None:
+            inquiry.users.add(user)
+            await inquiry.over.wait()
+            if inquiry.is_over:  # the first who asked bears the calls, to the others they are reused
+                calls = inquiry.usage.calls + inquiry.usage.calls_reused
+                return self._end(inquiry, replace(inquiry.usage, calls=0, calls_reused=calls))
+        asked = self._wording.asked(verb, summaries, question)
+        inquiry = self._open[key] = Inquiry(question, asked, verb, summaries, {user})
+        try:
+            while not inquiry.is_over and key not in self._failed:
+                await self._advance(inquiry)
+            del self._open[key]  # who asks from now on finds the answers in the store
+            known = self._failed.get(key, inquiry)
+            if len(inquiry.users) > 1 or known is not inquiry:  # those who came after an answer was stored
+                await self._tie(known.keys, inquiry.users)
+        finally:
+            self._open.pop(key, None)
+            inquiry.over.set()
+        return self._end(inquiry, inquiry.usage)
+
+    def _end(self, inquiry: Inquiry, usage: Usage) -> Summary:
+        if inquiry.text:
+            return Summary(inquiry.text, usage=usage)
+        raise Unwritten(self._failed.setdefault(inquiry.first.key, inquiry).failure(), usage)
+
+
+_Asked = TypeVar("_Asked")
+_Given = TypeVar("_Given")
+
+
+class Together(Generic[_Asked, _Given]):
+    """Does work that blocks in a thread, for all at once who asked while the last of it was done.
+
+    What was asked for is done even when nobody waits for it any more.
+    """
+
+    def __init__(self, work: Callable[[list[_Asked]], list[_Given]], thread: Executor | None = None) -> None:
+        self._work = work
+        self._thread = thread
+        self._waiting: list[tuple[_Asked, asyncio.Future[_Given]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, asked: _Asked) -> asyncio.Future[_Given]:
+        """Ask for one."""
+        loop = asyncio.get_running_loop()
+        given: asyncio.Future[_Given] = loop.create_future()
+        self._waiting.append((asked, given))
+        if self._task is None:
+            self._task = loop.create_task(self._run())  # whoever asks in the same moment comes along
+        return given
+
+    async def finish(self) -> None:
+        """Wait until all is done."""
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            try:
+                results = await loop.run_in_executor(self._thread, self._work, [each for each, _ in waiting])
+                for (_, given), result in zip(waiting, results, strict=True):
+                    if not given.done():
+                        given.set_result(result)
+            except Exception as error:  # told to those who asked
+                for _, given in waiting:
+                    if not given.done():
+                        given.set_exception(error)
+        self._task = None
 
 
 class LanguageModelWriter:
@@ -30,11 +270,11 @@ class LanguageModelWriter:
 
     Each distinct prompt is looked up in the store and sent only when it isn't there and no other process is
     at it; each answer is stored as soon as it comes, so that a failure or a kill loses none. A useless answer
-    is asked for once more in other words (`Inquiry`); when that doesn't help, its request is `Unwritten`.
+    is asked for once more in other words (`Inquiry`); when that doesn't help, its summary is `Unwritten`.
 
     `tokens` counts for the cap of an item's line (`item_tokens`), and estimates the prompts' tokens. `ahead`
     prompts are handed to the generator at once: what it can work on side by side, and some more. `checks` is
-    what makes an answer useless.
+    what makes an answer useless. The store is closed with the writer.
     """
 
     def __init__(
@@ -47,262 +287,181 @@ class LanguageModelWriter:
         item_tokens: int,
         *,
         checks: Collection[Check],
-        ahead: int = ALL_AT_ONCE,
+        ahead: int = _ALL_AT_ONCE,
         budget: Budget | None = None,
     ) -> None:
         self.name = generator.identity
-        self._wording = Wording(generator.identity, templates, sampling, tokens, item_tokens)
-        self._templates = templates
-        self._store = store
-        self._checks = checks
-        self._instructions = instructions(templates)
-        self._open_exchange = partial(
-            Exchange, generator, sampling, store, tokens, ahead, budget if budget is not None else Budget()
-        )
+        self.wording = Wording(generator.identity, templates, sampling, tokens, item_tokens)
+        self.generator = generator
+        self.store = store
+        self.tokens = tokens
+        self.checks = checks
+        self.ahead = ahead
+        self.budget = budget if budget is not None else Budget()
 
-    def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary | Unwritten]]:
-        """Yield ``(place, summary)`` as answers come; requests appended meanwhile are answered too.
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Writer]:
+        """Open what writes for the length of a run.
 
-        Raises WriterError when the generator gives up; BudgetError at the cap on calls or money, when all
-        that was under way is stored; StoreError when the store can't be read or written: nothing more is paid
-        for then.
+        Its verbs raise WriterError when the generator gives up; BudgetError at the cap on calls or money,
+        when all that was under way is stored; StoreError when the store can't be read or written: nothing
+        more is paid for then.
         """
-        exchange = self._open_exchange()
-        open_: dict[str, Inquiry] = {}
-        failed: dict[str, Inquiry] = {}
-        seen = 0
-        try:
-            while True:
-                fresh: list[Inquiry] = []
-                for place in range(seen, len(requests)):
-                    self._take_in(place, requests[place], open_, fresh)
-                seen = len(requests)
-                for inquiry in self._look_up(fresh, exchange, failed):
-                    yield from self._end(inquiry, open_, failed)
-                if len(requests) > seen:
-                    continue
-                if not open_:
-                    return
-                inquiry, outcome, paid_now = exchange.receive()
-                if isinstance(outcome, Failure):
-                    inquiry.unanswered = outcome.reason
-                else:
-                    inquiry.take(outcome, self._templates, self._checks, paid_now=paid_now)
-                for over in self._look_up([inquiry], exchange, failed):
-                    yield from self._end(over, open_, failed)
-        finally:
-            exchange.close()
-
-    def _take_in(self, place: int, request: Request, open_: dict[str, Inquiry], fresh: list[Inquiry]) -> None:
-        """Join a request to the inquiry of its prompt, or begin one."""
-        question = self._wording.question(request)
-        inquiry = open_.get(question.key)
-        if inquiry is None:
-            asked = what_was_asked(request, question, self._instructions[type(request)])
-            inquiry = open_[question.key] = Inquiry(question, asked, [], set())
-            fresh.append(inquiry)
-        inquiry.places.append(place)
-        inquiry.users.add(request.user)
-
-    def _look_up(
-        self, inquiries: list[Inquiry], exchange: Exchange, failed: Collection[str]
-    ) -> Iterator[Inquiry]:
-        """Follow the attempts that are stored; yield the inquiries that are over, ask for the others."""
-        while inquiries:
-            going_on = []
-            for inquiry in inquiries:
-                if inquiry.is_over or inquiry.first.key in failed:
-                    yield inquiry
-                else:
-                    going_on.append(inquiry)
-            found = self._store.get_many([inquiry.question.key for inquiry in going_on])
-            inquiries = [inquiry for inquiry in going_on if inquiry.question.key in found]
-            if inquiries:
-                self._store.tie({inquiry.question.key: inquiry.users for inquiry in inquiries})
-            for inquiry in going_on:
-                if inquiry.question.key in found:
-                    stored = found[inquiry.question.key]
-                    inquiry.take(stored, self._templates, self._checks, paid_now=False)
-                else:
-                    exchange.ask(inquiry)
-
-    def _end(
-        self, inquiry: Inquiry, open_: dict[str, Inquiry], failed: dict[str, Inquiry]
-    ) -> Iterator[tuple[int, Summary | Unwritten]]:
-        """Answer all who waited; the first of them bears the calls, to the others they are reused."""
-        usage = inquiry.usage
-        del open_[inquiry.first.key]
-        known = inquiry if inquiry.is_written else failed.setdefault(inquiry.first.key, inquiry)
-        if len(inquiry.users) > 1 or known is not inquiry:  # those who came after an answer was stored
-            self._store.tie(dict.fromkeys(known.keys, inquiry.users))
-        for place in inquiry.places:
-            if inquiry.is_written:
-                yield place, Summary(inquiry.text, usage=usage)
-            else:
-                yield place, Unwritten(known.failure(), usage)
-            usage = replace(usage, calls=0, calls_reused=inquiry.usage.calls + inquiry.usage.calls_reused)
-
-
-def instructions(templates: Templates) -> Mapping[type[Request], str]:
-    """Render each verb without anything filled in: the language that answers must be in."""
-    return {
-        Describe: templates.render("describe", items=[]),
-        Update: templates.render("update", summary="", items=[]),
-        Combine: templates.render("combine", summaries=[]),
-    }
-
-
-_CHATS_A_STREAM: Final = 10_000
-"""A stream keeps all its chats; a new one now and then keeps the memory of a long run small."""
-
-
-class Exchange:
-    """Hands questions to a generator as a stream that never waits for the slowest of a batch.
-
-    Questions are claimed in the store; `tokens` estimates what prompts cost, and the budget is asked before
-    each call. `ahead` questions are handed over at once.
-    """
-
-    def __init__(
-        self,
-        generator: TextGenerator,
-        sampling: Sampling,
-        store: Store,
-        tokens: Tokens,
-        ahead: int,
-        budget: Budget,
-    ) -> None:
-        self._generator = generator
-        self._sampling = sampling
-        self._store = store
-        self._tokens = tokens
-        self._ahead = ahead
-        self._budget = budget
-        self._waiting: deque[Inquiry] = deque()
-        self._elsewhere: list[Inquiry] = []
-        self._looked_at = 0.0
-        self._came: deque[tuple[Inquiry, Completion]] = deque()
-        self._stream: Iterator[tuple[int, Completion | Failure]] = iter(())
-        self._chats: list[Chat] = []
-        self._sent: dict[int, Inquiry] = {}
-        self._streamed = 0
-
-    def ask(self, inquiry: Inquiry) -> None:
-        """Take a question whose answer isn't stored."""
-        self._waiting.append(inquiry)
-
-    def receive(self) -> tuple[Inquiry, Completion | Failure, bool]:
-        """Wait for one outcome; say whether it was paid for here, else another process has.
-
-        Raises BudgetError when the budget has no room for any waiting question and none is under way,
-        WriterError when the generator gives up, StoreError when the store fails.
-        """
-        while True:
-            if self._elsewhere and time.monotonic() >= self._looked_at + self._store.poll_s:
-                self._look_elsewhere()
-            if self._came:
-                return *self._came.popleft(), False
-            is_refused = self._send()
-            if self._sent:
-                outcome = next(self._stream, None)
-                if outcome is not None:
-                    return self._accept(*outcome)
-                self._open_again()
-            elif self._elsewhere:
-                time.sleep(max(0.0, self._looked_at + self._store.poll_s - time.monotonic()))
-            elif is_refused:
-                raise self._budget.stop()
+        with ThreadPoolExecutor(1, thread_name_prefix="trsr-store") as thread:
+            async with self.generator.session(self.wording.sampling) as answer:
+                session = _Session(self, answer, thread)
+                try:
+                    yield session
+                finally:
+                    await session.close()
 
     def close(self) -> None:
-        """Let go of what is under way, so that others may ask for it."""
-        if (end := getattr(self._stream, "close", None)) is not None:
-            end()
-        for inquiry in self._sent.values():  # tries that may be charged even so have been counted
-            self._pay(inquiry, Usage())
+        """Let go of the store."""
+        self.store.close()
+
+
+class _Session(PromptWriter):
+    """One run's way from prompts to answers: look up, reserve, claim, ask, store."""
+
+    def __init__(self, writer: LanguageModelWriter, answer: Answering, thread: Executor) -> None:
+        super().__init__(writer.name, writer.wording, writer.checks)
+        self._answer = answer
+        self._store = writer.store
+        self._budget = writer.budget
+        self._tokens = writer.tokens
+        self._thread = thread
+        self._look_up = Together(self._read, thread)
+        self._claim = Together(self._take, thread)
+        self._put = Together(self._keep, thread)
+        self._claimed: set[str] = set()
+        self._places = asyncio.Semaphore(writer.ahead)
+        self._purse = asyncio.Lock()
+        self._busy = 0
+        self._changed = asyncio.Event()
+        self._poll: asyncio.Future[None] | None = None
+
+    async def close(self) -> None:
+        """Store what has come, and let go of what is under way, so that others may ask for it."""
+        for work in (self._look_up, self._claim, self._put):
+            await work.finish()
         # The store may be what failed; a claim that stays ends with this process.
         with suppress(StoreError):
-            self._store.release([inquiry.question.key for inquiry in self._sent.values()])
+            await self._in_thread(self._store.release, [*self._claimed])
 
-    def _send(self) -> bool:
-        """Hand over what fits; say whether the budget refused something."""
-        if not self._sent:
-            self._open([])
-        elif len(self._chats) >= _CHATS_A_STREAM:
-            return False
-        allowed, is_refused = self._allowed(self._ahead - len(self._sent))
+    async def _advance(self, inquiry: Inquiry) -> None:
+        with self._at_work():
+            if inquiry.is_elsewhere:
+                await self._wait_for_others()
+            found = await self._look_up((inquiry.question.key, tuple(inquiry.users)))
+        if found is not None:
+            inquiry.take(found, self._wording, self._checks, paid_now=False)
+            return
+        async with self._places:
+            reserved = await self._reserve(inquiry.question.chat)
+            with self._at_work():
+                inquiry.paid = Usage()
+                try:
+                    inquiry.is_elsewhere = not await self._claim(inquiry.question.key)
+                    if not inquiry.is_elsewhere:
+                        await self._ask(inquiry, reserved)
+                finally:
+                    self._budget.spend(reserved, inquiry.paid)
+
+    async def _ask(self, inquiry: Inquiry, reserved: Usage) -> None:
+        """Pay for one answer; it is told what was, also where the answer can't be stored."""
+        question = inquiry.question
         try:
-            ours = self._store.claim([inquiry.question.key for inquiry in allowed])
-        except StoreError:
-            for inquiry in allowed:
-                self._pay(inquiry, Usage())
-            raise
-        for inquiry in allowed:
-            if inquiry.question.key in ours:
-                self._sent[len(self._chats)] = inquiry
-                self._chats.append(inquiry.question.chat)
-            else:
-                self._pay(inquiry, Usage())
-                self._elsewhere.append(inquiry)
-        return is_refused
-
-    def _pay(self, inquiry: Inquiry, actual: Usage) -> None:
-        """Put what an attempt did cost in the place of what was reserved for it, once."""
-        self._budget.spend(inquiry.reserved, actual)
-        inquiry.reserved = Usage()
-
-    def _allowed(self, room: int) -> tuple[list[Inquiry], bool]:
-        allowed: list[Inquiry] = []
-        while self._waiting and len(allowed) < room:
-            chat = self._waiting[0].question.chat
-            prompt = self._tokens.count(chat.system) + self._tokens.count(chat.user)
-            most = Usage(1, 0, prompt, self._sampling.max_new_tokens)
-            if not self._budget.allow(most):
-                return allowed, True
-            inquiry = self._waiting.popleft()
-            inquiry.reserved = most
-            allowed.append(inquiry)
-        return allowed, False
-
-    def _accept(
-        self, place: int, outcome: Completion | Failure
-    ) -> tuple[Inquiry, Completion | Failure, bool]:
-        self._streamed += 1
-        inquiry = self._sent[place]
-        if isinstance(outcome, Failure):
-            del self._sent[place]
+            async with self._answer(question.chat) as completion:
+                inquiry.paid = charge(completion, reserved)
+                stands = await self._put((question, completion, tuple(inquiry.users)))
+            inquiry.take(stands, self._wording, self._checks, paid_now=True)
+        except Unanswered as failure:
             # Tries that may be charged were counted as they failed; what is refused is a call without cost.
-            self._pay(inquiry, Usage(0 if outcome.may_be_charged else 1))
-            self._store.release([inquiry.question.key])
-            return inquiry, outcome, False
-        self._pay(inquiry, charge(outcome, inquiry.reserved))
-        standing = self._store.put(inquiry.question, outcome, inquiry.users)
-        del self._sent[place]
-        return inquiry, standing, True
+            inquiry.paid = Usage(0 if failure.may_be_charged else 1)
+            inquiry.unanswered = failure.reason
+            await self._in_thread(self._store.release, [question.key])
+        self._claimed.discard(question.key)
 
-    def _look_elsewhere(self) -> None:
-        """See which questions of other processes are answered by now; the others are claimed again."""
-        self._looked_at = time.monotonic()
-        inquiries, self._elsewhere = self._elsewhere, []
-        found = self._store.get_many([inquiry.question.key for inquiry in inquiries])
-        for inquiry in inquiries:
-            if inquiry.question.key in found:
-                self._store.tie({inquiry.question.key: inquiry.users})
-                self._came.append((inquiry, found[inquiry.question.key]))
-            else:
-                self._waiting.append(inquiry)
+    async def _reserve(self, chat: Chat) -> Usage:
+        """Reserve the most that a call can cost; raises BudgetError when nothing is left that makes room."""
+        prompt = self._tokens.count(chat.system) + self._tokens.count(chat.user)
+        most = Usage(1, 0, prompt, self._wording.sampling.max_new_tokens)
+        async with self._purse:  # what has no room lets nothing pass that came later
+            while not self._budget.allow(most):
+                if not self._busy:
+                    raise self._budget.stop()
+                self._changed.clear()
+                await self._changed.wait()
+        return most
 
-    def _open_again(self) -> None:
-        """Ask anew for what the generator left out: not every one takes chats that come later."""
-        left = list(self._sent.values())
-        if not self._streamed:
-            message = (
-                f"{self._generator.identity}: {len(left)} of {len(left)} prompts were not answered; run again"
-            )
-            raise WriterError(message, retryable=True)
-        self._open(left)
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Count who may still make room in the budget."""
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            self._changed.set()
 
-    def _open(self, inquiries: list[Inquiry]) -> None:
-        self._sent = dict(enumerate(inquiries))
-        self._chats = [inquiry.question.chat for inquiry in inquiries]
-        self._streamed = 0
-        self._stream = iter(self._generator.generate(self._chats, self._sampling))
+    async def _wait_for_others(self) -> None:
+        """Wait until it is time to look what other processes have answered; all look together."""
+        if self._poll is None or self._poll.done():
+            self._poll = asyncio.ensure_future(asyncio.sleep(self._store.poll_s))
+        await asyncio.shield(self._poll)
+
+    async def _tie(self, keys: Sequence[str], users: Collection[str]) -> None:
+        await self._in_thread(self._store.tie, dict.fromkeys(keys, tuple(users)))
+
+    def _read(self, asked: list[tuple[str, tuple[str, ...]]]) -> list[Completion | None]:
+        found = self._store.get_many([key for key, _ in asked])
+        if found:
+            self._store.tie({key: users for key, users in asked if key in found})
+        return [found.get(key) for key, _ in asked]
+
+    def _take(self, keys: list[str]) -> list[bool]:
+        ours = self._store.claim(keys)
+        self._claimed |= ours
+        return [key in ours for key in keys]
+
+    def _keep(self, answers: list[tuple[Question, Completion, tuple[str, ...]]]) -> list[Completion]:
+        return [self._store.put(*each) for each in answers]
+
+    async def _in_thread(self, work: Callable[[Any], None], argument: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, work, argument)
+
+
+def open_local(config: Config, items: pl.DataFrame, budget: Budget) -> LanguageModelWriter:
+    """Make the writer of a model in this process."""
+    settings = config.summary.writer
+    assert isinstance(settings, LocalWriter)
+    return _open(config, budget, lambda: LocalGenerator(settings), _ALL_AT_ONCE)
+
+
+def open_endpoint(config: Config, items: pl.DataFrame, budget: Budget) -> LanguageModelWriter:
+    """Make the writer of a model behind a server."""
+    settings = config.summary.writer
+    assert isinstance(settings, EndpointWriter)
+    # Some calls wait for their next try; the server's places must not stay empty meanwhile.
+    return _open(config, budget, lambda: EndpointGenerator(settings, budget), 2 * settings.concurrency)
+
+
+def _open(
+    config: Config, budget: Budget, generator: Callable[[], TextGenerator], ahead: int
+) -> LanguageModelWriter:
+    store = Store(config.store_url)
+    try:
+        return LanguageModelWriter(
+            generator=generator(),
+            templates=Templates(config.prompt.domain, config.prompt.templates),
+            sampling=config.summary.sampling,
+            store=store,
+            tokens=ApproximateTokens(),
+            item_tokens=config.items.max_tokens,
+            checks=config.summary.checks,
+            ahead=ahead,
+            budget=budget,
+        )
+    except BaseException:
+        store.close()
+        raise

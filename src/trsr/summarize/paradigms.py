@@ -1,13 +1,17 @@
-"""Histories cut into blocks, and the paradigms: folds of blocks into one summary."""
+"""Histories cut into blocks, and the paradigms: how a user's blocks become one summary."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from asyncio import gather
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 
+from trsr.config.summary import Summarization
 from trsr.errors import ConfigError
 from trsr.prompts.item_text import Tokens
 from trsr.records import Block, Item, Summary
-from trsr.summarize.writer import Combine, Describe, Request, Update
+from trsr.registry import PARADIGMS, find_part
+from trsr.summarize.writer import Writer
 
 
 def cut(items: Sequence[Item], size: int) -> tuple[Block, ...]:
@@ -61,43 +65,55 @@ def _check_at_least_one(value: int, name: str) -> None:
         raise ConfigError(message)
 
 
-Fold = Generator[list[Request], list[Summary], Summary]
-"""Yields requests, receives their summaries, returns the final summary."""
-
-Paradigm = Callable[[Sequence[Block]], Fold]
-"""Starts the fold of one user's blocks, oldest first."""
+Paradigm = Callable[[Writer, Sequence[Block]], Awaitable[Summary]]
+"""Makes one summary of one user's blocks, oldest first, by awaiting the verbs of a writer."""
 
 
-def none(blocks: Sequence[Block]) -> Fold:
+def open_paradigm(name: str, settings: Summarization) -> Paradigm:
+    """Take the paradigm of a name: a built-in one, or anybody's own as ``package.module:function``.
+
+    A paradigm is an async function of a writer, one user's blocks (oldest first, perhaps none) and the
+    section `summary` of the configuration; it returns the user's summary. What can be written side by side it
+    awaits together (`asyncio.gather`). It knows nothing of other users, of batches or of what was written
+    before: when events are appended, what it asks about blocks that didn't change is answered by the
+    summaries that are there.
+
+    Raises ConfigError when there is no such paradigm.
+
+    Examples
+    --------
+    >>> async def newest(writer: Writer, blocks: Sequence[Block], settings: Summarization) -> Summary:
+    ...     return await writer.describe(blocks[-1]) if blocks else Summary("")
+    """
+    return partial(find_part("paradigm", name, PARADIGMS), settings=settings)
+
+
+async def none(writer: Writer, blocks: Sequence[Block], settings: Summarization) -> Summary:
     """Make no call: the summary is empty."""
-    yield from ()
     return Summary("")
 
 
-def recurrent(blocks: Sequence[Block]) -> Fold:
+async def recurrent(writer: Writer, blocks: Sequence[Block], settings: Summarization) -> Summary:
     """Describe the first block (the oldest), then update the summary with one block after the other."""
     if not blocks:
         return Summary("")
-    [summary] = yield [Describe(blocks[0])]
+    summary = await writer.describe(blocks[0])
     for block in blocks[1:]:
-        [summary] = yield [Update(summary, block)]
+        summary = await writer.update(summary, block)
     return summary
 
 
-def hierarchical(blocks: Sequence[Block], fan_in: int) -> Fold:
+async def hierarchical(writer: Writer, blocks: Sequence[Block], settings: Summarization) -> Summary:
     """Describe every block alone, then combine the summaries level by level, `fan_in` a call, oldest first.
 
-    A summary left alone at the end of a level goes up as it is. Raises ConfigError when `fan_in` is below 2,
-    since the levels would never end.
+    A summary left alone at the end of a level goes up as it is.
     """
-    if fan_in < 2:
-        message = f"fan_in must be at least 2, got {fan_in}; it is how many summaries one call combines"
-        raise ConfigError(message)
     if not blocks:
         return Summary("")
-    level = yield [Describe(block) for block in blocks]
+    level = await gather(*(writer.describe(block) for block in blocks))
     while len(level) > 1:
-        groups = [tuple(level[start : start + fan_in]) for start in range(0, len(level), fan_in)]
-        alone = groups.pop() if len(groups[-1]) == 1 else ()
-        level = [*(yield [Combine(group) for group in groups]), *alone]
+        starts = range(0, len(level), settings.fan_in)
+        groups = [level[start : start + settings.fan_in] for start in starts]
+        alone = groups.pop() if len(groups[-1]) == 1 else []
+        level = [*await gather(*(writer.combine(group) for group in groups)), *alone]
     return level[0]

@@ -1,47 +1,73 @@
-"""Running a paradigm for many users at once: each goes on as soon as its own answer is there."""
+"""Summaries of many users, anew or grown by new events; each goes on as soon as its own answer is there.
+
+A history is cut into blocks from its oldest item on, so new events change no block
+but the last one, and add others after it. The last block is read again only when
+it was not full; then it is written anew from the summary before it. Hence
+
+============  ============================================================
+paradigm      calls for new events that touch or add m blocks
+============  ============================================================
+recurrent     m: one describe or update each
+hierarchical  m describes, then the combining calls above them; those above
+              unchanged blocks were made before, and the store answers them
+============  ============================================================
+
+and with a writer that answers the same prompt the same way, the summary is that of
+the whole history written at once. Histories only grow here: `history.max`, which
+keeps the newest items when a run is prepared, isn't applied again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Final
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Final, TypeVar
 
-from trsr.config.summary import Summarization
+from trsr.errors import DataError
 from trsr.progress import Progress
 from trsr.records import Block, Summary, Usage, UserSummary
-from trsr.registry import find_part
-from trsr.summarize.paradigms import Fold, Paradigm, hierarchical, none, recurrent
-from trsr.summarize.writer import Combine, Request, Unwritten, Writer
+from trsr.summarize.paradigms import Paradigm
+from trsr.summarize.writer import SessionWriter, Unwritten, Writer
 
-_UNDER_WAY: Final = 4096
+_UNDER_WAY: Final = 2048
 """Users whose prompts are in memory at once; more than any server answers side by side."""
 
+_T = TypeVar("_T")
 
-def make_paradigm(config: Summarization) -> Paradigm:
-    """Choose the paradigm that the configuration names, with its settings.
 
-    Examples
-    --------
-    >>> make_paradigm(Summarization(paradigm="none")) is none
-    True
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A user's summary, what it was written from, and what there is now.
+
+    Parameters
+    ----------
+    summary
+        Of the blocks before; a failed one, or one without steps, is written from the beginning.
+    before, after
+        Oldest first; `after` begins with the blocks before, the last one perhaps longer.
     """
-    match config.paradigm:
-        case "recurrent":
-            return recurrent
-        case "hierarchical":
-            return partial(hierarchical, fan_in=config.fan_in)
-        case "none":
-            return none
-        case _:
-            own: Paradigm = partial(find_part("paradigm", config.paradigm, {}), settings=config)
-            return own
+
+    summary: UserSummary
+    before: tuple[Block, ...]
+    after: tuple[Block, ...]
+
+    @property
+    def kept(self) -> tuple[Summary, ...]:
+        """The summaries of the leading blocks that didn't change."""
+        same = 0
+        while same < min(len(self.before), len(self.after)) and self.before[same] == self.after[same]:
+            same += 1
+        return self.summary.steps[:same]
 
 
 def summarize(
     users: Iterable[tuple[str, Sequence[Block]]],
     paradigm: Paradigm,
-    writer: Writer,
+    writer: Writer | SessionWriter,
     *,
     progress: bool = True,
 ) -> list[UserSummary]:
@@ -54,99 +80,163 @@ def summarize(
     Raises WriterError when the writer gives up. A writer that pays for its answers has stored those it got,
     so the same call goes on where this one stopped.
     """
-    listed = [(user_id, tuple(blocks)) for user_id, blocks in users]
-    runs = [_Run(user_id, blocks, paradigm) for user_id, blocks in listed]
-    total = sum(len(blocks) for _, blocks in listed)
+    new = [Growth(UserSummary.empty(user_id), (), tuple(blocks)) for user_id, blocks in users]
+    return _write(new, paradigm, writer, progress=progress)
+
+
+def append(
+    growths: Sequence[Growth],
+    paradigm: Paradigm,
+    writer: Writer | SessionWriter,
+    *,
+    progress: bool = False,
+) -> list[UserSummary]:
+    """Bring summaries up to date with what was added to the histories.
+
+    `paradigm` is the one that the summaries were written by. Results come in the users' order, with the steps
+    of all blocks; their `usage` is that of the new calls alone. A user to whom nothing was added has the
+    summary as it was. Raises WriterError when the writer gives up, and DataError when a summary doesn't have
+    one step for each block it was written from.
+    """
+    grown = [growth for growth in growths if growth.before != growth.after or growth.summary.failed]
+    for growth in grown:
+        if len(growth.summary.steps) != len(growth.before) and not growth.summary.failed:
+            message = (
+                f"the summary of user {growth.summary.user_id!r} has {len(growth.summary.steps)} steps for "
+                f"{len(growth.before)} blocks; it was written by another paradigm or block size: run "
+                "`trsr summarize` again"
+            )
+            raise DataError(message)
+    written = iter(_write(grown, paradigm, writer, progress=progress))
+    changed = {id(growth) for growth in grown}
+    return [next(written) if id(growth) in changed else growth.summary for growth in growths]
+
+
+def _write(
+    growths: Sequence[Growth], paradigm: Paradigm, writer: Writer | SessionWriter, *, progress: bool
+) -> list[UserSummary]:
+    total = sum(len(growth.after) - len(growth.kept) for growth in growths)
     with Progress("summaries", total, "blocks", shown=progress) as bar:
-        _drive(runs, writer, bar)
-    return [run.result() for run in runs]
+        return _run(_write_all(growths, paradigm, writer, bar))
 
 
-def _drive(runs: Sequence[_Run], writer: Writer, bar: Progress) -> None:
-    """Start users while there is room; hand every answer to its user, and ask for what they need next."""
-    requests: list[Request] = []
-    waiting: dict[int, tuple[_Run, int]] = {}
-    to_start = iter(runs)
-    under_way = failed = 0
-
-    def ask(run: _Run) -> None:
-        for number, request in enumerate(run.pending):
-            waiting[len(requests)] = run, number
-            requests.append(replace(request, user=run.user_id))
-
-    def start() -> int:
-        for run in to_start:
-            run.start()
-            ask(run)
-            if run.pending:
-                return 1
-        return 0
-
-    while under_way < _UNDER_WAY and start():
-        under_way += 1
-    for place, answer in writer.write(requests):
-        run, number = waiting.pop(place)
-        asked = run.pending
-        bar.advance(run.receive(number, answer))
-        if run.pending is asked:
-            continue
-        ask(run)
-        if run.failed:
-            failed += 1
-            bar.note(failed=failed)
-        if not run.pending:
-            start()
-
-
-class _Run:
-    """One user's fold, the requests it waits for, and what was written so far."""
-
-    def __init__(self, user_id: str, blocks: tuple[Block, ...], paradigm: Paradigm) -> None:
-        self.user_id = user_id
-        self.pending: list[Request] = []
-        self.failed = ""
-        self._unread = len(blocks)
-        self._fold: Fold = paradigm(blocks)
-        self._answers: dict[int, Summary] = {}
-        self._steps: list[Summary] = []
-        self._usage = Usage()
-        self._final = Summary("")
-
-    def start(self) -> None:
-        """Ask for the first requests."""
-        self._advance(None)
-
-    def receive(self, number: int, answer: Summary | Unwritten) -> int:
-        """Take one answer; go on when all are there. Return how many blocks are done with.
-
-        A user's other calls may be under way when one fails: they are paid for too.
-        """
-        self._usage += answer.usage
-        if self.failed:
-            return 0
-        if isinstance(answer, Unwritten):
-            self.failed = answer.reason
-            self.pending = []
-            done, self._unread = self._unread, 0
-            return done
-        self._answers[number] = answer
-        done = 0 if isinstance(self.pending[number], Combine) else 1
-        self._unread -= done
-        if len(self._answers) == len(self.pending):
-            answers = [self._answers[place] for place in range(len(self.pending))]
-            for request, summary in zip(self.pending, answers, strict=True):
-                if not isinstance(request, Combine):
-                    self._steps.append(summary)
-            self._advance(answers)
-        return done
-
-    def result(self) -> UserSummary:
-        return UserSummary(self.user_id, self._final, tuple(self._steps), self._usage, self.failed)
-
-    def _advance(self, answers: list[Summary] | None) -> None:
-        self._answers = {}
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine to its end, also where a loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+    with closing(loop), ThreadPoolExecutor(1) as thread:
         try:
-            self.pending = next(self._fold) if answers is None else self._fold.send(answers)
-        except StopIteration as stop:
-            self.pending = []
-            self._final = stop.value
+            return thread.submit(loop.run_until_complete, task).result()
+        finally:
+            loop.call_soon_threadsafe(task.cancel)  # where an interruption ends the waiting
+
+
+async def _write_all(
+    growths: Sequence[Growth], paradigm: Paradigm, writer: Writer | SessionWriter, bar: Progress
+) -> list[UserSummary]:
+    """Let so many users be under way; whoever is done makes room for the next."""
+    written: dict[int, UserSummary] = {}
+    waiting = iter(enumerate(growths))
+    failed = 0
+
+    async def work(opened: Writer) -> None:
+        nonlocal failed
+        for place, growth in waiting:
+            written[place] = await _Scribe(opened, growth, bar).write(paradigm)
+            if written[place].failed:
+                failed += 1
+                bar.note(failed=failed)
+            await asyncio.sleep(0)  # a writer that never waits leaves room for an interruption
+
+    try:
+        async with (
+            writer.session() if isinstance(writer, SessionWriter) else nullcontext(writer) as opened,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(min(_UNDER_WAY, len(growths))):
+                group.create_task(work(opened))
+    except ExceptionGroup as several:  # what one user met ends the others
+        raise several.exceptions[0] from several.exceptions[0].__cause__
+    return [written[place] for place in range(len(growths))]
+
+
+class _Scribe:
+    """The writer as one user's paradigm sees it: knows the user, what is kept, and notes what is written."""
+
+    def __init__(self, writer: Writer, growth: Growth, bar: Progress) -> None:
+        self.name = writer.name
+        self._writer = writer
+        self._user = growth.summary.user_id
+        self._blocks = growth.after
+        self._bar = bar
+        self._kept = growth.kept
+        self._steps = dict(enumerate(self._kept))
+        self._usage = Usage()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._error: Exception | None = None
+
+    async def write(self, paradigm: Paradigm) -> UserSummary:
+        """Write the user's summary, or say why there is none."""
+        final, failed = Summary(""), ""
+        try:
+            try:
+                final = await paradigm(self, self._blocks)
+            except Unwritten as error:
+                failed = error.reason
+                await self._finish_calls()
+        except BaseException:  # it ends the run, and so the calls that nobody waits for any more
+            others = [*self._calls]
+            for call in others:
+                call.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            raise
+        if failed:
+            self._bar.advance(len(self._blocks) - len(self._steps))
+        steps = takewhile(lambda step: step is not None, map(self._steps.get, range(len(self._blocks))))
+        return UserSummary(self._user, final, tuple(filter(None, steps)), self._usage, failed)
+
+    async def _finish_calls(self) -> None:
+        """Wait for the calls that are under way when one has failed: they are paid for too."""
+        while self._calls:
+            await asyncio.wait(self._calls)
+        if self._error is not None:
+            raise self._error
+
+    async def describe(self, block: Block, *, user: str = "") -> Summary:
+        return await self._read(block, self._writer.describe, block)
+
+    async def update(self, summary: Summary, block: Block, *, user: str = "") -> Summary:
+        return await self._read(block, self._writer.update, summary, block)
+
+    async def combine(self, summaries: Sequence[Summary], *, user: str = "") -> Summary:
+        return await self._ask(self._writer.combine, summaries)
+
+    async def _read(self, block: Block, verb: Callable[..., Awaitable[Summary]], *asked: object) -> Summary:
+        if block.index < len(self._kept):
+            return self._kept[block.index]
+        summary = await self._ask(verb, *asked)
+        if block.index not in self._steps:
+            self._bar.advance()
+        self._steps[block.index] = summary
+        return summary
+
+    async def _ask(self, verb: Callable[..., Awaitable[Summary]], *asked: object) -> Summary:
+        call = asyncio.current_task()
+        assert call is not None
+        self._calls.add(call)
+        try:
+            summary = await verb(*asked, user=self._user)
+            self._usage += summary.usage
+            return summary
+        except Unwritten as error:
+            self._usage += error.usage
+            raise
+        except Exception as error:  # it ends the run, whoever waits for this call
+            self._error = error
+            raise
+        finally:
+            self._calls.discard(call)

@@ -9,21 +9,12 @@ from types import TracebackType
 import polars as pl
 
 from trsr.config import Config
-from trsr.config.summary import EndpointWriter, KeyphraseWriter, LocalWriter, OwnWriter
-from trsr.llm.endpoint import EndpointGenerator
-from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens, item_line
-from trsr.prompts.templates import Templates
 from trsr.records import Block, Item, Usage, UserSummary
-from trsr.registry import find_part
-from trsr.summarize.append import Growth, append
 from trsr.summarize.cost import Budget
-from trsr.summarize.keyphrase import writer as keyphrase
-from trsr.summarize.llm_writer import ALL_AT_ONCE, LanguageModelWriter
-from trsr.summarize.paradigms import cut, cut_by_tokens
-from trsr.summarize.runner import make_paradigm, summarize
-from trsr.summarize.store import Store
-from trsr.summarize.writer import Writer
+from trsr.summarize.paradigms import cut, cut_by_tokens, open_paradigm
+from trsr.summarize.runner import Growth, append, summarize
+from trsr.summarize.writer import open_writer
 
 
 class Summarizer:
@@ -40,6 +31,8 @@ class Summarizer:
 
     Raises
     ------
+    ConfigError
+        When there is no such writer or paradigm.
     ModelError
         When a local model can't be loaded.
     StoreError
@@ -48,14 +41,10 @@ class Summarizer:
 
     def __init__(self, config: Config, items: pl.DataFrame, budget: Budget | None = None) -> None:
         self._config = config
-        self._tokens = ApproximateTokens()
         self._budget = budget or Budget(config.summary.limits, config.summary.price)
-        self._store: Store | None = None
-        try:
-            self._writer = None if config.summary.paradigm == "none" else self._open(items)
-        except BaseException:
-            self.close()
-            raise
+        self._paradigm = open_paradigm(config.summary.paradigm, config.summary)
+        silent = config.summary.paradigm == "none"
+        self._writer = None if silent else open_writer(config, items, self._budget)
 
     def __enter__(self) -> Summarizer:
         return self
@@ -66,9 +55,9 @@ class Summarizer:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store of answers, if one was opened."""
-        if self._store is not None:
-            self._store.close()
+        """Let go of what the writer holds open, such as the store of answers."""
+        if (close := getattr(self._writer, "close", None)) is not None:
+            close()
 
     @property
     def spent(self) -> Usage:
@@ -87,44 +76,16 @@ class Summarizer:
         if self._writer is None:
             return [UserSummary.empty(user_id) for user_id, _ in users]
         blocks = ((user_id, cut_history(history, self._config)) for user_id, history in users)
-        written = summarize(blocks, make_paradigm(self._config.summary), self._writer, progress=progress)
+        written = summarize(blocks, self._paradigm, self._writer, progress=progress)
         reused = sum(summary.usage.calls_reused for summary in written)
         self._budget.spend(Usage(), Usage(calls_reused=reused))
         return written
 
     def append(self, growths: Sequence[Growth]) -> list[UserSummary]:
-        """Bring summaries up to date with what was added to histories; see `trsr.summarize.append`."""
+        """Bring summaries up to date with what was added to histories; see `trsr.summarize.runner`."""
         if self._writer is None:
             return [UserSummary.empty(growth.summary.user_id) for growth in growths]
-        return append(growths, make_paradigm(self._config.summary), self._writer)
-
-    def _open(self, items: pl.DataFrame) -> Writer:
-        config = self._config
-        writer = config.summary.writer
-        if isinstance(writer, KeyphraseWriter):
-            return keyphrase.KeyphraseWriter(
-                items, config.prompt.domain, decay=writer.decay, phrases=writer.phrases
-            )
-        if isinstance(writer, OwnWriter):
-            own: Writer = find_part("writer", writer.kind, {})(
-                config=config, items=items, budget=self._budget
-            )
-            return own
-        self._store = Store(config.store_url)
-        return LanguageModelWriter(
-            generator=LocalGenerator(writer)
-            if isinstance(writer, LocalWriter)
-            else EndpointGenerator(writer, self._budget),
-            templates=Templates(config.prompt.domain, config.prompt.templates),
-            sampling=config.summary.sampling,
-            store=self._store,
-            tokens=self._tokens,
-            item_tokens=config.items.max_tokens,
-            checks=config.summary.checks,
-            # Some calls wait for their next try; the server's places must not stay empty meanwhile.
-            ahead=2 * writer.concurrency if isinstance(writer, EndpointWriter) else ALL_AT_ONCE,
-            budget=self._budget,
-        )
+        return append(growths, self._paradigm, self._writer)
 
 
 def cut_history(history: Sequence[Item], config: Config) -> tuple[Block, ...]:

@@ -1,13 +1,14 @@
-"""What a summariser is: three verbs, asked for in a stream of requests; summaries as a table."""
+"""What a writer of summaries is: three verbs to be awaited; writers by name; summaries as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import polars as pl
 
+from trsr.errors import RunError
 from trsr.records import (
     BLOCK_SUMMARIES,
     CALLS,
@@ -22,39 +23,15 @@ from trsr.records import (
     Usage,
     UserSummary,
 )
+from trsr.registry import WRITERS, find_part
+
+if TYPE_CHECKING:
+    from trsr.config import Config
+    from trsr.summarize.cost import Budget
 
 
-@dataclass(frozen=True, slots=True)
-class Describe:
-    """Asks for a summary of one block alone; `user` is whose block it is, where that is known."""
-
-    block: Block
-    user: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """Asks for the summary so far, brought up to date with the next block."""
-
-    summary: Summary
-    block: Block
-    user: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Combine:
-    """Asks for one summary of several, oldest first."""
-
-    summaries: tuple[Summary, ...]
-    user: str = ""
-
-
-Request = Describe | Update | Combine
-
-
-@dataclass(frozen=True, slots=True)
-class Unwritten:
-    """Why a request has no summary, while others may still have theirs.
+class Unwritten(RunError):
+    """One summary can't be written, while others may be: its user counts as failed.
 
     Parameters
     ----------
@@ -64,67 +41,92 @@ class Unwritten:
         What was paid even so.
     """
 
-    reason: str
-    usage: Usage = field(default=Usage())
+    def __init__(self, reason: str, usage: Usage = Usage()) -> None:  # noqa: B008  a frozen record
+        super().__init__(reason)
+        self.reason = reason
+        self.usage = usage
 
 
 class Writer(Protocol):
-    """Writes summaries as they are asked for; the paradigms decide what that is, the runner asks."""
+    """Writes summaries; the paradigms decide what is asked for.
+
+    Each verb is awaited for many users at once, inside one event loop, so a writer that waits for others must
+    not block it: what blocks goes to a thread (`asyncio.to_thread`). `user` is whose summary it is, empty
+    where nobody knows; a writer that keeps nothing of a user may ignore it. A summary may hold a `state`, a
+    text for `update` and `combine` to go on from, and the `usage` of its calls.
+
+    For a summary that can't be written while others can, a verb raises `Unwritten`. Where none can be had any
+    more it raises `trsr.errors.WriterError`, which ends the run. A writer that has something to close brings
+    ``close()``.
+
+    Examples
+    --------
+    >>> class Titles:
+    ...     name = "titles"
+    ...
+    ...     def __init__(self, **_: object) -> None: ...
+    ...
+    ...     async def describe(self, block, *, user=""):
+    ...         return Summary(", ".join(item.fields["title"] for item in block.items))
+    ...
+    ...     async def update(self, summary, block, *, user=""):
+    ...         return await self.combine([summary, await self.describe(block)])
+    ...
+    ...     async def combine(self, summaries, *, user=""):
+    ...         return Summary("; then ".join(summary.text for summary in summaries))
+    """
 
     name: str
     """What wrote the summary, as the report shows it."""
 
-    def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary | Unwritten]]:
-        """Yield ``(place of the request, its summary)`` as soon as each is there, in any order.
+    async def describe(self, block: Block, *, user: str = "") -> Summary:
+        """Summarise one block alone."""
+        ...
 
-        Requests that are appended while the summaries are read are answered by the
-        same call: an update is asked for when the summary that it goes on from is there.
+    async def update(self, summary: Summary, block: Block, *, user: str = "") -> Summary:
+        """Bring the summary so far up to date with the next block."""
+        ...
 
-        Raises
-        ------
-        WriterError
-            When no summary can be had any more; answers that came before are not lost.
-        """
+    async def combine(self, summaries: Sequence[Summary], *, user: str = "") -> Summary:
+        """Join summaries, oldest first, into one."""
         ...
 
 
-class Verbs(Protocol):
-    """A writer that answers at once, in batches: one method a verb, each in its requests' order."""
+@runtime_checkable
+class SessionWriter(Protocol):
+    """A writer that holds something for the length of a run, such as connections and queues."""
 
-    def describe(self, requests: Sequence[Describe]) -> list[Summary]:
-        """Summarise each block alone."""
-        ...
+    name: str
 
-    def update(self, requests: Sequence[Update]) -> list[Summary]:
-        """Bring each summary up to date with its next block."""
-        ...
-
-    def combine(self, requests: Sequence[Combine]) -> list[Summary]:
-        """Join each ordered group of summaries into one."""
+    def session(self) -> AbstractAsyncContextManager[Writer]:
+        """Open, inside a running event loop, what has the three verbs."""
         ...
 
 
-def write_in_batches(verbs: Verbs, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
-    """Answer all requests there are, one batch a verb, then those that were appended in the meantime."""
-    done = 0
-    while done < len(requests):
-        new = list(enumerate(requests[done:], start=done))
-        done = len(requests)
-        describes = [(place, request) for place, request in new if isinstance(request, Describe)]
-        updates = [(place, request) for place, request in new if isinstance(request, Update)]
-        combines = [(place, request) for place, request in new if isinstance(request, Combine)]
-        if describes:
-            yield from _placed(describes, verbs.describe([request for _, request in describes]))
-        if updates:
-            yield from _placed(updates, verbs.update([request for _, request in updates]))
-        if combines:
-            yield from _placed(combines, verbs.combine([request for _, request in combines]))
+def open_writer(config: Config, items: pl.DataFrame, budget: Budget) -> Writer | SessionWriter:
+    """Make the writer that the configuration names: a built-in one, or anybody's own.
 
+    Its class (or function) is called with these three as keywords.
 
-def _placed(
-    asked: Sequence[tuple[int, Request]], summaries: Sequence[Summary]
-) -> Iterator[tuple[int, Summary]]:
-    return ((place, summary) for (place, _), summary in zip(asked, summaries, strict=True))
+    Parameters
+    ----------
+    config
+        The whole configuration; ``config.summary.writer`` has the writer's own settings.
+    items
+        The catalogue, ``item_id`` and one column a text field.
+    budget
+        What may be paid for: a writer that pays asks `Budget.allow` before each call.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such writer.
+    ModelError, StoreError
+        When its model can't be loaded, or its store of answers not be opened.
+    """
+    made: Any = find_part("writer", config.summary.writer.kind, WRITERS)
+    writer: Writer | SessionWriter = made(config=config, items=items, budget=budget)
+    return writer
 
 
 SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {

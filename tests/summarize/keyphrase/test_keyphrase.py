@@ -1,9 +1,9 @@
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trsr.config.summary import Summarization
 from trsr.errors import ConfigError, WriterError
 from trsr.records import Block, Item, Summary, Usage
 from trsr.summarize.keyphrase.writer import NOTHING, KeyphraseWriter
-from trsr.summarize.paradigms import cut, hierarchical, recurrent
+from trsr.summarize.paradigms import cut, open_paradigm
 from trsr.summarize.runner import summarize
-from trsr.summarize.writer import Combine, Describe, Update
 
 SHOP = pl.DataFrame(
     {
@@ -34,6 +34,8 @@ ITEMS = [
     Item(row["item_id"], {name: row[name] for name in ("title", "brand", "category")})
     for row in SHOP.iter_rows(named=True)
 ]
+RECURRENT = open_paradigm("recurrent", Summarization())
+HIERARCHICAL = open_paradigm("hierarchical", Summarization(fan_in=2))
 
 
 def writer(**settings_) -> KeyphraseWriter:
@@ -45,8 +47,7 @@ def block(*places: int) -> Block:
 
 
 def describe(*places: int) -> Summary:
-    [summary] = writer().describe([Describe(block(*places))])
-    return summary
+    return asyncio.run(writer().describe(block(*places)))
 
 
 def test_a_block_is_described_in_plain_words():
@@ -57,7 +58,7 @@ def test_a_block_is_described_in_plain_words():
 
 def test_an_update_names_the_change_of_taste():
     first = describe(0, 1, 2, 3, 4)
-    [second] = writer().update([Update(first, block(7, 7, 13, 1))])
+    second = asyncio.run(writer().update(first, block(7, 7, 13, 1)))
     lasting = "Mostly buys items by Dewport; looks for walnut."
     assert second.text == f"{lasting} Lately turning to tools and cordless drill."
 
@@ -65,13 +66,14 @@ def test_an_update_names_the_change_of_taste():
 def test_an_update_reads_the_state_and_never_the_older_items():
     first = describe(0, 1, 2)
     forged = Summary("whatever", first.state)
-    assert writer().update([Update(forged, block(7))]) == writer().update([Update(first, block(7))])
+    forth, back = (asyncio.run(writer().update(summary, block(7))) for summary in (forged, first))
+    assert forth == back
 
 
 def test_order_matters():
     one, other = describe(0, 1, 2, 3, 4), describe(7, 7, 13, 19, 1)
-    [forth] = writer().combine([Combine((one, other))])
-    [back] = writer().combine([Combine((other, one))])
+    forth = asyncio.run(writer().combine((one, other)))
+    back = asyncio.run(writer().combine((other, one)))
     assert forth.text != back.text
 
 
@@ -79,7 +81,7 @@ def test_decay_is_real():
     first = describe(0, 0, 0)
     weights = []
     for decay in (1.0, 0.5):
-        [summary] = writer(decay=decay).update([Update(first, block(7))])
+        summary = asyncio.run(writer(decay=decay).update(first, block(7)))
         weights.append({tuple(entry[:2]): entry[2] for entry in json.loads(summary.state)["all"]["of"]})
     assert [weight["brand", "dewport"] for weight in weights] == [3.0, 1.5]
     assert [weight["brand", "svarl"] for weight in weights] == [1.0, 1.0]
@@ -87,22 +89,22 @@ def test_decay_is_real():
 
 def test_both_paradigms_agree():
     users = [("u", cut([ITEMS[place] for place in (0, 1, 2, 0, 3, 4, 5, 7, 13, 19, 7)], 3))]
-    [one] = summarize(users, recurrent, writer())
-    [other] = summarize(users, partial(hierarchical, fan_in=2), writer())
+    [one] = summarize(users, RECURRENT, writer())
+    [other] = summarize(users, HIERARCHICAL, writer())
     assert one.final.text == other.final.text
     assert len(one.steps) == len(other.steps) == 4
 
 
 def test_items_without_words_are_said_to_say_nothing():
     empty = Block((Item("x", {}), Item("y", {"title": "!!! 🤣"})), 0)
-    [summary] = writer().describe([Describe(empty)])
+    summary = asyncio.run(writer().describe(empty))
     assert summary.text == NOTHING
-    [later] = writer().update([Update(summary, block(0, 1))])
+    later = asyncio.run(writer().update(summary, block(0, 1)))
     assert "Dewport" in later.text
 
 
 def test_phrases_bound_the_lasting_interests():
-    [summary] = writer(phrases=1).describe([Describe(block(0, 0, 0, 0))])
+    summary = asyncio.run(writer(phrases=1).describe(block(0, 0, 0, 0)))
     assert summary.text == "Mostly buys lighting."
 
 
@@ -110,14 +112,14 @@ def test_phrases_bound_the_lasting_interests():
 def test_a_summary_of_another_writer_is_refused(state):
     foreign = Summary("Likes tools.", state)
     with pytest.raises(WriterError, match="keyphrase writer"):
-        writer().update([Update(foreign, block(0))])
+        asyncio.run(writer().update(foreign, block(0)))
     with pytest.raises(WriterError, match="keyphrase writer"):
-        writer().combine([Combine((describe(0), foreign))])
+        asyncio.run(writer().combine((describe(0), foreign)))
 
 
 def test_combining_nothing_is_refused():
     with pytest.raises(WriterError, match="got no summaries"):
-        writer().combine([Combine(())])
+        asyncio.run(writer().combine(()))
 
 
 @pytest.mark.parametrize(("name", "value"), [("decay", 0), ("decay", 1.1), ("phrases", 0)])
@@ -130,7 +132,7 @@ def test_the_state_stays_bounded():
     titles = [" ".join(f"w{number}x{place}" for place in range(20)) for number in range(40)]
     catalogue = pl.DataFrame({"item_id": [str(place) for place in range(40)], "title": titles})
     items = [Item(str(place), {"title": title}) for place, title in enumerate(titles)]
-    [summary] = summarize([("u", cut(items * 5, 5))], recurrent, KeyphraseWriter(catalogue))
+    [summary] = summarize([("u", cut(items * 5, 5))], RECURRENT, KeyphraseWriter(catalogue))
     assert len(summary.final.state) < 12_000
     assert max(len(step.state) for step in summary.steps[20:]) < 12_000
 
@@ -159,7 +161,7 @@ def test_any_text_gives_one_short_printable_line(rows, domain, size):
         for row in catalogue.iter_rows(named=True)
     ]
     subject = KeyphraseWriter(catalogue, domain)
-    for paradigm in (recurrent, partial(hierarchical, fan_in=2)):
+    for paradigm in (RECURRENT, HIERARCHICAL):
         [summary] = summarize([("u", cut(items, size))], paradigm, subject)
         for text in (summary.final.text, *(step.text for step in summary.steps)):
             assert text.isprintable()
@@ -171,9 +173,9 @@ def test_any_text_gives_one_short_printable_line(rows, domain, size):
 def test_the_same_input_gives_the_same_bytes_in_every_process():
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from test_keyphrase import ITEMS, SHOP, KeyphraseWriter, cut, recurrent, summarize\n"
+        "from test_keyphrase import ITEMS, RECURRENT, SHOP, KeyphraseWriter, cut, summarize\n"
         "users = [('u', cut(ITEMS * 2, 5)), ('v', cut(ITEMS[::-1], 4))]\n"
-        "found = summarize(users, recurrent, KeyphraseWriter(SHOP, 'shopping'), progress=False)\n"
+        "found = summarize(users, RECURRENT, KeyphraseWriter(SHOP, 'shopping'), progress=False)\n"
         "print([(s.final.text, s.final.state) for s in found])\n"
     )
     answers = {
@@ -212,7 +214,7 @@ def test_catalogues_without_spaces_have_key_phrases(language):
     for look, thing in set(kinds):
         items = [Item(place, row) for place, row in zip(ids, rows, strict=True) if look in row["title"]][:4]
         items += [Item(place, row) for place, row in zip(ids, rows, strict=True) if thing in row["title"]][:4]
-        [summary] = subject.describe([Describe(Block(tuple(items), 0))])
+        summary = asyncio.run(subject.describe(Block(tuple(items), 0)))
         assert look in summary.text
         assert thing in summary.text
         said = re.findall(r"[^\x00-\x7f]+", summary.text)

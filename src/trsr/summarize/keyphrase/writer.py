@@ -10,12 +10,13 @@ from typing import Final
 
 import polars as pl
 
+from trsr.config import Config
 from trsr.config.summary import Domain
+from trsr.config.summary import KeyphraseWriter as KeyphraseSettings
 from trsr.errors import ConfigError, WriterError
 from trsr.records import ITEM, Block, Item, Summary, Usage
 from trsr.summarize.keyphrase.interests import Interests, Periods, divide, dump, join, load, observe, trim
 from trsr.summarize.keyphrase.vocabulary import PHRASE, Feature, FieldKind, Phrasebook, parts
-from trsr.summarize.writer import Combine, Describe, Request, Update, write_in_batches
 
 _LONG_ENOUGH: Final = 4
 _TELLING: Final = 0.5
@@ -277,8 +278,8 @@ class KeyphraseWriter:
     >>> catalogue = pl.DataFrame({"item_id": ids, "title": titles, "category": categories})
     >>> writer = KeyphraseWriter(catalogue, domain="shopping")
     >>> history = [Item("", {"title": title, "category": "lighting"}) for title in titles[:2]]
-    >>> [summary] = writer.describe([Describe(Block(tuple(history), 0))])
-    >>> summary.text
+    >>> import asyncio
+    >>> asyncio.run(writer.describe(Block(tuple(history), 0))).text
     'Mostly buys lighting; looks for lamp and walnut.'
     """
 
@@ -298,29 +299,24 @@ class KeyphraseWriter:
         self._domain: Domain = domain
         self._decay = decay
 
-    def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
-        """Answer the requests, and those appended in the meantime, one batch a verb."""
-        return write_in_batches(self, requests)
+    async def describe(self, block: Block, *, user: str = "") -> Summary:
+        """Summarise one block alone."""
+        return self._summary(self._observe(block))
 
-    def describe(self, requests: Sequence[Describe]) -> list[Summary]:
-        """Summarise each block alone."""
-        return [self._summary(self._observe(request.block)) for request in requests]
+    async def update(self, summary: Summary, block: Block, *, user: str = "") -> Summary:
+        """Join a summary's state with what the next block shows.
 
-    def update(self, requests: Sequence[Update]) -> list[Summary]:
-        """Join each summary's state with what the next block shows.
-
-        Raises WriterError when a summary has no state, because another writer wrote it: its text does not say
-        how strong an interest is.
+        Raises WriterError when the summary has no state, because another writer wrote it: its text does not
+        say how strong an interest is.
         """
-        return [self._joined([_state(request.summary), self._observe(request.block)]) for request in requests]
+        return self._joined([_state(summary), self._observe(block)])
 
-    def combine(self, requests: Sequence[Combine]) -> list[Summary]:
-        """Join the states of each group of summaries, oldest first.
+    async def combine(self, summaries: Sequence[Summary], *, user: str = "") -> Summary:
+        """Join the states of summaries, oldest first.
 
-        Raises WriterError when a group is empty, or one of its summaries has no state, because another writer
-        wrote it.
+        Raises WriterError when there are none, or one of them has no state, because another writer wrote it.
         """
-        return [self._joined([_state(summary) for summary in request.summaries]) for request in requests]
+        return self._joined([_state(summary) for summary in summaries])
 
     def _observe(self, block: Block) -> Interests:
         return observe(self._phrasebook.features(item) for item in block.items)
@@ -335,6 +331,13 @@ class KeyphraseWriter:
         kept = trim(interests, self._phrasebook.standing)
         text = write(self._chooser.choose(kept), self._domain)
         return Summary(text, dump(kept), Usage(calls=1))
+
+
+def open_writer(config: Config, items: pl.DataFrame, budget: object) -> KeyphraseWriter:
+    """Make the writer that the configuration describes; it pays for nothing."""
+    settings = config.summary.writer
+    assert isinstance(settings, KeyphraseSettings)
+    return KeyphraseWriter(items, config.prompt.domain, decay=settings.decay, phrases=settings.phrases)
 
 
 def _items(frame: pl.DataFrame) -> Iterator[Item]:
