@@ -71,7 +71,7 @@ def of_test(prepared: Prepared, changed: pl.Expr) -> Prepared:
 def asked(work: Work, prepared: Prepared) -> tuple[EvaluationProtocol, SystemScores]:
     """Ask a language model that gives every user and item a number, whatever the targets are."""
     made = Artifact(work.folder, Entry("", {work.folder.path.name: ""}, 0, ""), lambda _: prepared)
-    protocol = run_protocol(work, made)
+    protocol = run_protocol(work.config, made)
     told = np.random.default_rng(0).random((prepared.histories.height, prepared.items.height))
     place = {user: row for row, user in enumerate(prepared.histories["user_id"].sort())}
     scores = {
