@@ -21,9 +21,9 @@ from trsr.data.prepare import load as load_prepared
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.shared_prefix.strategy import Path as Way
 from trsr.ranking.shared_prefix.strategy import Plan
-from trsr.ranking.tasks import ranking_tasks
 from trsr.ranking.training import fine_tune, recall_sum
 from trsr.records import Split
+from trsr.stages.train import ranking_tasks
 
 TRAINED_USERS = 400
 

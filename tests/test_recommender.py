@@ -5,17 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+import polars.testing
 import pytest
 
 from counting_server import counting_server
 from small_run import small_config
 from trsr import Recommender
+from trsr.append import append_events
 from trsr.artifacts import RunFolder
+from trsr.bundle import save_bundle
 from trsr.config import Config, dump, load
-from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
+from trsr.config.load import load_run
+from trsr.errors import ArtifactError, BudgetError, ConfigError, DataError, ModelError
 from trsr.pipeline import run
 from trsr.recommender import RankedBy
-from trsr.stages.append import append_events
 from trsr.summarize.store import Store
 from trsr.summarize.summarizer import Summarizer
 
@@ -82,7 +85,9 @@ def test_without_the_fused_ranker_p_yes_is_the_score(recommender: Recommender) -
 def test_a_ranker_that_is_not_there_is_told(folder: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fused, language_model, got 'fusion'"):
         Recommender.load(folder.path, ranker="fusion")
-    shutil.copytree(folder.path, tmp_path / "run", ignore=shutil.ignore_patterns("fusion"))
+    shutil.copytree(folder.path, tmp_path / "run")
+    copied = RunFolder(tmp_path / "run")
+    assert save_bundle(load_run(copied.config), copied, fused=False)
     with pytest.raises(ConfigError, match="no fused ranker"):
         Recommender.load(tmp_path / "run", ranker="fused")
     assert Recommender.load(tmp_path / "run").rank(history=[], k=1).items
@@ -165,6 +170,89 @@ def test_after_an_append_a_user_is_served_by_the_new_history_and_summary(
     # Who was not appended to is served as before.
     other = pl.read_parquet(folder.histories).filter(pl.col("split") == "test")["user_id"][1]
     assert after.rank_user(other) == Recommender.load(folder.path, ranker=ranked_by).rank_user(other)
+
+
+def test_many_are_ranked_as_one_by_one(folder: RunFolder, fused: Recommender) -> None:
+    rows = pl.read_parquet(folder.histories).filter(pl.col("split") == "test").head(4)
+    users = rows["user_id"].to_list()
+    ids = pl.read_parquet(folder.items)["item_id"].to_list()
+    ranked = fused.rank_many(rows.select("user_id"), k=3)
+    assert ranked.columns == ["user_id", "rank", "item_id", "score", "p_yes"]
+    alone = {user: fused.rank_user(user, k=3) for user in users}
+    one_by_one = [
+        (user, place, item.item_id, item.score, item.p_yes)
+        for user, ranking in alone.items()
+        for place, item in enumerate(ranking.items, start=1)
+    ]
+    expected = pl.DataFrame(one_by_one, schema=ranked.schema, orient="row")
+    pl.testing.assert_frame_equal(ranked, expected, abs_tol=1e-6)
+    # Histories and candidates of several lengths, some of them texts.
+    cold = {"title": "Walnut bench", "category": "Garden"}
+    histories = [*rows["history"].to_list()[:2], [], [cold, ids[0]]]
+    offered = [ids[:3], ids[3:8], [ids[0], cold, ids[5]], [cold, ids[1], ids[2]]]
+    schema = {"history": pl.Object, "candidates": pl.Object}
+    ranked = fused.rank_many(pl.DataFrame({"history": histories, "candidates": offered}, schema=schema))
+    for number, (history, candidates) in enumerate(zip(histories, offered, strict=True), start=1):
+        ranking = fused.rank(history=history, candidates=candidates)
+        mine = ranked.filter(pl.col("user_id") == f"#{number}")
+        assert mine["item_id"].to_list() == [item.item_id for item in ranking.items]
+        assert mine["score"].to_list() == pytest.approx([item.score for item in ranking.items], abs=1e-6)
+    listed = fused.rank_many(histories, ids[:6], k=None)
+    assert listed.group_by("user_id").len()["len"].to_list() == [6] * 4
+    assert fused.rank_many([]).is_empty()
+
+
+def test_events_appended_in_python_are_those_of_the_command(folder: RunFolder, tmp_path: Path) -> None:
+    row = pl.read_parquet(folder.histories).row(0, named=True)
+    items = [item for item in pl.read_parquet(folder.items)["item_id"] if item not in row["history"]][:3]
+    events = [(who, item, _LATER + at) for who in (row["user_id"], "new") for at, item in enumerate(items)]
+    frame = pl.DataFrame(events, schema=["user_id", "item_id", "time"], orient="row")
+    frame.write_csv(tmp_path / "events.csv")
+    found = []
+    for way in ("command", "frame", "tuples"):
+        copied = RunFolder(shutil.copytree(folder.path, tmp_path / way))
+        with Recommender.load(copied.path) as recommender:
+            if way == "command":
+                append_events(copied.path, tmp_path / "events.csv")
+            else:
+                given = frame if way == "frame" else iter(events)
+                written = recommender.append(given, max_calls=0)  # the keyphrase writer calls nobody
+                assert [summary.user_id for summary in written] == [row["user_id"], "new"]
+                with pytest.warns(
+                    UserWarning, match="6 events: events that the run or an earlier append holds"
+                ):
+                    assert recommender.append(frame) == []
+            found.append((recommender.rank_user(row["user_id"]), recommender.rank_user("new", items)))
+            with pytest.raises(DataError, match="came after the run and has no frozen candidates"):
+                recommender.rank_user("new")
+            with pytest.raises(DataError, match="known item") as refused:
+                recommender.append([("new", "nothing")])
+            assert refused.value.findings
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_bundle_with_a_file_of_users_serves_them(folder: RunFolder, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(folder.bundle, tmp_path / "bundle"))
+    users = Path(shutil.copyfile(folder.users, tmp_path / "users.sqlite"))
+    user = pl.read_parquet(folder.histories)["user_id"][3]
+    with Recommender.load(bundle, users=users) as apart, Recommender.load(folder.path) as whole:
+        assert apart.rank_user(user) == whole.rank_user(user)
+
+
+def test_a_cap_holds_for_one_append(folder: RunFolder, tmp_path: Path) -> None:
+    copied = RunFolder(shutil.copytree(folder.path, tmp_path / "run"))
+    item, other = pl.read_parquet(folder.items)["item_id"].head(2)
+    with counting_server() as server:
+        writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted"}
+        copied.config.write_text(dump(load(copied.config, {"summary.writer": writer})), encoding="utf-8")
+        with Recommender.load(copied.path) as recommender:
+            with pytest.raises(BudgetError):
+                recommender.append([("one", item), ("two", other)], max_calls=1)
+            with pytest.raises(DataError, match="no user 'one'"):
+                recommender.rank_user("one")
+            written = recommender.append([("one", item), ("two", other)])
+            assert recommender.rank_user("one", [item]).summary == written[0].final.text
+    assert server.asked.total() == 2
 
 
 def test_a_given_summary_is_used(recommender: Recommender) -> None:

@@ -155,7 +155,7 @@ def _targets_in(texts: Sequence[str]) -> set[str]:
 def test_no_chat_and_no_summary_tells_a_target(whole: Whole) -> None:
     place = whole.folder.path.parent
     written = [read_parquet(path) for path in sorted(place.rglob("summaries.parquet"))]
-    assert len(written) >= 5
+    assert len(written) == 4, "the run, a form without summaries, two runs of other paradigms or writers"
     texts = [text for table in written for text in [*table["summary"], *table["block_summaries"].explode()]]
     # The words would be there: every user's last item before the target is told.
     told = " ".join(whole.chats)

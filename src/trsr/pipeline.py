@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from trsr.artifacts import RunFolder, sweep, versions, write_text
+from trsr.bundle import save_bundle
 from trsr.config import Config, dump
 from trsr.errors import USERS_FAILED, ConfigError, RunError, TrsrError
 from trsr.experiments.fused import fuse
@@ -22,12 +23,15 @@ from trsr.experiments.protocol import EvaluationProtocol, run_protocol
 from trsr.experiments.report import report
 from trsr.experiments.scores import SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
+from trsr.fusion.companions import WEIGHTS
 from trsr.hf import processes
+from trsr.records import FUSED
 from trsr.stages.prepare import prepare
 from trsr.stages.pretrain import pretrain
 from trsr.stages.summarize import summarize
 from trsr.stages.train import train
 from trsr.stages.work import Work
+from trsr.users import update_users
 
 STEPS: Final = ("prepare", "summarize", "pretrain", "train", "score", "fuse", "evaluate", "report")
 """All steps in their order; each reads what earlier ones made."""
@@ -77,6 +81,7 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     for step in _story(Work(config, folder, say, together=together)):
         if step == until:
             break
+    _serve(config, folder, until or STEPS[-1], say)
     return folder
 
 
@@ -136,6 +141,18 @@ def _fuse(
         if path.stem not in names:
             path.unlink()
     return fused
+
+
+def _serve(config: Config, folder: RunFolder, last: str, say: Callable[[str], None]) -> None:
+    """Make what serving reads after the last step: a row a user, and the bundle of what was trained."""
+    if STEPS.index(last) >= STEPS.index("summarize"):
+        update_users(folder)
+    if STEPS.index(last) >= STEPS.index("train"):
+        entries = folder.entries()
+        fused = entries.get(f"scores/{FUSED}")
+        is_current = fused is not None and fused.finished_at >= entries["train"].finished_at
+        if save_bundle(config, folder, fused=is_current and (folder.fusion / WEIGHTS).exists()):
+            say(f"bundle: {folder.bundle}, a folder that ranks and knows no user")
 
 
 def _lead(folder: RunFolder) -> None:

@@ -35,7 +35,7 @@ def test_nothing_to_compare_ties_everything() -> None:
 
 
 def test_new_items_are_scored_with_the_weights_of_the_catalogue() -> None:
-    longer = opened().with_items(pl.DataFrame({"title": ["cordless saw"], "brand": [""]}))
+    longer = opened().with_items(pl.DataFrame({"title": ["cordless saw"], "brand": [""]}), row(*range(4)))
     [[saw, same]] = longer.score(["u"], [row(DRILL)], row(SAW, 4)[None]).tolist()
     assert same == saw == opened().score(["u"], [row(DRILL)])[0, SAW]
 

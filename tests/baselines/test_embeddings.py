@@ -45,7 +45,7 @@ def test_likeness_is_the_cosine_with_the_sum_of_the_history(model: str) -> None:
     assert whole[0, SAW] < 1
     assert whole[1].tolist() == [0] * 4
     assert np.allclose(system.score(["u"], [row(DRILL)], row(SAW, DRILL)[None]), whole[:1, [SAW, DRILL]])
-    longer = system.with_items(pl.DataFrame({"title": ["cordless saw"]}))
+    longer = system.with_items(pl.DataFrame({"title": ["cordless saw"]}), row(*range(4)))
     assert longer.score(["u"], [row(DRILL)], row(4)[None])[0, 0] == pytest.approx(whole[0, SAW], abs=1e-5)
 
 
@@ -55,7 +55,7 @@ def test_equal_texts_tie_to_the_last_bit(model: str) -> None:
     texts = [*words, *[" ".join(words[n % 6 : n % 6 + 2]) for n in range(60)], "saw"]
     system = Embeddings(model=model)
     system.fit(learnt_from(items=pl.DataFrame({"item_id": [str(n) for n in range(67)], "title": texts})))
-    longer = system.with_items(pl.DataFrame({"title": ["saw"]}))
+    longer = system.with_items(pl.DataFrame({"title": ["saw"]}), row(*range(67)))
     users = [f"u{number}" for number in range(20)]
     histories = [row(number, number + 7) for number in range(20)]
     everything = longer.score(users, histories)

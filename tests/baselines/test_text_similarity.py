@@ -38,7 +38,7 @@ def test_new_items_are_compared_with_the_weights_of_the_catalogue() -> None:
     system = TextSimilarity()
     system.fit(learnt_from())
     longer = system.with_items(
-        pl.DataFrame({"title": ["cordless saw", "zeppelin"], "brand": ["Bolt", "Nobody"]})
+        pl.DataFrame({"title": ["cordless saw", "zeppelin"], "brand": ["Bolt", "Nobody"]}), row(*range(4))
     )
     histories, candidates = [row(DRILL)], row(SAW, 4, 5)[None]
     [[saw, same, unknown]] = longer.score(["u"], histories, candidates).tolist()

@@ -15,6 +15,7 @@ from trsr.pipeline import run
 from trsr.stages.plan import users_of
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.writer import to_frame
+from trsr.users import Users
 
 NEXT_CENTURY = 4_102_444_800
 
@@ -50,18 +51,19 @@ def test_new_events_cost_their_blocks_alone_and_give_the_summary_of_the_whole(
             assert done.returncode == 0, done.stderr
         # A block of each user at each of three steps, and the combining of the first user's.
         assert sum(server.asked.values()) - before <= (3 + 3 if paradigm == "recurrent" else 6 + 3)
-        rows = {row["user_id"]: row for row in pl.read_parquet(folder.appended).iter_rows(named=True)}
-        assert rows[user]["history"] == [*history, item, item, item]
-        assert rows["new"]["history"] == [item] * 3
+        with Users(folder.users) as users:
+            rows = users.find([user, "new"])
+        assert rows[user].history == [*history, item, item, item]
+        assert rows["new"].history == [item] * 3
         assert folder.summaries.read_bytes() == own
         # The same histories, written from the beginning.
-        longer = pl.DataFrame({"user_id": [user], "history": [rows[user]["history"]]})
+        longer = pl.DataFrame({"user_id": [user], "history": [rows[user].history]})
         config, items = load(folder.config), pl.read_parquet(folder.items)
         with Summarizer(config, items) as summarizer:
             table = to_frame(summarizer.summarize(users_of(config, items, longer)[0]))
         [whole] = table.iter_rows(named=True)
-    assert rows[user]["summary"] == whole["summary"]
-    assert rows[user]["block_summaries"] == whole["block_summaries"]
+    assert rows[user].summary == whole["summary"]
+    assert rows[user].blocks == whole["block_summaries"]
 
 
 def test_the_keyphrase_writer_goes_on_too(tmp_path: Path) -> None:
@@ -70,7 +72,9 @@ def test_the_keyphrase_writer_goes_on_too(tmp_path: Path) -> None:
     item = str(pl.read_parquet(folder.items)["item_id"][0])
     done = trsr("append", folder.path, events(tmp_path / "new.csv", [(user, item)]))
     assert done.returncode == 0, done.stderr
-    assert pl.read_parquet(folder.appended)["summary"][0]
+    with Users(folder.users) as users:
+        assert users.get(user).summary
+        assert users.get(user).history[-1] == item
 
 
 @pytest.mark.parametrize(
@@ -85,12 +89,13 @@ def test_the_keyphrase_writer_goes_on_too(tmp_path: Path) -> None:
 )
 def test_wrong_events_are_told(tmp_path: Path, name: str, text: str | None, told: str) -> None:
     folder = run(load(small_config_file(tmp_path)), until="summarize", say=lambda line: None)
+    before = folder.users.read_bytes()
     if text is not None:
         (tmp_path / name).write_text(text)
     done = trsr("append", folder.path, tmp_path / name)
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
-    assert not folder.appended.exists()
+    assert folder.users.read_bytes() == before
 
 
 def test_a_cap_is_that_of_the_command_not_of_the_run(tmp_path: Path) -> None:
@@ -101,7 +106,8 @@ def test_a_cap_is_that_of_the_command_not_of_the_run(tmp_path: Path) -> None:
         items = pl.read_parquet(folder.items)["item_id"]
         new = events(tmp_path / "new.csv", [(f"new {number}", items[number], 5) for number in range(3)])
         stopped = trsr("append", folder.path, new, "--max-calls", "1")
-        assert (stopped.returncode, folder.appended.exists()) == (3, False), stopped.stderr
+        with Users(folder.users) as users:
+            assert (stopped.returncode, users.find(["new 0"])) == (3, {}), stopped.stderr
         done = trsr("append", folder.path, new)
         assert done.returncode == 0, done.stderr
     assert "3 users" in done.stdout

@@ -9,13 +9,14 @@ import polars as pl
 import pytest
 from small_comparison import Finished
 
+from trsr.append import append_events
 from trsr.artifacts import RunFolder, write_parquet, write_text
 from trsr.interop.export import Tool, export
 from trsr.interop.importing import import_scores
 from trsr.pipeline import run
 from trsr.records import BLOCK_SUMMARIES, ITEM, SPLIT, SUMMARY, USER
-from trsr.stages.append import append_events
 from trsr.stages.forget import forget_user
+from trsr.users import Users
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_a_search_over_every_byte_finds_nothing_of_a_forgotten_user(used: RunFol
         "comparison/comparison.html",
         "report.html",
         "imported/outside.parquet",
-        "appended.parquet",
+        "users.sqlite",
     ):
         assert place in before
     assert {
@@ -87,9 +88,14 @@ def test_a_search_over_every_byte_finds_nothing_of_a_forgotten_user(used: RunFol
         ]
         others = pl.read_parquet(used.summaries).filter(pl.col(USER) != user)
         shared = {*others[SUMMARY], *others[BLOCK_SUMMARIES].explode()}
-        own = {text for row in rows for text in (row[SUMMARY], *row[BLOCK_SUMMARIES])} - shared - {""}
+        with Users(used.users) as users:
+            appended = users.get(user)
+        own = {text for row in rows for text in (row[SUMMARY], *row[BLOCK_SUMMARIES])}
+        own = (own | {appended.summary, *appended.blocks}) - shared - {""}
         assert own
         said = forget_user(used, user)
+        with Users(used.users) as users:
+            assert users.is_current(used)
         assert traces(used, {user, *own}) == set()
         assert any("models below" in line for line in said)
     assert any("examples that name the user" in line for line in said)

@@ -37,17 +37,22 @@ def test_every_system_speaks_of_every_candidate(companions: Companions, data: Tr
 def test_loaded_ones_say_the_same(companions: Companions, data: TrainingData, tmp_path: Path) -> None:
     companions.save(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
-    loaded = Companions.load(tmp_path, NAMES, data, seed=0).evidence(
-        ["u"], [HISTORY], CANDIDATES, P_YES, False
-    )
+    loaded = Companions.load(tmp_path, NAMES, seed=0).evidence(["u"], [HISTORY], CANDIDATES, P_YES, False)
     evidence = companions.evidence(["u"], [HISTORY], CANDIDATES, P_YES, False)
     for name, table in evidence.scores.items():
         assert loaded.scores[name] == pytest.approx(table, abs=1e-6), name
 
 
-def test_a_network_that_was_not_saved_is_told(data: TrainingData, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError):
-        Companions.load(tmp_path, NAMES, data, seed=0)
+def test_a_system_that_was_not_saved_or_is_damaged_is_told(companions: Companions, tmp_path: Path) -> None:
+    for name in NAMES:
+        folder = tmp_path / name
+        with pytest.raises(ArtifactError, match=name):
+            Companions.load(folder, [name], seed=0)
+        companions.save(folder)
+        for path in (folder / name).iterdir():
+            path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(ArtifactError, match=name):
+            Companions.load(folder, [name], seed=0)
 
 
 def test_new_items_are_cold_and_their_texts_are_read(companions: Companions, data: TrainingData) -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trsr.hf.trainer import pad_right, shuffled_batches, token_batches
+from trsr.hf.tokenization import pad_right, token_batches
+from trsr.hf.trainer import shuffled_batches
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=80)
 

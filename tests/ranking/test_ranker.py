@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from trsr.bundle import put_model
 from trsr.compact.start import fresh_ranker
 from trsr.config import Config
 from trsr.config.ranking import HuggingFaceModel, Lora, Training
@@ -75,6 +77,12 @@ def test_an_adapter_comes_back_on_the_base_it_names(architecture: str, tmp_path:
     ranker.save(tmp_path / "model")
     assert not (tmp_path / "model" / "base").exists(), "a base that has a name isn't copied"
     same_scores(ranker, Ranker.load(tmp_path / "model"))
+    put_model(tmp_path / "model", tmp_path / "moved")
+    for gone in (Path(base.path), tmp_path / "model"):
+        shutil.rmtree(gone)
+    same_scores(ranker, Ranker.load(tmp_path / "moved"))
+    for path in (tmp_path / "moved").glob("*.json"):
+        assert str(tmp_path) not in path.read_text(encoding="utf-8")
 
 
 def test_an_adapter_is_not_put_on_a_base_that_has_changed(tmp_path: Path) -> None:
@@ -110,6 +118,10 @@ def test_a_model_merged_from_an_adapter_is_trained_and_comes_back(method: str, t
         # Whoever else reads the folder finds the merged model below, and not the bare base.
         again = load_language_model(base.model_copy(update={"path": str(tmp_path / "model")}), "cpu")
         assert again.identity.count(" merged into ") == 2
+        put_model(tmp_path / "model", tmp_path / "moved")
+        for gone in (Path(base.path), tmp_path / "adapter", tmp_path / "model"):
+            shutil.rmtree(gone)
+        same_scores(ranker, Ranker.load(tmp_path / "moved"))
 
 
 def test_the_prompt_is_no_longer_than_the_model() -> None:

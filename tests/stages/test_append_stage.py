@@ -10,11 +10,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from trsr.append import append_events
 from trsr.artifacts import RunFolder
 from trsr.config import load
 from trsr.errors import DataError
 from trsr.pipeline import run
-from trsr.stages.append import append_events
+from trsr.stages.prepare import tell
+from trsr.users import UserRow, Users, update_users
 
 NEW = 1_600_000_000
 """A moment after all events of the run."""
@@ -50,20 +52,26 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture
 def folder(prepared: RunFolder) -> RunFolder:
-    prepared.appended.unlink(missing_ok=True)
+    prepared.users.unlink()
+    update_users(prepared)
     return prepared
 
 
 def appended(folder: RunFolder, path: Path) -> tuple[dict[str, list[str]], str]:
     """Append, and give what was added to each user's history (behind 00 to 06), and what was said."""
     said: list[str] = []
-    append_events(folder.path, path, said.append)
-    rows = pl.read_parquet(folder.appended) if folder.appended.exists() else pl.DataFrame()
+    append_events(folder.path, path, lambda findings: tell(findings, said.append))
     own = [f"{item:02}" for item in range(7)]
     return {
-        row["user_id"]: row["history"][7:] if row["history"][:7] == own else row["history"]
-        for row in rows.iter_rows(named=True)
+        row.user_id: list(row.history[7:] if row.history[:7] == own else row.history)
+        for row in stored(folder).values()
+        if row.appended
     }, "\n".join(said)
+
+
+def stored(folder: RunFolder) -> dict[str, UserRow]:
+    with Users(folder.users) as users:
+        return users.find([f"{user:04}" for user in range(1, 21)] + ["7", "8"])
 
 
 def rows_of(names: str, *rows: str) -> str:
@@ -110,9 +118,9 @@ def test_the_same_events_twice_change_nothing(folder: RunFolder, tmp_path: Path)
         rows_of("customer,sku,bought_at", f"0007,10,{NEW}", f"0008,10,{NEW}", f"0007,10,{NEW + 9}")
     )
     assert appended(folder, new)[0] == {"0007": ["10", "10"], "0008": ["10"]}
-    first = folder.appended.read_bytes()
+    first = stored(folder)
     _, said = appended(folder, new)
-    assert folder.appended.read_bytes() == first
+    assert stored(folder) == first
     assert "3 events that the run or an earlier append holds" in said
     # Another table with one event more: that one alone is new.
     new.write_text(new.read_text() + f"0007,12,{NEW + 10}\n")

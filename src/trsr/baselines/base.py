@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from scipy import sparse
 
+from trsr.artifacts import replacing
 from trsr.config.section import Section
-from trsr.data.prepare import Prepared
+from trsr.errors import ArtifactError, ConfigError
 from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, SPLIT, TARGET, USER, Split
 from trsr.registry import BASELINES, spell
+
+if TYPE_CHECKING:  # a baseline that is only asked needs no reader of raw data
+    from trsr.data.prepare import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,84 @@ Places = NDArray[np.int32]
 """Items as their places in the catalogue."""
 
 
-class Baseline(ABC):
+_LEARNT_FILE: Final = "learnt.safetensors"
+_LEARNT_FORMAT: Final = 1
+
+
+class Scores(Protocol):
+    """Whatever ranks: a baseline, or your own object."""
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places
+    ) -> NDArray[np.float64]:
+        """Score candidates, ``(n_users, n_candidates)``, as places in the catalogue; higher is better."""
+        ...
+
+
+class Learnt:
+    """Saves and restores the attributes that `learnt` names: arrays, sparse rows, and what JSON knows."""
+
+    learnt: ClassVar[tuple[str, ...]] = ()
+    """Names of all attributes that were learnt; none of them may tell of a user."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that was learnt, without code, as one file of safetensors.
+
+        Raises `ConfigError` when `learnt` is empty.
+        """
+        if not self.learnt:
+            message = (
+                f"{type(self).__name__} doesn't say in `learnt` which of its attributes it has learnt, so "
+                "that it can't be kept to be served"
+            )
+            raise ConfigError(message)
+        arrays: dict[str, NDArray[Any]] = {}
+        told: dict[str, Any] = {}
+        for name in self.learnt:
+            value = getattr(self, name)
+            if isinstance(value, sparse.csr_array):
+                told[name] = {"rows": list(value.shape)}
+                arrays |= {f"{name}.{part}": getattr(value, part) for part in _ROWS}
+            elif isinstance(value, np.ndarray):
+                arrays[name] = np.ascontiguousarray(value)
+            else:
+                told[name] = {"value": value}
+        card = {"format": _LEARNT_FORMAT, "system": type(self).__name__, "values": told}
+        with replacing(folder / _LEARNT_FILE) as path:
+            save_file(arrays, path, {"learnt": json.dumps(card, ensure_ascii=False)})
+
+    def restore(self, folder: Path) -> None:
+        """Read what `save` wrote; raises `ArtifactError` when it is missing or damaged."""
+        path = folder / _LEARNT_FILE
+        try:
+            with safe_open(path, "np") as opened:
+                card = json.loads(opened.metadata()["learnt"])
+                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  no mapping
+            if (card["format"], card["system"]) != (_LEARNT_FORMAT, type(self).__name__):
+                message = f"format {card['format']} of {card['system']}"
+                raise ValueError(message)
+            for name in self.learnt:
+                setattr(self, name, arrays[name] if name in arrays else _value(name, card["values"], arrays))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            message = (
+                f"{path}: not what {type(self).__name__} has learnt ({error!r}); delete {folder.parent}, and "
+                "run `trsr evaluate` on the run folder again"
+            )
+            raise ArtifactError(message) from error
+
+
+_ROWS: Final = ("data", "indices", "indptr")
+
+
+def _value(name: str, told: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Any:
+    if "value" in told[name]:
+        return told[name]["value"]
+    return sparse.csr_array(
+        tuple(arrays[f"{name}.{part}"] for part in _ROWS), shape=tuple(told[name]["rows"])
+    )
+
+
+class Baseline(Learnt, ABC):
     """Learns from training users and the catalogue, then scores items for any history.
 
     Nothing about the users who are measured reaches `fit`, except, for those who stop
@@ -195,27 +279,17 @@ class ReadsText(Baseline):
     """A baseline that compares texts alone, and so can score items that nobody has taken yet."""
 
     @abstractmethod
-    def with_items(self, items: pl.DataFrame) -> ReadsText:
-        """Make a system that knows more items, with what was learnt from the catalogue.
+    def with_items(self, items: pl.DataFrame, among: Places) -> ReadsText:
+        """Make a system that knows other items, with what was learnt from the catalogue.
 
         Parameters
         ----------
         items
-            Text fields of the new items; their places follow those of the catalogue.
+            Text fields of the new items; their places come behind those of `among`.
+        among
+            Places of the items of the catalogue that it knows, which are its places 0, 1, ...: who asks about
+            few items needn't copy a catalogue.
         """
-
-
-class Saved(Baseline):
-    """A baseline that is kept as files once it is fitted: those that are slow to learn again."""
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write what was learnt; the folder is complete when its last file is there."""
-
-    @classmethod
-    @abstractmethod
-    def load(cls, folder: Path) -> Saved:
-        """Read what `save` wrote; raises `ArtifactError` when the folder holds no complete system."""
 
 
 # Likenesses are taken as logarithms, from a floor on: on validation users of MicroLens and Amazon

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.baselines.base import Baseline, Places
+from trsr.baselines.base import Baseline, Places, Scores
 from trsr.registry import BASELINES, find_part, make_part, parse
 
 _USERS_A_BATCH: Final = 4096
@@ -36,13 +36,13 @@ def open_baseline(name: str, seed: int) -> Baseline:
 
 
 def score_places(
-    baseline: Baseline, users: Sequence[str], histories: Sequence[Places], candidates: Places
+    system: Scores, users: Sequence[str], histories: Sequence[Places], candidates: Places
 ) -> NDArray[np.float64]:
     """Score candidates given as places in the catalogue, ``(n_users, n_candidates)``, in batches of users."""
     scores = np.empty(candidates.shape)
     for start in range(0, len(users), _USERS_A_BATCH):
         part = slice(start, start + _USERS_A_BATCH)
-        scores[part] = baseline.score(users[part], histories[part], candidates[part])
+        scores[part] = system.score(users[part], histories[part], candidates[part])
     return scores
 
 

@@ -22,6 +22,7 @@ class Popularity(Baseline):
     label = "Popularity"
     description = "The items that most users took stand first, the same for everybody."
     counts_interactions = True
+    learnt = ("_counts",)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -51,6 +52,7 @@ class Random(Baseline):
 
     label = "Random order"
     description = "The order is drawn by lot: what knowing nothing is worth."
+    learnt = ("_items",)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -94,6 +96,7 @@ class ItemNeighbours(Baseline):
     description = "Items that the same users took as those of the history."
     counts_interactions = True
     Settings = ItemNeighboursSettings
+    learnt = ("_likeness", "_back_off")
     utilities = staticmethod(log_likeness)
 
     def __init__(self, **settings: Any) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Sequence
 from copy import copy
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.preprocessing import normalize
 
 from trsr.baselines.base import (
     Places,
@@ -30,6 +31,9 @@ from trsr.errors import ConfigError, ModelError
 from trsr.prompts.words import words
 from trsr.records import ITEM
 
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
+
 
 def item_texts(items: pl.DataFrame, fields: Sequence[str] = ()) -> list[str]:
     """Join the text fields of every item with a space, in the order of `fields`; missing ones are left out.
@@ -45,45 +49,86 @@ def item_texts(items: pl.DataFrame, fields: Sequence[str] = ()) -> list[str]:
     return items.select(pl.concat_str(names, separator=" ", ignore_nulls=True)).to_series().to_list()
 
 
-class TextSimilarity(ReadsText):
+class CountsWords(ReadsText):
+    """What systems that count words have in common; scikit-learn is loaded only when texts are to be read."""
+
+    learnt: ClassVar[tuple[str, ...]] = ("_fields", "_vocabulary")
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._fields: tuple[str, ...] = ()
+        self._vocabulary: list[str] = []
+
+    def _learn_words(self, data: TrainingData) -> list[str]:
+        """Learn the catalogue's words, and return its texts."""
+        self._fields = data.fields
+        texts = item_texts(data.items, data.fields)
+        analyze = self._new_vectorizer().build_analyzer()
+        # A catalogue without a word ties everything instead of failing.
+        self._vocabulary = sorted({word for text in texts for word in analyze(text)}) or ["wordless"]
+        return texts
+
+    def _counts(self, texts: Sequence[str]) -> sparse.csr_array:
+        """Count the words that the catalogue has, ``(n_texts, n_words)``."""
+        return sparse.csr_array(self._vectorizer.transform(texts))
+
+    @cached_property
+    def _vectorizer(self) -> CountVectorizer:
+        return self._new_vectorizer(vocabulary=self._vocabulary)
+
+    def _new_vectorizer(self, **options: Any) -> CountVectorizer:
+        library = importlib.import_module("sklearn.feature_extraction.text")
+        # English stop words and damped counts are worth .02 to .04 Recall@3 on titles of shops and videos.
+        return library.CountVectorizer(
+            tokenizer=words, token_pattern=None, stop_words="english", dtype=np.float64, **options
+        )
+
+
+class TextSimilarity(CountsWords):
     """Cosine between the TF-IDF vector of the candidate and the sum of those of the history."""
 
     label = "TF-IDF similarity"
     description = "Items whose texts share rare words with the texts of the history."
+    learnt = (*CountsWords.learnt, "_idf", "_vectors")
     utilities = staticmethod(log_likeness)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        # Damped counts and English stop words are worth .02 to .04 Recall@3 on titles of shops and videos.
-        self._vectorizer = TfidfVectorizer(
-            tokenizer=words, token_pattern=None, sublinear_tf=True, stop_words="english", dtype=np.float64
-        )
-        self._fields: tuple[str, ...] = ()
+        self._idf = np.empty(0)
         self._vectors = sparse.csr_array((0, 0))
 
     def fit(self, data: TrainingData) -> None:
         """Learn the words and their weights from the catalogue; see `Baseline`."""
-        self._fields = data.fields
-        texts = item_texts(data.items, data.fields)
-        analyze = self._vectorizer.build_analyzer()
-        # A catalogue without a word ties everything instead of failing.
-        self._vectorizer.fit(texts if any(map(analyze, texts)) else ["wordless"])
-        self._vectors = sparse.csr_array(self._vectorizer.transform(texts))
+        texts = self._learn_words(data)
+        counts = self._counts(texts)
+        having = np.bincount(counts.indices, minlength=counts.shape[1])
+        self._idf = np.log((1 + max(len(texts), 1)) / (1 + having)) + 1
+        self._vectors = self._weigh(counts)
 
-    def with_items(self, items: pl.DataFrame) -> TextSimilarity:
-        """Make a system that knows more items; see `ReadsText`."""
-        longer = copy(self)
-        new = self._vectorizer.transform(item_texts(items, self._fields))
-        longer._vectors = sparse.csr_array(sparse.vstack([self._vectors, new]))
-        return longer
+    def with_items(self, items: pl.DataFrame, among: Places) -> TextSimilarity:
+        """Make a system that knows other items; see `ReadsText`."""
+        other = copy(self)
+        new = self._weigh(self._counts(item_texts(items, self._fields)))
+        other._vectors = sparse.csr_array(sparse.vstack([self._vectors[among], new]))
+        return other
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
         """Compare candidates with histories; see `Baseline`."""
         taken = history_rows(histories, self._vectors.shape[0])
-        profiles = sparse.csr_array(normalize(taken @ self._vectors))
-        return products(profiles, self._vectors, candidates)
+        return products(_normalized(sparse.csr_array(taken @ self._vectors)), self._vectors, candidates)
+
+    def _weigh(self, counts: sparse.csr_array) -> sparse.csr_array:
+        """Turn counts into vectors of length 1."""
+        damped = (1 + np.log(counts.data)) * self._idf[counts.indices]
+        return _normalized(sparse.csr_array((damped, counts.indices, counts.indptr), shape=counts.shape))
+
+
+def _normalized(rows: sparse.csr_array) -> sparse.csr_array:
+    lengths = np.sqrt(rows.multiply(rows).sum(axis=1))
+    shared = np.repeat(np.where(lengths > 0, lengths, 1.0), np.diff(rows.indptr))
+    return sparse.csr_array((rows.data / shared, rows.indices, rows.indptr), shape=rows.shape)
 
 
 class Bm25Settings(Section):
@@ -95,7 +140,7 @@ class Bm25Settings(Section):
     """How much long items are marked down."""
 
 
-class Bm25(ReadsText):
+class Bm25(CountsWords):
     """Okapi BM25, summed over the history's words.
 
     A word counts in the query as often as items of the history have it. Scores are divided by the
@@ -106,13 +151,10 @@ class Bm25(ReadsText):
     label = "BM25 similarity"
     description = "Items that a search for the words of the history would find."
     Settings = Bm25Settings
+    learnt = (*CountsWords.learnt, "_idf", "_mean_length", "_words", "_weights")
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._vectorizer = CountVectorizer(
-            tokenizer=words, token_pattern=None, stop_words="english", dtype=np.float64
-        )
-        self._fields: tuple[str, ...] = ()
         self._idf = np.empty(0)
         self._mean_length = 1.0
         self._words = sparse.csr_array((0, 0))
@@ -120,25 +162,20 @@ class Bm25(ReadsText):
 
     def fit(self, data: TrainingData) -> None:
         """Learn the words, their weights and the mean length from the catalogue; see `Baseline`."""
-        self._fields = data.fields
-        texts = item_texts(data.items, data.fields)
-        analyze = self._vectorizer.build_analyzer()
-        # A catalogue without a word ties everything instead of failing.
-        self._vectorizer.fit(texts if any(map(analyze, texts)) else ["wordless"])
-        counts = sparse.csr_array(self._vectorizer.transform(texts))
+        texts = self._learn_words(data)
+        counts = self._counts(texts)
         having = np.bincount(counts.indices, minlength=counts.shape[1])
         self._idf = np.log1p((len(texts) - having + 0.5) / (having + 0.5))
         self._mean_length = max(float(counts.sum()) / max(len(texts), 1), 1.0)
         self._words, self._weights = self._weigh(counts)
 
-    def with_items(self, items: pl.DataFrame) -> Bm25:
-        """Make a system that knows more items; see `ReadsText`."""
-        longer = copy(self)
-        new = self._vectorizer.transform(item_texts(items, self._fields))
-        having, weights = self._weigh(sparse.csr_array(new))
-        longer._words = sparse.csr_array(sparse.vstack([self._words, having]))
-        longer._weights = sparse.csr_array(sparse.vstack([self._weights, weights]))
-        return longer
+    def with_items(self, items: pl.DataFrame, among: Places) -> Bm25:
+        """Make a system that knows other items; see `ReadsText`."""
+        other = copy(self)
+        having, weights = self._weigh(self._counts(item_texts(items, self._fields)))
+        other._words = sparse.csr_array(sparse.vstack([self._words[among], having]))
+        other._weights = sparse.csr_array(sparse.vstack([self._weights[among], weights]))
+        return other
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
@@ -166,6 +203,9 @@ class Bm25(ReadsText):
         return having, sparse.csr_array((strength, counts.indices, counts.indptr), **form)
 
 
+_ENCODER: Final = "encoder"
+
+
 class EmbeddingsSettings(Section):
     """Which model embeds."""
 
@@ -182,6 +222,7 @@ class Embeddings(ReadsText):
     label = "Embedding similarity"
     description = "Items whose texts a language model places near those of the history."
     Settings = EmbeddingsSettings
+    learnt = ("_fields", "_texts", "_vectors", "_kinds")
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -207,14 +248,14 @@ class Embeddings(ReadsText):
         self._vectors = self._embed(self._texts)
         self._kinds = row_kinds(self._vectors)
 
-    def with_items(self, items: pl.DataFrame) -> Embeddings:
-        """Make a system that knows more items; see `ReadsText`."""
-        longer = copy(self)
+    def with_items(self, items: pl.DataFrame, among: Places) -> Embeddings:
+        """Make a system that knows other items; see `ReadsText`."""
+        other = copy(self)
         new = item_texts(items, self._fields)
-        longer._texts = [*self._texts, *new]
-        longer._vectors = np.concatenate([self._vectors, self._embed(new)])
-        longer._kinds = row_kinds(longer._vectors)
-        return longer
+        other._texts = [*(self._texts[place] for place in among), *new]
+        other._vectors = np.concatenate([self._vectors[among], self._embed(new)])
+        other._kinds = row_kinds(other._vectors)
+        return other
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
@@ -228,6 +269,18 @@ class Embeddings(ReadsText):
         else:
             scores = np.einsum("ud,ucd->uc", profiles, self._vectors[candidates])
         return share_ties(scores, self._kinds, candidates)
+
+    def save(self, folder: Path) -> None:
+        """Write what was learnt, and the model where it lies in a folder of this machine; see `Baseline`."""
+        super().save(folder)
+        if Path(self._model).is_dir():
+            shutil.copytree(self._model, folder / _ENCODER, dirs_exist_ok=True)
+
+    def restore(self, folder: Path) -> None:
+        """Read what `save` wrote; see `Baseline`."""
+        super().restore(folder)
+        if (folder / _ENCODER).exists():
+            self._model = str(folder / _ENCODER)
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Embed every text once: in another batch the same text is rounded differently, and doesn't tie."""

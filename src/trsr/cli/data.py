@@ -69,10 +69,11 @@ def append(
     nothing; so are events older than the newest known one of their user. Caps are those of this command: the
     run's own don't hold here.
     """
-    from trsr.stages.append import append_events  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.append import append_events  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.stages.prepare import tell  # noqa: PLC0415
 
     limits = Limits(max_calls=max_calls, max_cost=max_cost)
-    written = append_events(run_dir, events, typer.echo, limits=limits)
+    written = append_events(run_dir, events, lambda found: tell(found, typer.echo), limits=limits)
     if not written:
         typer.echo("Nothing to append: histories and summaries stay as they are")
         return
@@ -88,7 +89,9 @@ def append(
 
 
 def rank(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run, or a bundle.")
+    ],
     user: Annotated[str | None, typer.Option(help="A user of the run: uses their history.")] = None,
     history: Annotated[
         str | None,

@@ -27,7 +27,8 @@ from transformers import Qwen2Model, Trainer, TrainingArguments
 
 from trsr.config.ranking import CompactModel
 from trsr.hf.loading import without_bars
-from trsr.hf.trainer import PlannedTrainer, last_checkpoint, pad_right, plan_arguments, shuffled_batches
+from trsr.hf.tokenization import pad_right
+from trsr.hf.trainer import PlannedTrainer, last_checkpoint, plan_arguments, shuffled_batches
 
 WINDOW: Final = 10
 """Items of a history that are read before the last that is asked for."""

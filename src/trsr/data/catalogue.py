@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 
 import polars as pl
 
@@ -27,19 +28,30 @@ class Catalogue:
     """
 
     def __init__(self, items: pl.DataFrame, fields: Sequence[str] = ()) -> None:
-        available = [name for name in items.columns if name != ITEM]
-        unknown = [name for name in fields if name not in available]
+        self.available = tuple(name for name in items.columns if name != ITEM)
+        self.fields = self._chosen(fields)
+        self.ids: tuple[str, ...] = tuple(items[ITEM])
+        self._rows = {item_id: row for row, item_id in enumerate(self.ids)}
+        self._texts = {name: items[name].fill_null("").to_list() for name in self.fields}
+
+    def showing(self, fields: Sequence[str]) -> Catalogue:
+        """Return the same items with other fields, out of those that it shows; the texts are shared.
+
+        Raises ConfigError as the constructor does.
+        """
+        other = copy(self)
+        other.fields = self._chosen(fields)
+        return other
+
+    def _chosen(self, fields: Sequence[str]) -> tuple[str, ...]:
+        unknown = [name for name in fields if name not in self.available]
         if unknown:
             message = (
-                f"items.fields and prompt.item_fields must be among {', '.join(available)}, "
+                f"items.fields and prompt.item_fields must be among {', '.join(self.available)}, "
                 f"got {', '.join(map(repr, unknown))}"
             )
             raise ConfigError(message)
-        self.available = tuple(available)
-        self.fields = tuple(fields) or self.available
-        self.ids: tuple[str, ...] = tuple(items[ITEM])
-        self._rows = {item_id: row for row, item_id in enumerate(self.ids)}
-        self._texts = [items[name].fill_null("").to_list() for name in self.fields]
+        return tuple(fields) or self.available
 
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._rows
@@ -50,7 +62,7 @@ class Catalogue:
     def item(self, item_id: str) -> Item:
         """Return one item; fields with an empty text are left out. Raises DataError when there is none."""
         row = self.place(item_id)
-        texts = ((name, column[row]) for name, column in zip(self.fields, self._texts, strict=True))
+        texts = ((name, self._texts[name][row]) for name in self.fields)
         return Item(item_id, {name: text for name, text in texts if text})
 
     def line(self, item_id: str, chars: int) -> str:

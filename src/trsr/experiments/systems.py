@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from trsr.artifacts import hash_value, read_parquet, write_parquet
-from trsr.baselines.base import Baseline, Saved
+from trsr.baselines.base import Baseline
 from trsr.baselines.neural.system import Sequential
 from trsr.baselines.registry import baseline_class, open_baseline, score_catalogue, score_places
 from trsr.config import Config
@@ -31,8 +31,7 @@ from trsr.experiments.scores import (
     lists,
     table,
 )
-from trsr.ranking.ranker import Ranker
-from trsr.ranking.tasks import score_lists
+from trsr.ranking.ranker import Ranker, score_lists
 from trsr.records import (
     BLOCK_SUMMARIES,
     CANDIDATES,
@@ -264,7 +263,7 @@ class Baselines:
     def _fit(self, name: BaselineName, seed: int) -> tuple[Baseline, float]:
         if (name, seed) not in self._fitted:
             started = time.monotonic()
-            if name in self._kept and issubclass(baseline_class(name), Saved):
+            if name in self._kept:
                 baseline = self._saved(name, seed).value
             else:
                 baseline = open_baseline(name, seed)
@@ -273,20 +272,25 @@ class Baselines:
         return self._fitted[name, seed]
 
     def _saved(self, name: BaselineName, seed: int) -> Artifact[Baseline]:
-        """Train a system that can be saved, unless it lies in the folder."""
+        """Train a system that is to be kept, unless it lies in the folder."""
         path = self._work.folder.path / "models" / path_name(name) / f"seed-{seed}"
 
         def make(config: Config) -> Made:
             baseline = open_baseline(name, seed)
             baseline.fit(self._protocol.data)
-            baseline.save(path)  # type: ignore[attr-defined]
+            baseline.save(path)
             return Made([path])
+
+        def load(made: Artifact[Baseline]) -> Baseline:
+            baseline = open_baseline(name, seed)
+            baseline.restore(made.path)
+            return baseline
 
         return self._work.step(
             f"models/{path_name(name)}/seed-{seed}",
             "",
             make,
-            lambda made: baseline_class(name).load(made.path),  # type: ignore[attr-defined]
+            load,
             settings=("items.fields",),
             content=[self._protocol.digest, *self._identity(name, seed)],
         )

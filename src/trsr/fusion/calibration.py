@@ -7,9 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 _Floats = NDArray[np.float64]
 Kind = Literal["platt", "isotonic"]
@@ -95,12 +93,16 @@ def _platt(utilities: _Floats, is_target: NDArray[np.bool_]) -> tuple[float, flo
 
     start = np.array([1.0, logit(np.clip(is_target.mean(), 1e-6, 1 - 1e-6)) - utilities.mean()])
     bounds = [(_LEAST_SLOPE, None), (None, None)]
+    from scipy.optimize import minimize  # noqa: PLC0415  who only scores needs no way of learning
+
     slope, level = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return float(slope), float(level)
 
 
 def _steps(utilities: _Floats, is_target: NDArray[np.bool_]) -> tuple[_Floats, _Floats]:
     """Join the middles of the steps of an isotonic regression; each is drawn to the mean by one candidate."""
+    from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415  who only scores needs no way of learning
+
     rates = IsotonicRegression().fit_transform(utilities, is_target.astype(np.float64))
     _, step, sizes = np.unique(rates, return_inverse=True, return_counts=True)
     middles = np.bincount(step, utilities) / sizes

@@ -10,19 +10,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trsr.artifacts import RunFolder
-from trsr.baselines.base import Baseline, Places, ReadsText, Saved, TrainingData, training_data
-from trsr.baselines.registry import baseline_class, open_baseline, score_places
+from trsr.baselines.base import Baseline, Learnt, Places, ReadsText, TrainingData
+from trsr.baselines.registry import open_baseline, score_places
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName
-from trsr.data.prepare import load
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence
 from trsr.fusion.fusion import Fusion
 from trsr.registry import path_name
 
 
-class Companions:
+class Companions(Learnt):
     """Trained systems, and how often training saw each item of the catalogue, ``(n_items,)``."""
+
+    learnt = ("_counts",)
 
     def __init__(self, systems: Mapping[BaselineName, Baseline], counts: NDArray[np.int64]) -> None:
         self._systems = dict(systems)
@@ -37,23 +37,23 @@ class Companions:
         return cls(systems, data.counts)
 
     def save(self, folder: Path) -> None:
-        """Write the systems that can be, one folder each; the others are quicker learnt again than read."""
+        """Write every system as it was fitted, one folder each, and the counts beside them."""
+        super().save(folder)
         for name, system in self._systems.items():
-            if isinstance(system, Saved):
-                system.save(folder / path_name(name))
+            system.save(folder / path_name(name))
 
     @classmethod
-    def load(cls, folder: Path, names: Sequence[BaselineName], data: TrainingData, seed: int) -> Companions:
-        """Read the systems that `save` wrote, and let the others learn again.
+    def load(cls, folder: Path, names: Sequence[BaselineName], seed: int) -> Companions:
+        """Read the systems that `save` wrote; nothing is learnt again.
 
         Raises `ArtifactError` when one is missing or damaged.
         """
-        classes = {name: baseline_class(name) for name in names}
-        learnt = cls.fit([name for name in names if not issubclass(classes[name], Saved)], data, seed)
-        for name, made in classes.items():
-            if issubclass(made, Saved):
-                learnt._systems[name] = made.load(folder / path_name(name))
-        return learnt
+        systems = {name: open_baseline(name, seed) for name in names}
+        for name, system in systems.items():
+            system.restore(folder / path_name(name))
+        loaded = cls(systems, np.empty(0, np.int64))
+        loaded.restore(folder)
+        return loaded
 
     def evidence(
         self,
@@ -85,15 +85,25 @@ class Companions:
         counts = np.where(unknown, 0, self._counts[np.where(unknown, 0, candidates)])
         known_histories = [history[history < size] for history in histories]
         known_candidates = np.where(unknown, 0, candidates).astype(np.int32)
+        # Of a catalogue, the items that are asked about are enough.
+        asked = np.unique(np.concatenate([*histories, candidates.ravel()]))
+        among = asked[asked < size]
         scores = {LANGUAGE_MODEL: p_yes}
         for name, system in self._systems.items():
             if new_items is None or new_items.is_empty():
                 scores[name] = score_places(system, users, histories, candidates)
             elif isinstance(system, ReadsText):
-                scores[name] = score_places(system.with_items(new_items), users, histories, candidates)
+                near = [_nearer(places, among, size) for places in (*histories, candidates)]
+                scores[name] = score_places(system.with_items(new_items, among), users, near[:-1], near[-1])
             else:
                 scores[name] = score_places(system, users, known_histories, known_candidates)
         return Evidence(scores, counts, np.full(len(candidates), drawn_by_popularity))
+
+
+def _nearer(places: Places, among: Places, size: int) -> Places:
+    """Turn places in the catalogue and behind it into places in `among` and behind it."""
+    moved = np.where(places < size, np.searchsorted(among, places), places - size + len(among))
+    return moved.astype(np.int32)
 
 
 WEIGHTS: Final = "fusion.json"
@@ -113,20 +123,24 @@ class KeptFusion:
         self._companions = companions
 
     @classmethod
-    def load(cls, config: Config, folder: RunFolder) -> KeptFusion:
+    def load(cls, config: Config, folder: Path) -> KeptFusion:
         """Read what the stage ``fuse`` wrote; raises `ArtifactError` where it is missing or damaged."""
-        fusion = Fusion.load(folder.fusion / WEIGHTS)
+        fusion = Fusion.load(folder / WEIGHTS)
         names = [name for name in fusion.systems if name != LANGUAGE_MODEL]
-        data = training_data(load(folder), config.items.fields)
-        companions = Companions.load(folder.fusion, names, data, config.training_seed)
+        companions = Companions.load(folder, names, config.training_seed)
         return cls(fusion, companions, config.candidates.sampler == "popularity")
 
     def score(
-        self, history: Places, candidates: Places, p_yes: NDArray[np.float64], new_items: pl.DataFrame
+        self,
+        histories: Sequence[Places],
+        candidates: Places,
+        p_yes: NDArray[np.float64],
+        new_items: pl.DataFrame,
     ) -> NDArray[np.float64]:
-        """Return p(next item) of one user's candidates; see `Companions.evidence`, less its first axis."""
-        evidence = self._companions.evidence(
-            [""], [history], candidates[None], p_yes[None], self._drawn_by_popularity, new_items
+        """Return p(next item) of users' candidates; see `Companions.evidence`."""
+        users = [""] * len(histories)
+        return self._fusion.score(
+            self._companions.evidence(
+                users, histories, candidates, p_yes, self._drawn_by_popularity, new_items
+            )
         )
-        scores: NDArray[np.float64] = self._fusion.score(evidence)[0]
-        return scores

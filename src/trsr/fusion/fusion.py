@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from trsr.artifacts import write_json
@@ -73,6 +72,8 @@ def fit_weights(
         return value, (expected - own).mean(axis=0) + penalty * weights
 
     bounds = [(0.0 if rises else None, None) for rises in rising or [False] * columns.shape[2]]
+    from scipy.optimize import minimize  # noqa: PLC0415  who only scores needs no way of learning
+
     weights: _Floats = minimize(
         loss,
         np.zeros(columns.shape[2]),

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, PeftModelForCausalLM, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
 from trsr.config.ranking import Lora
 from trsr.errors import ModelError
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 _QUERIES: Final = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"})
 _OUTPUTS: Final = frozenset({"o_proj", "out_proj"})
 """Names that architectures give their attention projections, one by one or fused."""
+
+
+def _peft() -> Any:
+    """Load PEFT, which takes longer to load than a small model to answer: only where there is an adapter."""
+    return importlib.import_module("peft")
+
+
+def has_adapter(model: object) -> TypeGuard[PeftModel]:
+    """Say whether the model is one with an adapter on it."""
+    return "peft" in sys.modules and isinstance(model, _peft().PeftModel)
+
+
+def adapter_settings(folder: Path) -> Any:
+    """Read the ``adapter_config.json`` of a folder."""
+    return _peft().PeftConfig.from_pretrained(str(folder))
 
 
 def attention_targets(model: PreTrainedModel) -> tuple[str, ...]:
@@ -43,7 +62,7 @@ def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
     Raises ModelError when no module has the names of `settings.targets`.
     """
     targets = settings.targets or attention_targets(model)
-    config = LoraConfig(
+    config = _peft().LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -52,7 +71,8 @@ def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
         fan_in_fan_out=model.config.model_type == "gpt2",
     )
     try:
-        return get_peft_model(model, config)
+        adapted: PeftModel = _peft().get_peft_model(model, config)
+        return adapted
     except ValueError as error:
         message = f"training.lora.targets: {error}"
         raise ModelError(message) from error
@@ -64,7 +84,7 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     Raises ModelError when it is no adapter of a causal language model's weights, or its weights don't fit the
     base, with their names.
     """
-    config = PeftConfig.from_pretrained(str(folder))
+    config = adapter_settings(folder)
     kind = getattr(config.peft_type, "value", config.peft_type)
     if config.task_type not in (None, "CAUSAL_LM") or config.is_prompt_learning or config.is_adaption_prompt:
         message = (
@@ -72,7 +92,7 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
             "language model; take a LoRA adapter of task CAUSAL_LM"
         )
         raise ModelError(message)
-    adapted = PeftModelForCausalLM(base, config)
+    adapted: PeftModel = _peft().PeftModelForCausalLM(base, config)
     try:
         found = adapted.load_adapter(str(folder), "default")
     except RuntimeError as error:  # another shape

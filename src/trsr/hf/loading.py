@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
-from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -21,9 +20,12 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import EndpointWriter
 from trsr.errors import ModelError
-from trsr.hf.adapters import load_adapter, merge_adapter
+from trsr.hf.adapters import adapter_settings, load_adapter, merge_adapter
 from trsr.hf.gguf_files import is_local, locate
 from trsr.hf.tokenization import reachable_ids
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _WHOLE_BYTES: Final = 64 << 20
 _SAMPLES: Final = 64
@@ -378,7 +380,7 @@ def _adapter_base(path: str, revision: str | None) -> tuple[str, str | None] | N
     if found is None:
         return None
     folder = Path(found).parent
-    config = PeftConfig.from_pretrained(str(folder))
+    config = adapter_settings(folder)
     named = config.base_model_name_or_path
     if not named or Path(named).resolve() == folder.resolve():
         message = (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from tokenizers import Encoding, Tokenizer
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from trsr.errors import ModelError
@@ -129,3 +131,31 @@ def leading_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
             break
         leading.append(int(token_id))
     return tuple(leading)
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Divide rows into batches of at most `budget` tokens, padding included, longest rows first.
+
+    A row that is longer than the budget is a batch by itself.
+
+    Examples
+    --------
+    >>> token_batches([3, 9, 4, 2], budget=10)
+    [[1], [2, 0], [3]]
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for row in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if not batches or (len(batches[-1]) + 1) * longest > budget:
+            batches.append([])
+            longest = lengths[row]
+        batches[-1].append(row)
+    return batches
+
+
+def pad_right(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    """Stack rows into a tensor of shape ``(n_rows, longest)``, filled with `padding` on the right."""
+    stacked = torch.full((len(rows), max(len(row) for row in rows)), padding, dtype=torch.long)
+    for place, row in enumerate(rows):
+        stacked[place, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return stacked

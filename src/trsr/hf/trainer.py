@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 from transformers import (
     PrinterCallback,
@@ -65,34 +65,6 @@ def shuffled_batches(
     # Fewer rows than batches: rows come round again, since a larger batch might not fit into memory.
     parts = np.array_split(np.resize(order, max(len(order), batches)), batches)
     return [parts[place] for place in generator.permutation(len(parts))]
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Divide rows into batches of at most `budget` tokens, padding included, longest rows first.
-
-    A row that is longer than the budget is a batch by itself.
-
-    Examples
-    --------
-    >>> token_batches([3, 9, 4, 2], budget=10)
-    [[1], [2, 0], [3]]
-    """
-    batches: list[list[int]] = []
-    longest = 0
-    for row in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if not batches or (len(batches[-1]) + 1) * longest > budget:
-            batches.append([])
-            longest = lengths[row]
-        batches[-1].append(row)
-    return batches
-
-
-def pad_right(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
-    """Stack rows into a tensor of shape ``(n_rows, longest)``, filled with `padding` on the right."""
-    stacked = torch.full((len(rows), max(len(row) for row in rows)), padding, dtype=torch.long)
-    for place, row in enumerate(rows):
-        stacked[place, : len(row)] = torch.tensor(row, dtype=torch.long)
-    return stacked
 
 
 Batch = TypeVar("Batch")

@@ -35,6 +35,11 @@ RANKING_TEMPLATES: Final = ("rank_prefix", "rank_suffix", "rank_compact_prefix",
 """What ranking models read."""
 
 
+def template_files(folder: Path) -> list[Path]:
+    """Return the files of a folder of own templates that can be read as such, the words among them."""
+    return sorted(path for path in (*folder.glob("*.jinja"), folder / _WORDS_FILE) if path.is_file())
+
+
 class Templates:
     """The templates of one domain, whose words stand in every template as ``domain.<word>``.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trsr.hf.trainer import pad_right
+from trsr.hf.tokenization import pad_right
 from trsr.ranking.shared_prefix.layout import UserPrompts
 
 _IGNORED = -100

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from peft import PeftModel
 from pydantic import ValidationError
 from transformers import (
     AutoTokenizer,
@@ -23,8 +23,9 @@ from transformers import (
 from trsr.artifacts import hash_value, write_json
 from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import Prompting
-from trsr.errors import ArtifactError, ConfigError, ModelError
-from trsr.hf.adapters import add_adapter, require_effect, save_base
+from trsr.data.catalogue import Catalogue
+from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
+from trsr.hf.adapters import add_adapter, has_adapter, require_effect, save_base
 from trsr.hf.loading import (
     choose_device,
     load_language_model,
@@ -36,16 +37,22 @@ from trsr.hf.loading import (
 )
 from trsr.hf.tokenization import PlainEncoder, TokenizerTokens, leading_ids
 from trsr.prompts.ranking_prompt import RankingPrompt
-from trsr.prompts.templates import Templates
+from trsr.prompts.templates import Templates, template_files
 from trsr.ranking.scoring import Answers, EncodedUser, RankingUser, encode_users, find_answers, score
 from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
 from trsr.ranking.shared_prefix.strategy import Plan, choose
 from trsr.records import Item
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 COMPACT: Final = "compact"
 """The kind of the built-in model."""
-_CARD: Final = "ranker.json"
-_BASE: Final = "base"
+CARD: Final = "ranker.json"
+BASE: Final = "base"
+"""Folder inside a ranker's: the model that its adapter sits on."""
+TEMPLATES: Final = "templates"
+"""Folder inside a ranker's: the own templates that its prompts were made by."""
 _FORMAT: Final = 1
 
 
@@ -139,10 +146,11 @@ class Ranker:
 
         Raises `ModelError` when the model has adapters already, or no module to adapt.
         """
-        if isinstance(self.model, PeftModel):
+        model = self.model
+        if has_adapter(model):
             message = "the model has an adapter already; start from its base model"
             raise ModelError(message)
-        self.model = add_adapter(self.model, settings)
+        self.model = add_adapter(cast("PreTrainedModel", model), settings)
         self.__dict__.pop("plan", None)
 
     @cached_property
@@ -179,35 +187,40 @@ class Ranker:
         return score(self.model, encoded, self.answers, self.plan, batch_tokens, memory=memory, title=title)
 
     def save(self, folder: Path) -> None:
-        """Write weights (safetensors), tokenizer and, last, `ranker.json`, which makes it complete."""
+        """Write weights tokenizer, own templates and, last, `ranker.json`: it is complete then."""
         folder.mkdir(parents=True, exist_ok=True)
         with without_bars():
-            if isinstance(self.model, PeftModel) and self.origin.base is None:
-                save_base(self.model, folder / _BASE)
-            if isinstance(self.model, PeftModel):
-                if self.origin.base is not None:
-                    # A merged adapter is part of the base: other tools must not leave it out.
-                    self.model.peft_config["default"].base_model_name_or_path = self.origin.base.path
+            if has_adapter(self.model):
+                if self.origin.base is None:
+                    save_base(self.model, folder / BASE)
+                # A merged adapter is part of the base: other tools must not leave it out.
+                named = BASE if self.origin.base is None else self.origin.base.path
+                self.model.peft_config["default"].base_model_name_or_path = named
                 self.model.save_pretrained(str(folder), save_embedding_layers=False)
             else:
                 self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
-        base = self.origin.base
+        base, prompting = self.origin.base, self.prompt.prompting
+        if prompting.templates is not None:
+            (folder / TEMPLATES).mkdir(exist_ok=True)
+            for path in template_files(prompting.templates):
+                shutil.copyfile(path, folder / TEMPLATES / path.name)
+            prompting = prompting.model_copy(update={"templates": Path(TEMPLATES)})
         card: dict[str, Any] = {
             "format": _FORMAT,
             "kind": self.origin.kind,
             "identity": self.origin.identity,
             "licence": self.origin.licence,
             "base": None if base is None else base.model_dump(mode="json"),
-            "adapter": isinstance(self.model, PeftModel),
-            "prompting": self.prompt.prompting.model_dump(mode="json"),
+            "adapter": has_adapter(self.model),
+            "prompting": prompting.model_dump(mode="json"),
             "item_tokens": self.prompt.item_tokens,
             "templates": self.prompt.versions,
             "answers": asdict(self.answers),
             "prompt_ids": self._prompt_ids(),
         }
-        write_json(card, folder / _CARD)
+        write_json(card, folder / CARD)
 
     def _prompt_ids(self) -> str:
         """Hash an empty prompt's ids, by which a change of the tokenizer shows."""
@@ -240,7 +253,7 @@ class Ranker:
             raise ModelError(message) from error
         ranker = cls(model.eval(), tokenizer, prompting, card["item_tokens"], origin)
         _compare(ranker, card, folder)
-        if isinstance(model, PeftModel):
+        if has_adapter(model):
             require_effect(model, [*ranker.prompt.prefix("", ()).ids, ranker.answers.yes])
         return ranker
 
@@ -250,7 +263,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
     Raises `ArtifactError` when there is no complete ranker.
     """
-    path = folder / _CARD
+    path = folder / CARD
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -272,9 +285,12 @@ def _settings(card: dict[str, Any], folder: Path) -> tuple[Prompting, Origin]:
         if not isinstance(card["item_tokens"], int) or not isinstance(card["adapter"], bool):
             message = "item_tokens must be a number and adapter true or false"
             raise TypeError(message)
-        return Prompting.model_validate(card["prompting"]), origin
+        prompting = Prompting.model_validate(card["prompting"])
+        if prompting.templates is not None:  # a relative path is one inside the folder
+            prompting = prompting.model_copy(update={"templates": folder / prompting.templates})
+        return prompting, origin
     except (KeyError, TypeError, ValidationError) as error:
-        message = f"{folder / _CARD}: a setting is missing or wrong ({error}); train again"
+        message = f"{folder / CARD}: a setting is missing or wrong ({error}); train again"
         raise ArtifactError(message) from error
 
 
@@ -285,7 +301,10 @@ def _load_weights(
     if not card["adapter"]:
         return read_weights(folder, place)
     if origin.base is None:
-        base = read_weights(folder / _BASE, place)
+        base = read_weights(folder / BASE, place)
+    elif (folder / BASE).is_dir():  # a bundle has the base in it
+        inside = origin.base.model_copy(update={"path": str(folder / BASE)})
+        base = load_language_model(inside, device).model
     else:
         loaded = load_language_model(origin.base, device)
         if loaded.identity != origin.identity:
@@ -308,7 +327,55 @@ def _compare(ranker: Ranker, card: dict[str, Any], folder: Path) -> None:
     for name, value in now.items():
         if card.get(name) != value:
             message = (
-                f"{folder / _CARD}: the model was trained with {name} {card.get(name)}, but they are "
+                f"{folder / CARD}: the model was trained with {name} {card.get(name)}, but they are "
                 f"{value} now; put the old ones back or train again"
             )
             raise ArtifactError(message)
+
+
+def score_lists(
+    ranker: Ranker,
+    catalogue: Catalogue,
+    summaries: Mapping[str, str] | None,
+    users: Sequence[str],
+    histories: Sequence[NDArray[np.int32]],
+    offered: Sequence[NDArray[np.int32]],
+    *,
+    batch_tokens: int = 16384,
+    title: str | None = None,
+) -> list[NDArray[np.float64]]:
+    """Return p(yes) of lists of candidates, which may have any lengths and repeat items.
+
+    Parameters
+    ----------
+    summaries
+        What the model is told of each user; None: of nobody anything.
+    histories, offered
+        Places in the catalogue, one array a user.
+    batch_tokens, title
+        See `Ranker.score`.
+
+    Raises
+    ------
+    DataError
+        When a user has no summary and others have.
+    """
+    if summaries is not None and (lacking := [user for user in users if user not in summaries]):
+        message = f"{len(lacking)} users have no summary, the first is {lacking[0]!r}; summarise them first"
+        raise DataError(message)
+    items = catalogue.items(catalogue.ids)
+    distinct = [np.unique(row) for row in offered]
+    tasks = [
+        RankingUser(
+            user,
+            "" if summaries is None else summaries[user],
+            tuple(items[place] for place in history),
+            tuple(items[place] for place in row),
+        )
+        for user, history, row in zip(users, histories, distinct, strict=True)
+    ]
+    scores = ranker.score(tasks, batch_tokens, title=title)
+    return [
+        p_yes[np.searchsorted(asked, row)]
+        for p_yes, asked, row in zip(scores, distinct, offered, strict=True)
+    ]

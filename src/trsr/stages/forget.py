@@ -1,7 +1,8 @@
 """Taking one user out of a run folder.
 
 Every file of the folder is looked at, so that one that a later version adds can't be overlooked: tables
-lose the user's rows, pages and exports that show the user are deleted, and what is left is searched.
+lose the user's rows, pages and exports that show the user are deleted, and what is left is searched, but the
+bundle, which knows no user.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import polars as pl
 from trsr.artifacts import RunFolder, hash_path, read_parquet, sweep, write_json, write_parquet
 from trsr.interop.trec import to_plain
 from trsr.records import BLOCK_SUMMARIES, SUMMARY, USER
+from trsr.users import Users
 
 _MADE_AGAIN: Final = (
     "*.html", "qrels.*.txt", "run.*.txt", "*.inter", "candidates.tsv"
@@ -45,9 +47,13 @@ def forget_user(folder: RunFolder, user_id: str) -> list[str]:
     sweep(folder.path)
     files = sorted(path for path in folder.path.rglob("*") if path.is_file())
     tables = [path for path in files if path.suffix == ".parquet"]
-    traces = _Traces(user_id, tables)
+    stores = [path for path in files if path.name == folder.users.name]
+    traces = _Traces(user_id, tables, stores)
+    current = [path for path in stores if _is_current(path)]
     removed = [line for path in tables for line in _filter(path, user_id)]
-    removed += [line for path in files if path not in tables for line in _clean(path, traces)]
+    removed += [f"{path}: 1 row" for path in stores if _forget_row(path, user_id)]
+    others = [path for path in files if path not in {*tables, *stores} and folder.bundle not in path.parents]
+    removed += [line for path in others for line in _clean(path, traces)]
     if not removed:
         return []
     for checkpoints in folder.path.rglob(folder.checkpoints.name):
@@ -55,6 +61,9 @@ def forget_user(folder: RunFolder, user_id: str) -> list[str]:
         removed.append(f"{checkpoints}: deleted, an unfinished training with this user")
     for manifest in folder.path.rglob(folder.manifest.name):
         _take_in(RunFolder(manifest.parent))
+    for path in current:  # they lost the same user as the tables
+        with Users(path) as users:
+            users.note_tables(RunFolder(path.parent))
     models = {path.parent for path in folder.path.rglob("*.safetensors")}
     if models:
         removed.append(
@@ -69,9 +78,14 @@ def forget_user(folder: RunFolder, user_id: str) -> list[str]:
 class _Traces:
     """By what a text is seen to tell of the user: the id as a word, or a summary."""
 
-    def __init__(self, user_id: str, tables: list[Path]) -> None:
+    def __init__(self, user_id: str, tables: list[Path], stores: list[Path]) -> None:
         forms = {user_id, to_plain(pl.Series([user_id]))[0], json.dumps(user_id)[1:-1]}
-        texts = {text.strip() for path in tables for text in _summaries(path, user_id)} - {""}
+        texts = {text.strip() for path in tables for text in _summaries(path, user_id)}
+        for path in stores:
+            with Users(path) as users:
+                rows = users.find([user_id]).values()
+            texts |= {text.strip() for row in rows for text in (row.summary or "", *row.blocks)}
+        texts.discard("")
         words = (rf"(?<!\w){re.escape(form)}(?!\w)" for form in sorted(forms))
         self._pattern = re.compile("|".join([*words, *map(re.escape, sorted(texts))]))
 
@@ -88,6 +102,16 @@ def _summaries(path: Path, user_id: str) -> Iterator[str]:
             yield from mine[SUMMARY]
         if BLOCK_SUMMARIES in columns:
             yield from mine[BLOCK_SUMMARIES].explode().drop_nulls()
+
+
+def _is_current(path: Path) -> bool:
+    with Users(path) as users:
+        return users.is_current(RunFolder(path.parent))
+
+
+def _forget_row(path: Path, user_id: str) -> bool:
+    with Users(path) as users:
+        return users.forget(user_id)
 
 
 def _filter(path: Path, user_id: str) -> Iterator[str]:

@@ -17,16 +17,16 @@ from trsr.config.ranking import CompactModel, HuggingFaceModel
 from trsr.data.candidates import draw_candidates
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared
-from trsr.errors import ModelError
+from trsr.errors import ArtifactError, ModelError
 from trsr.hf import processes
 from trsr.hf.gguf_files import is_local
 from trsr.hf.loading import folder_identity, model_identity
 from trsr.hf.trainer import tracked
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.ranker import Ranker
-from trsr.ranking.tasks import ranking_tasks
+from trsr.ranking.scoring import RankingUser
 from trsr.ranking.training import fine_tune
-from trsr.records import CANDIDATES, SPLIT, USER, Split
+from trsr.records import CANDIDATES, HISTORY, SPLIT, SUMMARY, TARGET, USER, Split
 from trsr.stages.pretrain import LOG as PRETRAINING_LOG
 from trsr.stages.work import Artifact, Made, Work
 
@@ -105,6 +105,45 @@ def _tell(work: Work, config: Config, ranker: Ranker, log: Sequence[Mapping[str,
     if sums:
         best = max(range(len(sums)), key=sums.__getitem__)
         work.say(f"  best epoch {best + 1} of {len(sums)}: validation Recall@3+5+10 {sums[best]:.3f}")
+
+
+def ranking_tasks(
+    prepared: Prepared,
+    summaries: pl.DataFrame,
+    catalogue: Catalogue,
+    split: Split,
+    candidates: pl.DataFrame | None = None,
+) -> list[RankingUser]:
+    """Join what the model is to see of each user of one split, by rising user id.
+
+    `summaries` has `USER` and `SUMMARY`, `candidates` has `USER` and `CANDIDATES`; None for the frozen ones.
+    Raises `ArtifactError` when a user has no row among the summaries.
+    """
+    offered = prepared.candidates if candidates is None else candidates
+    users = (
+        prepared.histories.filter(pl.col(SPLIT) == split.value)
+        .join(offered.select(USER, CANDIDATES), on=USER, how="left")
+        .join(summaries.select(USER, SUMMARY), on=USER, how="left")
+        .sort(USER)
+    )
+    lacking = users.filter(pl.col(SUMMARY).is_null() | pl.col(CANDIDATES).is_null())
+    if not lacking.is_empty():
+        message = (
+            f"{lacking.height} users have no summary or no candidates, the first is {lacking[USER][0]!r}; "
+            "run `trsr summarize` again"
+        )
+        raise ArtifactError(message)
+    columns = users.select(USER, SUMMARY, HISTORY, CANDIDATES, TARGET).iter_rows()
+    return [
+        RankingUser(
+            user,
+            summary,
+            catalogue.items(history),
+            catalogue.items(candidates),
+            candidates.index(target),
+        )
+        for user, summary, history, candidates, target in columns
+    ]
 
 
 def drawn_both_ways(config: Config, prepared: Prepared) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from trsr.config import Config
 from trsr.prompts.item_text import ApproximateTokens, item_line
 from trsr.records import Block, Item, Usage, UserSummary
 from trsr.summarize.cost import Budget
+from trsr.summarize.keyphrase.vocabulary import Phrasebook
 from trsr.summarize.paradigms import cut, cut_by_tokens, open_paradigm
 from trsr.summarize.runner import Growth, append, summarize
 from trsr.summarize.writer import open_writer
@@ -25,7 +26,8 @@ class Summarizer:
     config
         The whole configuration; its sections `summary`, `prompt` and `items` are used.
     items
-        The catalogue, from which the keyphrase writer learns what is telling.
+        The catalogue, from which the keyphrase writer learns what is telling, or the vocabulary that was
+        learnt from it.
     budget
         What may be paid for, where others pay from it too; None for one of its own, by `summary.limits`.
 
@@ -39,7 +41,9 @@ class Summarizer:
         When the store of answers can't be opened.
     """
 
-    def __init__(self, config: Config, items: pl.DataFrame, budget: Budget | None = None) -> None:
+    def __init__(
+        self, config: Config, items: pl.DataFrame | Phrasebook, budget: Budget | None = None
+    ) -> None:
         self._config = config
         self._budget = budget or Budget(config.summary.limits, config.summary.price)
         self._paradigm = open_paradigm(config.summary.paradigm, config.summary)

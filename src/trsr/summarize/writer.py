@@ -28,6 +28,7 @@ from trsr.registry import WRITERS, find_part
 if TYPE_CHECKING:
     from trsr.config import Config
     from trsr.summarize.cost import Budget
+    from trsr.summarize.keyphrase.vocabulary import Phrasebook
 
 
 class Unwritten(RunError):
@@ -103,7 +104,7 @@ class SessionWriter(Protocol):
         ...
 
 
-def open_writer(config: Config, items: pl.DataFrame, budget: Budget) -> Writer | SessionWriter:
+def open_writer(config: Config, items: pl.DataFrame | Phrasebook, budget: Budget) -> Writer | SessionWriter:
     """Make the writer that the configuration names: a built-in one, or anybody's own.
 
     Its class (or function) is called with these three as keywords.
@@ -113,7 +114,8 @@ def open_writer(config: Config, items: pl.DataFrame, budget: Budget) -> Writer |
     config
         The whole configuration; ``config.summary.writer`` has the writer's own settings.
     items
-        The catalogue, ``item_id`` and one column a text field.
+        The catalogue, ``item_id`` and one column a text field; for the built-in writer also the vocabulary
+        that it has learnt from it.
     budget
         What may be paid for: a writer that pays asks `Budget.allow` before each call.
 

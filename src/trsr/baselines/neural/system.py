@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -16,12 +17,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
 
 from trsr.artifacts import write_json
-from trsr.baselines.base import Places, Saved, TrainingData, share_ties
+from trsr.baselines.base import Baseline, Places, TrainingData, share_ties
 from trsr.baselines.neural import architectures
 from trsr.baselines.neural.network import ItemVectors, Network, NextItemSettings, PairSettings, Settings
 from trsr.baselines.neural.training import TrainingRecord, Validation, pad, train
@@ -43,9 +41,14 @@ def text_vectors(items: pl.DataFrame, fields: Sequence[str], width: int, seed: i
     >>> vectors.shape, bool(vectors[0] @ vectors[1] > 0.9), float(abs(vectors[2]).sum())
     ((3, 2), True, 0.0)
     """
+    # Who loads a trained system needs no scikit-learn.
+    text, decomposition, preprocessing = (
+        importlib.import_module(f"sklearn.{part}")
+        for part in ("feature_extraction.text", "decomposition", "preprocessing")
+    )
     vectors = np.zeros((items.height, width), dtype=np.float32)
     # A word of one item alone ties it to nothing.
-    vectorizer = TfidfVectorizer(
+    vectorizer = text.TfidfVectorizer(
         tokenizer=words,
         token_pattern=None,
         sublinear_tf=True,
@@ -61,8 +64,8 @@ def text_vectors(items: pl.DataFrame, fields: Sequence[str], width: int, seed: i
     kept = min(width, min(weights.shape) - 1)
     if kept < 1:
         return vectors
-    reduced = TruncatedSVD(kept, random_state=seed).fit_transform(weights)
-    vectors[:, :kept] = normalize(reduced)
+    reduced = decomposition.TruncatedSVD(kept, random_state=seed).fit_transform(weights)
+    vectors[:, :kept] = preprocessing.normalize(reduced)
     return vectors
 
 
@@ -114,7 +117,7 @@ _WEIGHTS = "model.safetensors"
 _CARD = "sequential.json"
 
 
-class Sequential(Saved):
+class Sequential(Baseline):
     """A network that learns from sequences and scores items for any history.
 
     An item that training never saw has as its learned part the mean of those of the items that training saw
@@ -207,6 +210,10 @@ class Sequential(Saved):
             raise ArtifactError(message) from error
         loaded._network, loaded._record = _for_scoring(network.to(_device())), card.record
         return loaded
+
+    def restore(self, folder: Path) -> None:
+        """Become what `save` wrote; see `Baseline`. Raises as `load` does."""
+        self.__dict__.update(vars(type(self).load(folder)))
 
     def _text(self, data: TrainingData) -> torch.Tensor | None:
         width = self.settings.text_width

@@ -288,13 +288,23 @@ def _is_index(column: pl.Series) -> bool:
 
 
 def read_events(
-    source: TableData, path: Path, notes: Notes, *, day_first: bool | None = None
+    source: TableData,
+    path: Path,
+    notes: Notes,
+    *,
+    day_first: bool | None = None,
+    table: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Read a table of events by the column names of the settings, as `mend_events` takes them.
 
-    Raises DataError when the file or a column is missing, or no time can be read.
+    A `table` that is there already is read like a file's; `path` is what it is called. Raises DataError when
+    the file or a column is missing, or no time can be read.
     """
-    return _events(source, path, read_table(path, notes, source.encoding), notes, day_first)
+    if table is None:
+        table = read_table(path, notes, source.encoding)
+    else:
+        table = table.with_columns(pl.lit(str(path)).alias(FILE), pl.int_range(1, pl.len() + 1).alias(LINE))
+    return _events(source, path, table, notes, day_first)
 
 
 def _events(

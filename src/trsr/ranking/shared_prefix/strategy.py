@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trsr.errors import ModelError
-from trsr.hf.trainer import pad_right, token_batches
+from trsr.hf.tokenization import pad_right, token_batches
 from trsr.ranking.shared_prefix.attention import Transcript
 from trsr.ranking.shared_prefix.forward import columns_at, packed_logits, scored_logits
 from trsr.ranking.shared_prefix.layout import UserPrompts, factor, pack, share_rows

@@ -7,15 +7,22 @@ field, a phrase of the prose. Keys are folded spellings, for counting only; peop
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import compress
 from math import log
+from pathlib import Path
 from statistics import fmean
 from typing import Final
 
+import polars as pl
+
+from trsr.artifacts import read_parquet, write_json, write_parquet
+from trsr.errors import ArtifactError
 from trsr.prompts.words import joined, spaced
 from trsr.records import Item
 from trsr.summarize.keyphrase.text import (
@@ -264,6 +271,15 @@ _NOT_A_LABEL: Final = 0.4
 _LENGTH_BONUS: Final = (1.0, 1.4, 1.6, 1.7)
 
 
+_FEATURES: Final = {
+    "field": pl.String, "key": pl.String, "usual": pl.Float64, "surface": pl.String, "is_thing": pl.Boolean,
+    "telling": pl.Float64,
+}  # fmt: skip
+_REMEMBERED: Final = 100_000
+_TABLE: Final = "features.parquet"
+_KINDS: Final = "fields.json"
+
+
 class Phrasebook:
     """Phrases and attributes of all items of a catalogue.
 
@@ -284,20 +300,50 @@ class Phrasebook:
         self._surfaces = _surfaces(found, self._usual)
         self._things = _things(found, self._usual)
         self._telling = _telling(found, self._usual, self._size)
-        self._standing = {
-            feature: self.telling(feature) * log(1 + 1 / self.usual(feature)) for feature in self._usual
+        self._known: dict[str, tuple[Mapping[str, str], Mapping[Feature, float]]] = {}
+
+    def save(self, folder: Path) -> None:
+        """Write all that was learnt: a table of features, and what the fields are."""
+        rows = [
+            (*feature, usual, self._surfaces[feature], feature in self._things, self._telling.get(feature))
+            for feature, usual in self._usual.items()
+        ]
+        write_parquet(pl.DataFrame(rows, schema=_FEATURES, orient="row"), folder / _TABLE)
+        kinds = {name: kind.value for name, kind in self.kinds.items()}
+        write_json({"items": self._size, "kinds": kinds}, folder / _KINDS)
+
+    @classmethod
+    def load(cls, folder: Path) -> Phrasebook:
+        """Read what `save` wrote; raises ArtifactError when it is missing or damaged."""
+        book = cls.__new__(cls)
+        try:
+            told = json.loads((folder / _KINDS).read_text(encoding="utf-8"))
+            book.kinds = {name: FieldKind(kind) for name, kind in told["kinds"].items()}
+            book._size = int(told["items"])
+            table = read_parquet(folder / _TABLE).select(*_FEATURES)
+        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+            message = f"{folder}: not the vocabulary of a catalogue ({error}); delete it and run again"
+            raise ArtifactError(message) from error
+        field, key, usual, surface, is_thing, telling = (table[name].to_list() for name in _FEATURES)
+        features = list(zip(field, key, strict=True))
+        book._usual = dict(zip(features, usual, strict=True))
+        book._surfaces = dict(zip(features, surface, strict=True))
+        book._things = frozenset(compress(features, is_thing))
+        book._telling = {
+            feature: value for feature, value in zip(features, telling, strict=True) if value is not None
         }
-        self._known = {
-            item.id: (item.fields, self._weigh(mentioned))
-            for item, mentioned in zip(listed, found, strict=True)
-        }
+        book._known = {}
+        return book
 
     def features(self, item: Item) -> Mapping[Feature, float]:
         """Return an item's features with their weights; the item need not be of the catalogue."""
         known = self._known.get(item.id)
-        if known is not None and known[0] == item.fields:
-            return known[1]
-        return self._weigh(mentions(item, self.kinds))
+        if known is None or known[0] != item.fields:
+            known = item.fields, self._weigh(mentions(item, self.kinds))
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[item.id] = known
+        return known[1]
 
     def usual(self, feature: Feature) -> float:
         """Weight of a feature in a usual item.
@@ -314,7 +360,9 @@ class Phrasebook:
 
     def standing(self, feature: Feature) -> float:
         """How much one mention says, whoever makes it: what goes first when room is short."""
-        return self._standing.get(feature, 1.0)
+        if feature not in self._usual:
+            return 1.0
+        return self.telling(feature) * log(1 + 1 / self.usual(feature))
 
     def is_thing(self, feature: Feature) -> bool:
         """Say whether a phrase names what items are, such as "desk lamp", rather than of what kind."""

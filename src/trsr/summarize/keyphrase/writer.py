@@ -268,6 +268,7 @@ class KeyphraseWriter:
     Items that are not in the catalogue (``item_id`` and one column per text field) can be summarised too, by
     the phrases they share with it. A summary names at most `phrases` lasting interests; up to three changes
     of taste come on top. An interest keeps the weight `decay`, in (0, 1], when one more block has passed.
+    `items` may also be the vocabulary that was learnt from a catalogue.
     Raises ConfigError when `decay` or `phrases` is out of its rule.
 
     Examples
@@ -286,7 +287,11 @@ class KeyphraseWriter:
     name = "keyphrase"
 
     def __init__(
-        self, items: pl.DataFrame, domain: Domain = "generic", decay: float = 0.6, phrases: int = 6
+        self,
+        items: pl.DataFrame | Phrasebook,
+        domain: Domain = "generic",
+        decay: float = 0.6,
+        phrases: int = 6,
     ) -> None:
         if not 0 < decay <= 1:
             message = f"decay must be above 0 and at most 1, got {decay}; 1 forgets nothing"
@@ -294,7 +299,7 @@ class KeyphraseWriter:
         if phrases < 1:
             message = f"phrases must be at least 1, got {phrases}; it is how many interests a summary names"
             raise ConfigError(message)
-        self._phrasebook = Phrasebook(_items(items))
+        self._phrasebook = items if isinstance(items, Phrasebook) else Phrasebook(items_of(items))
         self._chooser = Chooser(self._phrasebook, phrases, decay)
         self._domain: Domain = domain
         self._decay = decay
@@ -333,14 +338,15 @@ class KeyphraseWriter:
         return Summary(text, dump(kept), Usage(calls=1))
 
 
-def open_writer(config: Config, items: pl.DataFrame, budget: object) -> KeyphraseWriter:
+def open_writer(config: Config, items: pl.DataFrame | Phrasebook, budget: object) -> KeyphraseWriter:
     """Make the writer that the configuration describes; it pays for nothing."""
     settings = config.summary.writer
     assert isinstance(settings, KeyphraseSettings)
     return KeyphraseWriter(items, config.prompt.domain, decay=settings.decay, phrases=settings.phrases)
 
 
-def _items(frame: pl.DataFrame) -> Iterator[Item]:
+def items_of(frame: pl.DataFrame) -> Iterator[Item]:
+    """Give the items of a table: ``item_id``, and one column per text field."""
     for row in frame.iter_rows(named=True):
         yield Item(row[ITEM], {name: text for name, text in row.items() if name != ITEM and text})
 

@@ -9,9 +9,9 @@ from trsr.config import Config
 from trsr.data.catalogue import Catalogue
 from trsr.data.prepare import Prepared, load
 from trsr.pipeline import run
-from trsr.ranking.tasks import ranking_tasks
 from trsr.records import Split
 from trsr.stages.plan import users_of
+from trsr.stages.train import ranking_tasks
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,15 @@ is known when all events without a time of its table were appended before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
-from trsr.artifacts import RunFolder, hash_value, read_parquet, sweep, write_parquet
+from trsr.artifacts import RunFolder, hash_value, read_parquet, sweep
 from trsr.config import Config
 from trsr.config.data import FileData, TableData
 from trsr.config.load import load_run
@@ -22,32 +23,18 @@ from trsr.config.summary import KeyphraseWriter, Limits
 from trsr.data.catalogue import Catalogue
 from trsr.data.ids import mended_ids
 from trsr.data.notes import Notes
-from trsr.data.prepare import Prepared, load
 from trsr.data.readers.tables import column_names, read_events
 from trsr.data.repair import SECOND, mend_events
 from trsr.data.times import DAY_FIRST, MONTH_FIRST
-from trsr.records import (
-    BLOCK_SUMMARIES,
-    FAILED,
-    HISTORY,
-    ITEM,
-    STATE,
-    SUMMARY,
-    TIME,
-    TIMES,
-    USER,
-    Summary,
-    Usage,
-    UserSummary,
-)
-from trsr.stages.prepare import tell
-from trsr.stages.work import Say
+from trsr.errors import ArtifactError
+from trsr.records import ITEM, TIME, USER, Finding, Summary, Usage, UserSummary
 from trsr.summarize.runner import Growth
 from trsr.summarize.summarizer import Summarizer, cut_history
-from trsr.summarize.writer import to_frame
+from trsr.users import UserRow, Users, update_users
 
-_UNTIMED: Final = "untimed_tables"
-"""Column of the appended table: hashes of the tables that gave a user events without a time."""
+Tell = Callable[[Sequence[Finding]], None]
+"""Is given what was noticed, repaired or left out, before anything is paid for."""
+
 _KNOWN: Final = "events that the run or an earlier append holds are left out"
 _LATE: Final = (
     "events older than the newest known one of their user are left out: histories grow at their end; prepare "
@@ -55,30 +42,14 @@ _LATE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _User:
-    """What is known of a user: items and their times (unix seconds; None where unknown), oldest first."""
-
-    items: Sequence[str] = ()
-    times: Sequence[int | None] = ()
-    untimed: Sequence[str] = ()
-    summary: Mapping[str, Any] | None = None
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether there is no summary, or it failed."""
-        return self.summary is None or bool(self.summary.get(FAILED))
-
-
 def append_events(
-    run_dir: Path, events: Path, say: Say = lambda line: None, *, limits: Limits | None = None
+    run_dir: Path, events: Path, tell: Tell = lambda findings: None, *, limits: Limits | None = None
 ) -> list[UserSummary]:
-    """Bring the summaries of the users in `events` up to date.
+    """Bring the histories and summaries of the users in a table up to date.
 
-    The longer histories and the new summaries go to ``appended.parquet`` in the run
-    folder, from which `Recommender.rank_user` serves and later events go on. What the
-    run has measured stays as it was: its own tables aren't touched. The run's held-out
-    targets are in no history; put them into the events where they did happen.
+    They go to the run's users, from which `Recommender.rank_user` serves and later events go on. What the run
+    has measured stays as it was: its own tables aren't touched. The run's held-out targets are in no history;
+    put them into the events where they did happen.
 
     Events that are known already are left out, so that the same table twice changes nothing. Histories grow
     at their end alone: events older than the newest known one of their user are left out too. Both are said.
@@ -92,6 +63,8 @@ def append_events(
         A table in any format that own tables have. Its columns are called as the run's data settings say,
         or ``user_id``, ``item_id`` and ``time``. Without times its rows are taken oldest first. Users that
         the run doesn't know are new.
+    tell
+        Called once, with what was noticed, repaired or left out.
     limits
         The most that this call may pay; None for no cap. The run's own cap was for the run.
 
@@ -108,59 +81,96 @@ def append_events(
     folder = RunFolder(run_dir)
     config = load_run(folder.config, limits)
     sweep(folder.path)
-    prepared = load(folder)
-    catalogue = Catalogue(prepared.items, config.items.fields)
-    users = _known_users(folder, prepared)
+    items = read_parquet(folder.require(folder.items, "prepare"))
+    folder.require(folder.summaries, "summarize")
+    update_users(folder)
+    catalogue = Catalogue(items, config.items.fields)
     notes = Notes()
     with notes.told_with_errors():
-        grown = _grown(_read(config, prepared, events, notes), users, notes)
-    tell(notes.findings(), say)
-    growths = [_growth(config, catalogue, user, users.get(user, _User()), now) for user, now in grown.items()]
-    with Summarizer(config, prepared.items.select(ITEM, *catalogue.fields)) as summarizer:
-        written = summarizer.append(growths) if growths else []
-    if written:
-        _save(folder, written, grown)
+        source = _source(config, events, column_names(events), notes)
+        table = read_events(source, events, notes, day_first=_day_first(folder))
+        table = _mended(table, catalogue.ids, config, source, notes)
+    with (
+        Users(folder.users) as users,
+        Summarizer(config, items.select(ITEM, *catalogue.fields)) as summarizer,
+    ):
+        return append_to(users, table, catalogue, config, summarizer, notes, tell)
+
+
+def read_frame(frame: pl.DataFrame, ids: Collection[str], config: Config, notes: Notes) -> pl.DataFrame:
+    """Read a frame of events, ``user_id``, ``item_id`` and perhaps ``time``, by the rules for tables."""
+    called = Path("events")
+    source = TableData(format="tables", items=called, events=called)
+    if TIME not in frame.columns:
+        source = source.model_copy(update={"time_column": None})
+    events = read_events(source, called, notes, table=frame)
+    return _mended(events, ids, config, source, notes)
+
+
+def append_to(
+    users: Users,
+    events: pl.DataFrame,
+    catalogue: Catalogue,
+    config: Config,
+    summarizer: Summarizer,
+    notes: Notes,
+    tell: Tell,
+) -> list[UserSummary]:
+    """Put events that were read behind the histories of their users, summarise, and write all users at once.
+
+    Raises as `append_events` does.
+    """
+    before = users.find(events[USER].unique(maintain_order=True))
+    with notes.told_with_errors():
+        grown = _grown(events, before, notes)
+    tell(notes.findings())
+    growths = [
+        _growth(config, catalogue, before.get(user, UserRow(user)), now) for user, now in grown.items()
+    ]
+    written = summarizer.append(growths) if growths else []
+    rows = [
+        replace(
+            grown[summary.user_id],
+            summary=summary.final.text,
+            blocks=[step.text for step in summary.steps],
+            state=summary.final.state,
+            failed=summary.failed,
+            appended=True,
+        )
+        for summary in written
+    ]
+    users.put(rows, {row.user_id: before[row.user_id] for row in rows if row.user_id in before})
     return written
 
 
-def _known_users(folder: RunFolder, prepared: Prepared) -> dict[str, _User]:
-    """Read the users of the run, and over them those of earlier appended events."""
-    appended = list(_rows(folder.appended))
-    summaries = {row[USER]: row for row in _rows(folder.require(folder.summaries, "summarize"))}
-    summaries |= {row[USER]: row for row in appended}
-    return {
-        row[USER]: _User(
-            row[HISTORY],
-            row.get(TIMES) or [None] * len(row[HISTORY]),
-            row.get(_UNTIMED) or [],
-            summaries.get(row[USER]),
-        )
-        for row in (*prepared.histories.iter_rows(named=True), *appended)
-    }
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    return read_parquet(path).iter_rows(named=True) if path.exists() else iter(())
-
-
-def _read(config: Config, prepared: Prepared, path: Path, notes: Notes) -> pl.DataFrame:
-    """Read a table of events by the run's own rules, each user's in order of time."""
-    source = _source(config, path, notes)
-    orders = [finding.rule for finding in prepared.findings if finding.rule in (DAY_FIRST, MONTH_FIRST)]
-    day_first = orders[0] == DAY_FIRST if orders else None
-    events = read_events(source, path, notes, day_first=day_first)
+def _mended(
+    events: pl.DataFrame, ids: Collection[str], config: Config, source: TableData, notes: Notes
+) -> pl.DataFrame:
+    """Mend ids and times as the run's own were, and put each user's events into the order of time."""
     events = mended_ids(events, (USER,), notes, source.null_words)
-    return mend_events(events, prepared.items, notes, null_words=source.null_words, seed=config.seed)
+    known = pl.DataFrame({ITEM: ids}, schema={ITEM: pl.String})
+    return mend_events(events, known, notes, null_words=source.null_words, seed=config.seed)
 
 
-def _source(config: Config, path: Path, notes: Notes) -> TableData:
+def _day_first(folder: RunFolder) -> bool | None:
+    """Say how the run's own table writes dates, where it says so."""
+    path = folder.require(folder.findings, "prepare")
+    try:
+        rules = [finding["rule"] for finding in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError, KeyError) as error:
+        message = f"{path}: not a list of findings ({error}); run `trsr prepare` again"
+        raise ArtifactError(message) from error
+    orders = [rule for rule in rules if rule in (DAY_FIRST, MONTH_FIRST)]
+    return orders[0] == DAY_FIRST if orders else None
+
+
+def _source(config: Config, path: Path, present: Sequence[str], notes: Notes) -> TableData:
     """Take the run's data settings for a new table; a column that it lacks may have its usual name."""
     if isinstance(config.data, TableData):
         own = config.data
     else:
         words = {"null_words": config.data.null_words} if isinstance(config.data, FileData) else {}
         own = TableData(format="tables", items=path, events=path, **words)
-    present = column_names(path)
     usual = {"user_column": USER, "item_column": ITEM, "time_column": TIME}
     names = {setting: getattr(own, setting) for setting in usual}
     for setting, name in usual.items():
@@ -178,7 +188,7 @@ def _source(config: Config, path: Path, notes: Notes) -> TableData:
     return own.model_copy(update={"events": path, "histories": None, **names})
 
 
-def _grown(events: pl.DataFrame, users: Mapping[str, _User], notes: Notes) -> dict[str, _User]:
+def _grown(events: pl.DataFrame, users: Mapping[str, UserRow], notes: Notes) -> dict[str, UserRow]:
     """Put new events behind the histories of their users; known and late ones are left out, and noted.
 
     Given are the users to whom there is something to write, in the order of their first event.
@@ -188,7 +198,7 @@ def _grown(events: pl.DataFrame, users: Mapping[str, _User], notes: Notes) -> di
     events = events.with_columns(pl.col(TIME).floordiv(SECOND))
     table = hash_value(events.filter(pl.col(TIME).is_null()).select(USER, ITEM).rows())
     names = events[USER].unique(maintain_order=True)
-    before = {user: users.get(user, _User()) for user in names}
+    before = {user: users.get(user, UserRow(user)) for user in names}
     states = pl.Series(_states(events, before, table), dtype=pl.String)
     shown = pl.format("item {} of user {}", ITEM, USER)
     notes.add("known-event", _KNOWN, "dropped", events.filter(states == "known"), shown)
@@ -198,12 +208,12 @@ def _grown(events: pl.DataFrame, users: Mapping[str, _User], notes: Notes) -> di
     new = (
         events.filter(states == "new")
         .group_by(USER)
-        .agg(ITEM, TIME, pl.col(TIME).has_nulls().alias(_UNTIMED))
+        .agg(ITEM, TIME, pl.col(TIME).has_nulls().alias("untimed"))
     )
     grown = {
         user: replace(
             before[user],
-            items=[*before[user].items, *items],
+            history=[*before[user].history, *items],
             times=[*before[user].times, *times],
             untimed=[*before[user].untimed, *[table] * untimed],
         )
@@ -211,13 +221,13 @@ def _grown(events: pl.DataFrame, users: Mapping[str, _User], notes: Notes) -> di
     }
     now = {user: grown.get(user, before[user]) for user in names}
     return {
-        user: now[user] for user in names if user in grown or (now[user].items and now[user].is_unfinished)
+        user: now[user] for user in names if user in grown or (now[user].history and now[user].is_unfinished)
     }
 
 
-def _states(events: pl.DataFrame, before: Mapping[str, _User], table: str) -> Iterator[str]:
+def _states(events: pl.DataFrame, before: Mapping[str, UserRow], table: str) -> Iterator[str]:
     """Say of each event whether it is new, known, or late: older than the newest known one of its user."""
-    seen = {user: set(zip(known.items, known.times, strict=True)) for user, known in before.items()}
+    seen = {user: set(zip(known.history, known.times, strict=True)) for user, known in before.items()}
     newest = {
         user: max((time for time in known.times if time is not None), default=None)
         for user, known in before.items()
@@ -232,26 +242,13 @@ def _states(events: pl.DataFrame, before: Mapping[str, _User], table: str) -> It
             yield "new" if last is None or time >= last else "late"
 
 
-def _growth(config: Config, catalogue: Catalogue, user: str, before: _User, now: _User) -> Growth:
-    old, new = (cut_history(list(catalogue.items(known.items)), config) for known in (before, now))
-    row = before.summary
-    # The table keeps the state of the last summary alone; the keyphrase writer, which calls no model and
-    # needs every block's, reads the history again.
-    if row is None or before.is_unfinished or isinstance(config.summary.writer, KeyphraseWriter):
-        return Growth(UserSummary.empty(user), (), new)
-    steps = tuple(Summary(text) for text in row[BLOCK_SUMMARIES])
-    return Growth(UserSummary(user, Summary(row[SUMMARY], row[STATE]), steps, Usage()), old, new)
-
-
-def _save(folder: RunFolder, written: Sequence[UserSummary], users: Mapping[str, _User]) -> None:
-    """Write summaries and histories as one table: a kill leaves both as they were, or both new."""
-    told = [users[summary.user_id] for summary in written]
-    new = to_frame(written).with_columns(
-        pl.Series(HISTORY, [list(user.items) for user in told], dtype=pl.List(pl.String)),
-        pl.Series(TIMES, [list(user.times) for user in told], dtype=pl.List(pl.Int64)),
-        pl.Series(_UNTIMED, [list(user.untimed) for user in told], dtype=pl.List(pl.String)),
+def _growth(config: Config, catalogue: Catalogue, before: UserRow, now: UserRow) -> Growth:
+    old, new = (cut_history(list(catalogue.items(known.history)), config) for known in (before, now))
+    # A row keeps the state of the last summary alone; the keyphrase writer, which calls no model and needs
+    # every block's, reads the history again.
+    if before.is_unfinished or isinstance(config.summary.writer, KeyphraseWriter):
+        return Growth(UserSummary.empty(now.user_id), (), new)
+    steps = tuple(Summary(text) for text in before.blocks)
+    return Growth(
+        UserSummary(now.user_id, Summary(before.summary or "", before.state), steps, Usage()), old, new
     )
-    if folder.appended.exists():
-        kept = read_parquet(folder.appended).filter(~pl.col(USER).is_in(new[USER].implode()))
-        new = pl.concat([kept, new], how="diagonal")
-    write_parquet(new, folder.appended)
