@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from trsr.stages.report import report
 
 from small_run import FUSED, small_config
 from trsr.artifacts import Entry, RunFolder
@@ -17,14 +16,16 @@ from trsr.data.prepare import Prepared, load
 from trsr.experiments import systems as systems_module
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
-from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, evaluate, scores_frame
-from trsr.experiments.systems import Baselines
+from trsr.experiments.report import report
+from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, evaluate
+from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.fusion.fusion import Fusion
 from trsr.pipeline import run
-from trsr.records import MEASURED
 from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
+from trsr.stages.pretrain import pretrain
 from trsr.stages.summarize import summarize
+from trsr.stages.train import train
 from trsr.stages.work import SKIPPED, Artifact, Work
 
 COMPANIONS = FUSED["fusion__companions"]
@@ -70,7 +71,7 @@ def of_test(prepared: Prepared, changed: pl.Expr) -> Prepared:
 def asked(work: Work, prepared: Prepared) -> tuple[EvaluationProtocol, SystemScores]:
     """Ask a language model that gives every user and item a number, whatever the targets are."""
     made = Artifact(work.folder, Entry("", {work.folder.path.name: ""}, 0, ""), lambda _: prepared)
-    protocol = run_protocol(work, made)
+    protocol = run_protocol(work.config, made)
     told = np.random.default_rng(0).random((prepared.histories.height, prepared.items.height))
     place = {user: row for row, user in enumerate(prepared.histories["user_id"].sort())}
     scores = {
@@ -188,16 +189,9 @@ def test_few_validation_users_cost_the_fused_ranker_at_most(count: int, copied: 
     assert any(line.startswith(few) for line in lines) == (count < 13)
     assert [system.name for system in systems[1:]] == (["fused", "tfidf"] if count >= 13 else [])
     assert metrics.value["systems"]["recurrent"]["valid"]["users"] == count
-    scores = {
-        system.name: pl.concat(
-            [
-                scores_frame(protocol, split, "uniform", system.runs[0].scores[split]["uniform"])
-                for split in MEASURED
-            ]
-        )
-        for system in systems
-    }
-    report(work, protocol.prepared, summaries, metrics, scores)
+    start = pretrain(work, whole)
+    model = LanguageModel(work.config, summaries, start, train(work, whole, summaries, start))
+    report(work, protocol, model, systems)
     assert copied.report.stat().st_size > 10_000
 
 

@@ -218,8 +218,6 @@ class Baseline(Learnt, ABC):
 
     label: ClassVar[str] = ""
     """Name in tables and pages; empty for the name in the configuration."""
-    inside: ClassVar[str] = ""
-    """Name inside a sentence, where that isn't the label."""
     description: ClassVar[str] = ""
     """One sentence about it, for pages."""
     stochastic: ClassVar[bool] = False

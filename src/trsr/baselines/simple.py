@@ -19,7 +19,7 @@ from trsr.records import ITEM
 class Popularity(Baseline):
     """The item's count over training sequences."""
 
-    label, inside = "Popularity", "popularity"
+    label = "Popularity"
     description = "The items that most users took stand first, the same for everybody."
     counts_interactions = True
     learnt = ("_counts",)
@@ -50,7 +50,7 @@ class Popularity(Baseline):
 class Random(Baseline):
     """A random number per pair and seed; it depends on the ids of user and item, and on no other row."""
 
-    label, inside = "Random order", "random order"
+    label = "Random order"
     description = "The order is drawn by lot: what knowing nothing is worth."
     learnt = ("_items",)
 
