@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 import yaml
 from small_comparison import comparison_config
-from trsr.experiments.publish import Published
 
 import own_parts
 from trsr import run
@@ -18,6 +17,7 @@ from trsr.config import Config, dump, load
 from trsr.config.evaluation import Comparison
 from trsr.errors import ConfigError
 from trsr.experiments.compare import compare
+from trsr.experiments.content import Published
 from trsr.experiments.dimensions import dimension
 from trsr.experiments.selection import select_systems
 from trsr.registry import BASELINES, identity
@@ -88,13 +88,13 @@ def test_an_own_baseline_is_trained_measured_fused_and_shown(compared: tuple[Con
     assert "EASE" in page.split("<table")[1]
     # Who counts pairs must see the shelves.
     [table, *_] = told["tables"]
-    ndcg = {each["system"]: each["metrics"]["NDCG@10"]["mean"] for each in table["standings"]}
+    ndcg = {each["system"]: each["metrics"]["NDCG@10"]["mean"] for each in table["rows"]}
     assert ndcg[name] > ndcg["popularity"] + 0.2
 
 
 def test_an_own_metric_stands_in_the_tables(compared: tuple[Config, Published]) -> None:
     told = json.loads(compared[1].figures.read_text(encoding="utf-8"))
-    values = told["tables"][0]["standings"][0]["metrics"]
+    values = told["tables"][0]["rows"][0]["metrics"]
     assert 0 < values["RBP 0.5"]["low"] <= values["RBP 0.5"]["mean"] <= values["RBP 0.5"]["high"] <= 0.5
     assert {"Recall@3", "AUC", "Recall@20"} < set(values)
     assert "RBP 0.5" in compared[1].csv.read_text(encoding="utf-8")
