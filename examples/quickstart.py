@@ -1,14 +1,12 @@
 """The whole method on two data frames: prepare, summarise, train, fuse, measure, save, serve."""
 
-import sys
-
 import polars as pl
 
 import trsr
 from trsr.config.data import DemoData
 
 # Any shop will do: items with an id and text columns, events with a user, an item and a time.
-shop = trsr.read(DemoData(users=int(sys.argv[1]) if len(sys.argv) > 1 else 2_000))
+shop = trsr.read(DemoData(users=2_000))
 items = shop.items
 events = shop.histories.explode("item_ids", "times").rename({"item_ids": "item_id", "times": "time"})
 
@@ -19,8 +17,8 @@ ranker = trsr.TextRanker.from_pretrained("compact", epochs=2).fit(protocol, summ
 fused = trsr.FusedRanker(ranker, ["itemknn", "tfidf", "popularity"]).fit(protocol)
 
 systems = {"language model": ranker, "fused": fused, "TF-IDF": "tfidf", "BM25": "bm25(k1=1.5)"}
-with pl.Config(tbl_rows=-1, tbl_cols=-1, fmt_float="mixed"):
-    print(trsr.evaluate(systems, protocol, metrics=[trsr.Recall(k=5), trsr.NDCG(k=10)], reference="TF-IDF"))
+with pl.Config(tbl_rows=-1, tbl_cols=-1):
+    print(trsr.evaluate(systems, protocol, [trsr.Recall(k=5), trsr.NDCG(k=10)], reference="TF-IDF"))
 
 fused.save("ranker")
 with trsr.Recommender.load("ranker") as recommender:
