@@ -95,7 +95,7 @@ def test_it_is_made_once_for_what_was_trained(copied: RunFolder) -> None:
 
 
 def test_a_bundle_that_is_older_than_the_model_is_refused(copied: RunFolder) -> None:
-    entry = copied.stages()["train"]
+    entry = copied.entries()["train"]
     (copied.model / "more.json").write_text("{}")
     copied.mark_complete("train", entry.fingerprint, [copied.model], 0)
     with pytest.raises(ArtifactError, match="older than the run's model; run `trsr run`"):

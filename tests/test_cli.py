@@ -101,7 +101,7 @@ def test_a_failure_ends_with_code_1(tmp_path: Path) -> None:
     small_config_file(tmp_path).rename(tmp_path / "config.yaml")
     done = trsr("rank", tmp_path, "--user", "u1")
     assert done.returncode == 1
-    assert "run `trsr prepare`" in done.stderr
+    assert "run `trsr train`" in done.stderr
     assert done.stderr.startswith("trsr: ")
     assert "Traceback" not in done.stderr
 

@@ -33,7 +33,7 @@ ARTIFACTS = (
     "dataset/background.parquet", "dataset/findings.json", "summaries.parquet", "bill.json",
     "model/ranker.json", "model/training_log.json",
     "scores/recurrent.parquet", "scores/random.parquet", "scores/popularity.parquet", "scores/tfidf.parquet",
-    "metrics.json", "report.html", "manifest.json",
+    "metrics.json", "report.html", "manifest.json", "users.sqlite", "bundle/bundle.json",
 )  # fmt: skip
 SCORES = ("scores/recurrent", "scores/random", "scores/popularity", "scores/tfidf")
 BEFORE, AFTER = STEPS[: STEPS.index("score")], ("evaluate", "report")
@@ -63,7 +63,8 @@ def test_every_artifact_is_there_and_nothing_else(finished: tuple[Config, RunFol
     folder = finished[1].path
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert set(ARTIFACTS) <= written
-    assert not {name for name in written if not name.startswith(("model/", "pretrained/"))} - set(ARTIFACTS)
+    folders = ("model/", "pretrained/", "bundle/")
+    assert not {name for name in written if not name.startswith(folders)} - set(ARTIFACTS)
     assert not [name for name in written if name.endswith((".bin", ".pt", ".pkl", ".pickle"))]
 
 
@@ -319,9 +320,10 @@ def test_changed_data_makes_every_later_stage_run_again(
 def _known_by(config: Config) -> list[str]:
     """Say by what a comparison knows the scores of its systems again."""
     work = Work(config, RunFolder(config.folder), lambda line: None)
-    protocol: EvaluationProtocol = comparison_protocol(work, prepare(work))
+    prepared = prepare(work)
+    protocol: EvaluationProtocol = comparison_protocol(work, prepared)
     compared = Work(config, RunFolder(config.folder / "comparison"), lambda line: None)
-    model = train_variant(compared, protocol.prepared, form(config, "recurrent"), 0)
+    model = train_variant(compared, prepared, form(config, "recurrent"), 0)
     baseline = Baselines(compared, protocol, kept=()).scores("popularity/seed-0", "popularity", 0, 5)
     return [model.digest, protocol.digest, baseline.entry.fingerprint]
 

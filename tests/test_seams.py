@@ -25,7 +25,7 @@ from trsr.artifacts import RunFolder, read_parquet
 from trsr.baselines.base import training_data
 from trsr.baselines.simple import Random
 from trsr.data.prepare import load
-from trsr.experiments import fused, publish
+from trsr.experiments import content, fused
 from trsr.experiments.ablate import ablate
 from trsr.experiments.compare import compare
 from trsr.experiments.protocol import comparison_protocol
@@ -75,7 +75,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     place = tmp_path_factory.mktemp("seams")
     data = {name.replace(".", "__"): value for name, value in shop.write_shop(place).items()}
     with counting_server() as server, shop.numbering() as heard, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish, "render", lambda content: "")  # drawing takes longer than all else
+        patch.setattr(content, "render", lambda content: "")  # drawing takes longer than all else
         joined, fit = [], fused.fit_fusion
         patch.setattr(fused, "fit_fusion", lambda *told: joined.append(told) or fit(*told))
         server.say = _answer

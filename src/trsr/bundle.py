@@ -130,10 +130,11 @@ def _require_whole(path: Path, files: dict[str, dict[str, Any]]) -> None:
             raise ArtifactError(message)
 
 
-def save_bundle(config: Config, folder: RunFolder, *, fused: bool) -> bool:
+def save_bundle(config: Config, folder: RunFolder, items: pl.DataFrame | None = None, *, fused: bool) -> bool:
     """Make the run's bundle from what it has trained, unless it is there; says whether it was made.
 
-    When it is interrupted, the old one is there, or none. Raises ArtifactError when an artifact is missing.
+    `items` is the run's catalogue, where it is in memory already. When it is interrupted, the old bundle is
+    there, or none. Raises ArtifactError when an artifact is missing.
     """
     made_from = _made_from(folder, ("model", "dataset/items.parquet", *(["fusion"] if fused else [])))
     settings = _settings(config)
@@ -150,9 +151,11 @@ def save_bundle(config: Config, folder: RunFolder, *, fused: bool) -> bool:
         shutil.rmtree(unfinished)
     new = Path(tempfile.mkdtemp(prefix=".bundle.", dir=folder.path))
     new.chmod(0o755)
-    _fill(new, config, folder, fused)
+    if items is None:
+        items = read_parquet(folder.require(folder.items, "prepare"))
+    _fill(new, config, folder, items, fused)
     files = {str(path.relative_to(new)): _told(path) for path in sorted(new.rglob("*")) if path.is_file()}
-    fields = [name for name in read_parquet(folder.items).columns if name != ITEM]
+    fields = [name for name in items.columns if name != ITEM]
     told = {"format": FORMAT, "trsr": __version__, "made_from": made_from, "settings": settings}
     write_json(told | {"fields": fields, "files": files}, new / CARD)
     if folder.bundle.exists():
@@ -162,8 +165,7 @@ def save_bundle(config: Config, folder: RunFolder, *, fused: bool) -> bool:
     return True
 
 
-def _fill(new: Path, config: Config, folder: RunFolder, fused: bool) -> None:
-    items = read_parquet(folder.require(folder.items, "prepare"))
+def _fill(new: Path, config: Config, folder: RunFolder, items: pl.DataFrame, fused: bool) -> None:
     read = Catalogue(items, config.items.fields).fields
     shown = {*read, *(config.ranking_fields or read)}
     write_parquet(items.select(ITEM, *(name for name in items.columns if name in shown)), new / _ITEMS)

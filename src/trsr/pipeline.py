@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import polars as pl
+
 from trsr.artifacts import RunFolder, sweep, versions, write_text
 from trsr.bundle import save_bundle
 from trsr.config import Config, dump
@@ -23,9 +25,9 @@ from trsr.experiments.protocol import EvaluationProtocol, run_protocol
 from trsr.experiments.report import report
 from trsr.experiments.scores import SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
-from trsr.fusion.companions import WEIGHTS
 from trsr.hf import processes
 from trsr.records import FUSED
+from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.pretrain import pretrain
 from trsr.stages.summarize import summarize
@@ -78,10 +80,14 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     together = processes.count() > 1 and trains
     if together:
         _lead(folder)
-    for step in _story(Work(config, folder, say, together=together)):
+    work = Work(config, folder, say, together=together)
+    for step in _story(work):
         if step == until:
             break
-    _serve(config, folder, until or STEPS[-1], say)
+    if until in ("train", "score"):  # what ranks is there, without a fused ranker where that is older
+        entries = folder.entries()
+        fused = entries.get(f"scores/{FUSED}")
+        _bundle(work, fused=fused is not None and fused.finished_at >= entries["train"].finished_at)
     return folder
 
 
@@ -90,6 +96,7 @@ def _story(work: Work) -> Iterator[str]:
     prepared = prepare(work)
     yield "prepare"
     summaries = summarize(work, prepared)
+    update_users(work.folder, lambda: (prepared.value.histories, prepared.value.candidates, summaries.value))
     yield "summarize"
     start = pretrain(work, prepared)
     yield "pretrain"
@@ -101,6 +108,8 @@ def _story(work: Work) -> Iterator[str]:
     systems = _score(work, protocol, model, baselines)
     yield "score"
     systems += _fuse(work, protocol, systems, baselines)
+    fused = any(system.kind is Kind.FUSED for system in systems)
+    _bundle(work, fused=fused, items=protocol.prepared.items)
     yield "fuse"
     evaluate(work, protocol, systems)
     yield "evaluate"
@@ -143,16 +152,10 @@ def _fuse(
     return fused
 
 
-def _serve(config: Config, folder: RunFolder, last: str, say: Callable[[str], None]) -> None:
-    """Make what serving reads after the last step: a row a user, and the bundle of what was trained."""
-    if STEPS.index(last) >= STEPS.index("summarize"):
-        update_users(folder)
-    if STEPS.index(last) >= STEPS.index("train"):
-        entries = folder.entries()
-        fused = entries.get(f"scores/{FUSED}")
-        is_current = fused is not None and fused.finished_at >= entries["train"].finished_at
-        if save_bundle(config, folder, fused=is_current and (folder.fusion / WEIGHTS).exists()):
-            say(f"bundle: {folder.bundle}, a folder that ranks and knows no user")
+def _bundle(work: Work, *, fused: bool, items: pl.DataFrame | None = None) -> None:
+    """Make the folder that ranks, unless it is there for what was trained."""
+    if save_bundle(work.config, work.folder, items, fused=fused):
+        work.say(f"  {work.folder.bundle} ranks by itself and knows no user")
 
 
 def _lead(folder: RunFolder) -> None:

@@ -93,9 +93,7 @@ class Recommender:
         ranker: RankedBy | None = None,
         users: RunFolder | Path | None = None,
     ) -> None:
-        if ranker not in (None, *get_args(RankedBy)):
-            message = f"the ranker must be one of {', '.join(get_args(RankedBy))}, got {ranker!r}"
-            raise ConfigError(message)
+        _require_ranker(ranker)
         if ranker == "fused":
             require_fused(bundle)
         self._bundle = bundle
@@ -152,6 +150,7 @@ class Recommender:
         ModelError
             When the saved model can't be loaded.
         """
+        _require_ranker(ranker)
         given = None if users is None else Path(users)
         if (Path(path) / CARD).exists():
             return cls(Bundle(Path(path)), None, ranker, given)
@@ -460,3 +459,9 @@ def _resolve(items: Sequence[ItemLike], catalogue: Catalogue) -> list[Item]:
         else catalogue.make_item(item.get(ITEM, f"#{place}"), item)
         for place, item in enumerate(items, start=1)
     ]
+
+
+def _require_ranker(ranker: str | None) -> None:
+    if ranker not in (None, *get_args(RankedBy)):
+        message = f"the ranker must be one of {', '.join(get_args(RankedBy))}, got {ranker!r}"
+        raise ConfigError(message)

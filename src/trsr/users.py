@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +20,9 @@ import polars as pl
 from trsr.artifacts import RunFolder, hash_value, read_parquet
 from trsr.errors import ArtifactError, DataError
 from trsr.records import BLOCK_SUMMARIES, CANDIDATES, FAILED, HISTORY, STATE, SUMMARY, TIMES, USER
+
+Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+"""A run's histories, candidates and summaries."""
 
 _FORMAT: Final = 1
 _WAIT_S: Final = 60.0
@@ -162,10 +165,11 @@ class Users:
         with self._telling(), self._connection:
             self._note_tables(folder)
 
-    def refresh(self, folder: RunFolder) -> None:
+    def refresh(self, folder: RunFolder, tables: Callable[[], Tables] | None = None) -> None:
         """Take the run's tables over when they are others than before; users with later events keep theirs.
 
-        Raises ArtifactError when a table is missing or damaged.
+        `tables` gives them, where they are in memory already. Raises ArtifactError when one is missing or
+        damaged.
         """
         if self.is_current(folder):
             return
@@ -173,7 +177,7 @@ class Users:
             self._connection.execute("DELETE FROM users WHERE NOT appended")
             self._write(
                 "INSERT INTO users VALUES ({}) ON CONFLICT DO UPDATE SET candidates = excluded.candidates",
-                _rows_of(folder),
+                _rows_of(*(tables() if tables else _tables_of(folder))),
             )
             self._note_tables(folder)
 
@@ -231,11 +235,14 @@ def open_users(folder: RunFolder) -> Users:
     return users
 
 
-def update_users(folder: RunFolder) -> None:
-    """Bring the users of a run up to its tables, where it has summaries."""
+def update_users(folder: RunFolder, tables: Callable[[], Tables] | None = None) -> None:
+    """Bring the users of a run up to its tables, where it has summaries.
+
+    `tables` gives histories, candidates and summaries, where they are in memory already.
+    """
     if folder.summaries.exists():
         with Users(folder.users, make=True) as users:
-            users.refresh(folder)
+            users.refresh(folder, tables)
 
 
 def _missing(path: Path, why: str = "is missing") -> ArtifactError:
@@ -249,10 +256,14 @@ def _tables(folder: RunFolder) -> str:
     return hash_value([outputs.get(str(path.relative_to(folder.path))) for path in wanted])
 
 
-def _rows_of(folder: RunFolder) -> Iterator[UserRow]:
+def _tables_of(folder: RunFolder) -> Tables:
     histories, candidates, summaries = (
         read_parquet(path) for path in (folder.histories, folder.candidates, folder.summaries)
     )
+    return histories, candidates, summaries
+
+
+def _rows_of(histories: pl.DataFrame, candidates: pl.DataFrame, summaries: pl.DataFrame) -> Iterator[UserRow]:
     if FAILED not in summaries.columns:  # tables that were written before failures were told
         summaries = summaries.with_columns(pl.lit("").alias(FAILED))
     rows = (

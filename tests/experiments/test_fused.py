@@ -21,6 +21,7 @@ from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, evaluat
 from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.fusion.fusion import Fusion
 from trsr.pipeline import run
+from trsr.registry import path_name
 from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.pretrain import pretrain
@@ -209,7 +210,7 @@ def test_a_fused_ranker_that_fails_is_left_out_and_tried_again(copied: RunFolder
     # A companion that can't be had, which is found out after everything was trained and scored.
     lines = again(copied, fusion__companions=["embeddings"])
     [told] = [line for line in lines if line.startswith("  left out: ")]
-    assert "comparison.embedding_model" in told
+    assert "`embeddings` needs a model" in told
     assert "scores/recurrent" not in steps(lines)
     assert "fused" not in json.loads(copied.metrics.read_text())["systems"]
     assert not (copied.scores / "fused.parquet").exists()
@@ -237,11 +238,12 @@ def test_a_setting_reruns_the_steps_that_depend_on_it(
 def test_another_embedding_model_makes_its_companion_and_the_fused_ranker_anew(
     copied: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(systems_module, "open_baseline", lambda name, seed, model: Popularity())
+    monkeypatch.setattr(systems_module, "open_baseline", lambda name, seed: Popularity(seed=seed))
     monkeypatch.setattr("trsr.fusion.companions.Companions.save", lambda self, folder: folder.mkdir())
-    changes: dict[str, Any] = {"fusion__companions": ["embeddings"], "comparison__embedding_model": "one"}
-    anew = ["scores/embeddings", "scores/fused", "evaluate"]
+    changes: dict[str, Any] = {"fusion__companions": ["embeddings(model='one')"]}
+    anew = [f"scores/{path_name("embeddings(model='one')")}", "scores/fused", "evaluate"]
     assert steps(again(copied, **changes)) == anew
     assert steps(again(copied, **changes)) == []
     # Its scores are equal here, and so are those of the fused ranker: what follows is not made again.
-    assert steps(again(copied, **changes | {"comparison__embedding_model": "two"})) == anew[:1]
+    changes = {"fusion__companions": ["embeddings(model='two')"]}
+    assert steps(again(copied, **changes))[0] == f"scores/{path_name("embeddings(model='two')")}"

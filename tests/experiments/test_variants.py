@@ -8,20 +8,22 @@ from small_comparison import Finished, comparison_config
 
 from trsr.artifacts import RunFolder
 from trsr.config import Config, load
+from trsr.data.prepare import Prepared
 from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
 from trsr.experiments.variants import Variant, configure, form, train_variant
 from trsr.ranking.scoring import RankingUser
 from trsr.records import Split
 from trsr.stages import train as train_module
 from trsr.stages.prepare import prepare
-from trsr.stages.work import Work
+from trsr.stages.work import Artifact, Work
 
 
-def opened(config: Config) -> tuple[Work, EvaluationProtocol]:
-    """Give the work of the comparison and what it asks."""
+def opened(config: Config) -> tuple[Work, Artifact[Prepared], EvaluationProtocol]:
+    """Give the work of the comparison, the data and what is asked."""
     work = Work(config, RunFolder(config.folder), lambda line: None)
     compared = Work(config, RunFolder(config.folder / "comparison"), lambda line: None)
-    return compared, comparison_protocol(work, prepare(work))
+    prepared = prepare(work)
+    return compared, prepared, comparison_protocol(work, prepared)
 
 
 def test_a_form_is_the_runs_settings_with_another_summary(tmp_path: Path) -> None:
@@ -55,25 +57,25 @@ def test_scores_depend_on_what_they_are_made_from_and_on_nothing_else(
     monkeypatch.setattr(train_module, "fine_tune", train)
     shutil.copytree(finished.config.folder, tmp_path / "run")
     aside = comparison_config(tmp_path / "run", evaluation__bootstrap=500, name="elsewhere")
-    work, protocol = opened(aside)
+    work, prepared, protocol = opened(aside)
     known = set()
     for name in ("recurrent", "tallrec"):
         for seed in (0, 1):
-            model = train_variant(work, protocol.prepared, form(aside, name), seed)
+            model = train_variant(work, prepared, form(aside, name), seed)
             scored = model.scores(work, f"{name}/seed-{seed}", protocol, begin=train)
             known.add(scored.entry.fingerprint)
     assert len(known) == 4
     own = form(aside, "recurrent")
     for changed, seed in ((Variant("x", {**own.overrides, "training.epochs": 9}), 0), (own, 2)):
         with pytest.raises(TrainingError):
-            train_variant(work, protocol.prepared, changed, seed)
+            train_variant(work, prepared, changed, seed)
 
 
 def test_what_the_run_has_made_is_used_where_it_lies(small: tuple[Config, RunFolder], tmp_path: Path) -> None:
     shutil.copytree(small[1].path, tmp_path / "run")
     run = RunFolder(tmp_path / "run")
-    work, protocol = opened(small[0].model_copy(update={"out": run.path}))
-    model = train_variant(work, protocol.prepared, form(work.config, "recurrent"), 0)
+    work, prepared, _ = opened(small[0].model_copy(update={"out": run.path}))
+    model = train_variant(work, prepared, form(work.config, "recurrent"), 0)
     assert (model.summaries.path, model.start.path, model.ranker.path) == (
         run.summaries,
         run.pretrained,
@@ -101,9 +103,9 @@ class NumberingRanker:
 def test_lists_are_scored_in_the_order_in_which_they_are_asked(
     finished: Finished, monkeypatch: pytest.MonkeyPatch, split: Split
 ) -> None:
-    work, protocol = opened(finished.config)
+    work, prepared, protocol = opened(finished.config)
     data, ids = protocol.splits[split], protocol.prepared.items["item_id"]
-    model = train_variant(work, protocol.prepared, form(finished.config, "recurrent"), 0)
+    model = train_variant(work, prepared, form(finished.config, "recurrent"), 0)
     ranker = NumberingRanker(data.users)
     monkeypatch.setattr(model.ranker, "value", ranker)
     rng = np.random.default_rng(0)
