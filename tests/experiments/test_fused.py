@@ -241,9 +241,10 @@ def test_another_embedding_model_makes_its_companion_and_the_fused_ranker_anew(
     monkeypatch.setattr(systems_module, "open_baseline", lambda name, seed: Popularity(seed=seed))
     monkeypatch.setattr("trsr.fusion.companions.Companions.save", lambda self, folder: folder.mkdir())
     changes: dict[str, Any] = {"fusion__companions": ["embeddings(model='one')"]}
-    anew = [f"scores/{path_name("embeddings(model='one')")}", "scores/fused", "evaluate"]
+    one, two = (f"scores/{path_name(f'embeddings(model={name!r})')}" for name in ("one", "two"))
+    anew = [one, "scores/fused", "evaluate"]
     assert steps(again(copied, **changes)) == anew
     assert steps(again(copied, **changes)) == []
     # Its scores are equal here, and so are those of the fused ranker: what follows is not made again.
     changes = {"fusion__companions": ["embeddings(model='two')"]}
-    assert steps(again(copied, **changes))[0] == f"scores/{path_name("embeddings(model='two')")}"
+    assert steps(again(copied, **changes))[0] == two
