@@ -14,7 +14,7 @@ from trsr.config.data import DemoData, HistoryWindow
 from trsr.data.prepare import prepare
 from trsr.pipeline import run
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET
-from trsr.stages.pretrain import LOG, learnable_histories
+from trsr.stages.pretrain import PRETRAINING_LOG, learnable_histories
 
 
 def test_nothing_of_validation_and_test_users_is_learnt_from() -> None:
@@ -34,7 +34,7 @@ def test_nothing_of_validation_and_test_users_is_learnt_from() -> None:
 
 def test_several_runs_share_one_pretraining(small: tuple[Config, RunFolder], tmp_path: Path) -> None:
     first = small[1]
-    log = json.loads((first.pretrained / LOG).read_text())
+    log = json.loads((first.pretrained / PRETRAINING_LOG).read_text())
     assert log["next_item"]
     assert log["questions"]
     assert not first.checkpoints.exists() or not list(first.checkpoints.iterdir())

@@ -18,7 +18,7 @@ from trsr.ranking.ranker import Ranker
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, Split
 from trsr.stages.work import Artifact, Made, Work
 
-LOG: Final = "pretraining_log.json"
+PRETRAINING_LOG: Final = "pretraining_log.json"
 """File in the folder of the pre-trained model: the losses of each phase, as they were logged."""
 
 
@@ -60,7 +60,7 @@ def pretrain(work: Work, prepared: Artifact[Prepared]) -> Artifact[Path | None]:
         with tracked(config.training.report_to, work.folder.path):
             ranker, log = compact_ranker(config, prepared.value, checkpoints)
         ranker.save(target)
-        write_json(log, target / LOG)
+        write_json(log, target / PRETRAINING_LOG)
         known = len(learnable_histories(prepared.value))
         work.say(f"  learnt from {known:,} histories of {prepared.value.items.height:,} items")
         return Made([target])

@@ -27,7 +27,7 @@ from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.ranking.training import fine_tune
 from trsr.records import CANDIDATES, HISTORY, SPLIT, SUMMARY, TARGET, USER, Split
-from trsr.stages.pretrain import LOG as PRETRAINING_LOG
+from trsr.stages.pretrain import PRETRAINING_LOG
 from trsr.stages.work import Artifact, Made, Work
 
 LOG: Final = "training_log.json"
