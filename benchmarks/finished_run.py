@@ -16,7 +16,7 @@ import torch
 
 from trsr.artifacts import RunFolder, read_parquet
 from trsr.config import load
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.data.prepare import load as load_prepared
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.shared_prefix.strategy import Path as Way

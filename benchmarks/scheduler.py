@@ -30,7 +30,7 @@ from trsr.prompts.templates import Templates
 from trsr.records import Block, Item
 from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import open_paradigm
-from trsr.summarize.runner import summarize
+from trsr.summarize.summarizer import summarize
 from trsr.summarize.store import Store
 
 ROOT = Path(__file__).parent.parent

@@ -17,9 +17,9 @@ from trsr.config import Config, dump, load
 from trsr.config.evaluation import Comparison
 from trsr.errors import ConfigError
 from trsr.experiments.compare import compare
-from trsr.experiments.content import Published
-from trsr.experiments.dimensions import dimension
-from trsr.experiments.selection import select_systems
+from trsr.experiments.report import Published
+from trsr.experiments.tables import select_systems
+from trsr.experiments.variants import dimension
 from trsr.registry import BASELINES, identity
 from trsr.summarize.cost import table
 from trsr.summarize.forecast import forecast

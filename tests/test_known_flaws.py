@@ -18,7 +18,7 @@ from trsr.config.data import CandidateRule, TableData
 from trsr.config.ranking import Evaluation
 from trsr.config.summary import Prompting, Sampling, Summarization
 from trsr.data.candidates import draw_candidates
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.data.prepare import prepare
 from trsr.data.readers.tables import read_tables
 from trsr.errors import ModelError, WriterError
@@ -35,8 +35,8 @@ from trsr.ranking.shared_prefix.strategy import candidate_logits
 from trsr.records import CANDIDATES, HISTORY, ITEM, SCORE, SPLIT, TARGET, USER, Item
 from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import cut, open_paradigm
-from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
+from trsr.summarize.summarizer import summarize
 
 
 def letters(texts: list[str]) -> list[list[int]]:

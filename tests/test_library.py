@@ -107,7 +107,7 @@ def test_what_is_no_shop_is_refused(arguments: tuple[object, ...], told: str) ->
 def test_figures_are_those_of_a_table_of_scores(protocol: trsr.EvaluationProtocol) -> None:
     """The same systems, once through `evaluate`, once through joins of ids."""
     table = trsr.evaluate({"tfidf": "tfidf", "lot": "random"}, protocol, [trsr.Recall(k=3), trsr.NDCG(k=10)])
-    from trsr.baselines.registry import open_baseline  # noqa: PLC0415
+    from trsr.baselines.base import open_baseline  # noqa: PLC0415
 
     system = open_baseline("tfidf", 0)
     system.fit(protocol.data)

@@ -25,7 +25,8 @@ from trsr.artifacts import RunFolder, read_parquet
 from trsr.baselines.base import training_data
 from trsr.baselines.simple import Random
 from trsr.data.prepare import load
-from trsr.experiments import content, fused
+from trsr.experiments import fused
+from trsr.experiments import report as content
 from trsr.experiments.ablate import ablate
 from trsr.experiments.compare import compare
 from trsr.experiments.protocol import comparison_protocol

@@ -20,7 +20,7 @@ from trsr.config import Config
 from trsr.config.data import FileData, TableData
 from trsr.config.load import load_run
 from trsr.config.summary import KeyphraseWriter, Limits
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.data.ids import mended_ids
 from trsr.data.notes import Notes
 from trsr.data.readers.tables import column_names, read_events
@@ -28,8 +28,7 @@ from trsr.data.repair import SECOND, mend_events
 from trsr.data.times import DAY_FIRST, MONTH_FIRST
 from trsr.errors import ArtifactError
 from trsr.records import ITEM, TIME, USER, Finding, Summary, Usage, UserSummary
-from trsr.summarize.runner import Growth
-from trsr.summarize.summarizer import Summarizer, cut_history
+from trsr.summarize.summarizer import Growth, Summarizer, cut_history
 from trsr.users import UserRow, Users, update_users
 
 Tell = Callable[[Sequence[Finding]], None]

@@ -23,7 +23,7 @@ from trsr.artifacts import RunFolder, hash_path, read_parquet, write_json, write
 from trsr.config import Config
 from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import KeyphraseWriter
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.errors import ArtifactError, ConfigError
 from trsr.fusion.companions import KeptFusion
 from trsr.ranking.ranker import BASE, TEMPLATES, Ranker, read_card

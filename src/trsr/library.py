@@ -17,8 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder, write_parquet
-from trsr.baselines.base import Scores
-from trsr.baselines.registry import open_baseline, score_places
+from trsr.baselines.base import Scores, open_baseline, score_places
 from trsr.bundle import Bundle, save_bundle
 from trsr.compact.start import fresh_ranker
 from trsr.config import Config, load
@@ -26,8 +25,7 @@ from trsr.config.data import Source
 from trsr.config.evaluation import Sampler
 from trsr.config.ranking import CompactModel, HuggingFaceModel
 from trsr.config.summary import Writer
-from trsr.data.catalogue import Catalogue
-from trsr.data.dataset import Dataset, checked
+from trsr.data.dataset import Catalogue, Dataset, checked
 from trsr.data.prepare import choose
 from trsr.data.readers.registry import detect
 from trsr.data.readers.registry import read as read_source
@@ -43,9 +41,8 @@ from trsr.fusion.fusion import Fusion, fit_fusion
 from trsr.ranking.ranker import Ranker, score_lists
 from trsr.records import ITEM, SUMMARY, USER, Split
 from trsr.report.results import Kind
-from trsr.stages.plan import users_of
-from trsr.stages.pretrain import compact_ranker
-from trsr.stages.train import fine_tune_ranker
+from trsr.stages.summarize import users_of
+from trsr.stages.train import compact_ranker, fine_tune_ranker
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.writer import to_frame
 

@@ -29,9 +29,8 @@ from trsr.hf import processes
 from trsr.records import FUSED
 from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
-from trsr.stages.pretrain import pretrain
 from trsr.stages.summarize import summarize
-from trsr.stages.train import train
+from trsr.stages.train import pretrain, train
 from trsr.stages.work import Work
 from trsr.users import update_users
 

@@ -20,11 +20,11 @@ from trsr.bundle import CARD, Bundle, require_fused
 from trsr.config import Config
 from trsr.config.load import load_run
 from trsr.config.summary import Limits
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.errors import ConfigError, DataError, WriterError
 from trsr.fusion.companions import KeptFusion
 from trsr.ranking.scoring import RankingUser
-from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
+from trsr.ranking.shared_prefix.forward import PrefixMemory
 from trsr.records import (
     CANDIDATES,
     HISTORY,
@@ -39,7 +39,7 @@ from trsr.records import (
     RankedItem,
     Ranking,
     UserSummary,
-)  # fmt: skip
+)
 from trsr.users import SERVED, Users, open_users
 
 if TYPE_CHECKING:

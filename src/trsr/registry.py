@@ -50,9 +50,9 @@ READERS: Final[Mapping[str, str]] = MappingProxyType(
         "demo": "trsr.data.readers.demo:Demo",
         "mind": "trsr.data.readers.mind:Mind",
         "microlens": "trsr.data.readers.microlens:MicroLens",
-        "amazon_5core": "trsr.data.readers.amazon_5core:Amazon5Core",
-        "amazon_m2": "trsr.data.readers.amazon_m2:AmazonM2",
-        "amazon_reviews": "trsr.data.readers.amazon_reviews:AmazonReviews",
+        "amazon_5core": "trsr.data.readers.amazon:Amazon5Core",
+        "amazon_m2": "trsr.data.readers.amazon:AmazonM2",
+        "amazon_reviews": "trsr.data.readers.amazon:AmazonReviews",
         "tables": "trsr.data.readers.tables:Tables",
     }
 )

@@ -14,12 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trsr.config.ranking import Training
 from trsr.config.summary import Prompting
 from trsr.hf.tokenization import PlainEncoder, TokenizerTokens, leading_ids
-from trsr.llm.chat import ChatEncoder
-from trsr.llm.generator import Chat
-from trsr.prompts.item_text import item_line
+from trsr.llm.generator import Chat, ChatEncoder
+from trsr.prompts.item_text import item_line, neutralise
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
-from trsr.prompts.untrusted import neutralise
 from trsr.ranking.ranker import Origin, Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.ranking.training import fine_tune

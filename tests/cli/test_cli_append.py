@@ -12,7 +12,7 @@ from small_run import small_config_file
 from trsr.artifacts import RunFolder
 from trsr.config import load
 from trsr.pipeline import run
-from trsr.stages.plan import users_of
+from trsr.stages.summarize import users_of
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.writer import to_frame
 from trsr.users import Users

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from trsr.compact.embeddings import start_embeddings, token_vectors
+from trsr.compact.model import start_embeddings, token_vectors
 
 LINES = [[0, 1], [0, 2], [3, 4], [3, 5], [6], [7]]
 """Tokens 0 to 2 stand together, 3 to 5 do, and 6 and 7 stand alone."""

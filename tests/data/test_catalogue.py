@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.errors import ConfigError, DataError
 
 ITEMS = pl.DataFrame(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trsr.data.lists import ids_in_text, text_of_json, text_of_list
+from trsr.data.cleaning import ids_in_text, text_of_json, text_of_list
 
 
 def ids(text):

@@ -10,7 +10,7 @@ from trsr.config.data import CandidateRule, DemoData, HistoryWindow, SplitRule, 
 from trsr.data.prepare import Prepared, load, prepare, save
 from trsr.data.readers.demo import generate
 from trsr.errors import ArtifactError, DataError
-from trsr.stages.pretrain import learnable_histories
+from trsr.stages.train import learnable_histories
 
 CONFIG = Config(data=DemoData(users=200, items=120))
 

@@ -20,7 +20,7 @@ from trsr.data.prepare import Prepared, prepare
 from trsr.errors import ConfigError
 from trsr.evaluation.catalogue import place_in_catalogue, sampled_expectation
 from trsr.evaluation.metrics import expected_metrics, metrics_at, place_target, user_metrics
-from trsr.evaluation.slices import slices
+from trsr.evaluation.scoreboard import slices
 
 KS = (1, 3, 10)
 

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from trsr.evaluation.metrics import metrics_frame
-from trsr.evaluation.slices import RULES, SliceCuts, default_cuts, slice_results, slices
+from trsr.evaluation.scoreboard import RULES, SliceCuts, default_cuts, slice_results, slices
 
 HISTORIES = pl.DataFrame(
     {

@@ -8,7 +8,7 @@ from small_comparison import Finished, comparison_config
 
 from small_run import MadeOnce
 from trsr.experiments.compare import compare
-from trsr.experiments.content import Published
+from trsr.experiments.report import Published
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 from small_run import small_config
 from trsr.config import Config, dump
-from trsr.experiments.content import Published
+from trsr.experiments.report import Published
 
 SETTINGS: dict[str, Any] = {
     "data__users": 80,

@@ -4,8 +4,7 @@ import pytest
 
 from trsr.config import Config, load
 from trsr.config.evaluation import Ablation
-from trsr.experiments.dimensions import Value, dimension, is_own, variant
-from trsr.experiments.variants import configure
+from trsr.experiments.variants import Value, configure, dimension, is_own, variant
 
 NAMES = Ablation().dimensions
 

@@ -24,9 +24,8 @@ from trsr.pipeline import run
 from trsr.registry import path_name
 from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
-from trsr.stages.pretrain import pretrain
 from trsr.stages.summarize import summarize
-from trsr.stages.train import train
+from trsr.stages.train import pretrain, train
 from trsr.stages.work import SKIPPED, Artifact, Work
 
 COMPANIONS = FUSED["fusion__companions"]

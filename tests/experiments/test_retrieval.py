@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from trsr.artifacts import RunFolder
-from trsr.baselines.registry import open_baseline
+from trsr.baselines.base import open_baseline
 from trsr.config import Config
 from trsr.config.data import DemoData, SplitRule
 from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol

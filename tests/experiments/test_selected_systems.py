@@ -2,7 +2,7 @@ import pytest
 
 from trsr.config import Config, load
 from trsr.errors import ConfigError
-from trsr.experiments.selection import SelectedSystems, select_systems
+from trsr.experiments.tables import SelectedSystems, select_systems
 
 
 def test_all_of_the_settings_take_part() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from trsr.fusion.calibration import KINDS, Calibration, choose_kind, fit_calibration
+from trsr.fusion.fusion import KINDS, Calibration, choose_kind, fit_calibration
 
 
 def outcomes(chances: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -22,8 +22,7 @@ from trsr.errors import ModelError
 from trsr.hf.gguf_files import is_local, locate
 from trsr.hf.known_models import cache_folder
 from trsr.hf.loading import LanguageModel, load_language_model, model_identity
-from trsr.llm.chat import TokenizerChatTokens
-from trsr.llm.generator import Chat, Completion
+from trsr.llm.generator import Chat, Completion, TokenizerChatTokens
 from trsr.llm.local import LocalGenerator, identify
 from trsr.ranking.ranker import Origin, Ranker
 from trsr.stages.train import _outside

@@ -2,7 +2,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trsr.interop.trec import from_plain, to_plain
+from trsr.interop.candidates import from_plain, to_plain
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1), max_size=20))

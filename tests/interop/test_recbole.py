@@ -7,9 +7,8 @@ import polars as pl
 import pytest
 import yaml
 
-from trsr.interop.candidates import Frozen
+from trsr.interop.candidates import Frozen, from_plain
 from trsr.interop.export import write_recbole
-from trsr.interop.trec import from_plain
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -9,8 +9,7 @@ import pytest
 from trsr.artifacts import RunFolder
 from trsr.errors import DataError
 from trsr.evaluation.metrics import metrics_at, user_metrics
-from trsr.interop.candidates import Frozen, system_scores
-from trsr.interop.trec import ranked_pairs, read_run, write_qrels, write_run
+from trsr.interop.candidates import Frozen, ranked_pairs, read_run, system_scores, write_qrels, write_run
 
 PAIR = ["user_id", "item_id"]
 

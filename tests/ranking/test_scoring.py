@@ -9,7 +9,7 @@ import torch
 
 from trsr.evaluation.metrics import place_target
 from trsr.ranking.scoring import RankingUser, score
-from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
+from trsr.ranking.shared_prefix.forward import PrefixMemory
 from trsr.ranking.shared_prefix.strategy import Path, Plan
 from trsr.records import Item
 

@@ -9,10 +9,9 @@ from tiny_shop import PROMPTING, model, tokenizer, users
 from torch.nn import functional
 
 from trsr.config.ranking import Training
-from trsr.ranking.losses import whole_text_loss
 from trsr.ranking.ranker import Origin, Ranker
 from trsr.ranking.shared_prefix.layout import UserPrompts
-from trsr.ranking.training import fine_tune
+from trsr.ranking.training import fine_tune, whole_text_loss
 
 MODEL = model("qwen2", 600).eval()
 

@@ -4,9 +4,8 @@ import pytest
 from made_comparison import made_comparison
 from made_run import OWN, full_content, results_of
 
-from trsr.report.page import render
+from trsr.report.page import RunContent, render
 from trsr.report.results import Results
-from trsr.report.run import RunContent
 
 
 @pytest.fixture(scope="session")

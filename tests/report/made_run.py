@@ -9,6 +9,7 @@ import polars as pl
 
 from trsr.evaluation.statistics import Estimate
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SPLIT, TARGET, USER, Finding, Usage
+from trsr.report.page import RunContent, TrainingLog
 from trsr.report.results import (
     Kind,
     MetricTable,
@@ -21,7 +22,6 @@ from trsr.report.results import (
     UserCase,
     UserCases,
 )
-from trsr.report.run import RunContent, TrainingLog
 
 OWN = "TRSR (compact)"
 KS = (3, 5, 10)

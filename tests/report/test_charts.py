@@ -11,8 +11,8 @@ import pytest
 from trsr.evaluation.statistics import Estimate
 from trsr.report import charts
 from trsr.report.charts import Point
+from trsr.report.page import RunContent
 from trsr.report.results import MetricTable, Results, System
-from trsr.report.run import RunContent
 
 VALUE = Estimate(0.5, 0.4, 0.6)
 POINTS = (Point("0", VALUE, (0.45, 0.55)), Point("5", VALUE, (0.4, 0.6), is_default=True))

@@ -11,7 +11,7 @@ from page_structure import HOSTILE, Structure
 
 from trsr.evaluation.statistics import Estimate
 from trsr.records import ITEM, TARGET, USER, Finding
-from trsr.report.page import render
+from trsr.report.page import BillLine, RunContent, render
 from trsr.report.results import (
     FusionWeights,
     Kind,
@@ -22,7 +22,6 @@ from trsr.report.results import (
     SystemRow,
     UserCases,
 )
-from trsr.report.run import BillLine, RunContent
 
 
 @pytest.fixture(scope="module")

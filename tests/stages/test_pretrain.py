@@ -14,7 +14,7 @@ from trsr.config.data import DemoData, HistoryWindow
 from trsr.data.prepare import prepare
 from trsr.pipeline import run
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET
-from trsr.stages.pretrain import PRETRAINING_LOG, learnable_histories
+from trsr.stages.train import PRETRAINING_LOG, learnable_histories
 
 
 def test_nothing_of_validation_and_test_users_is_learnt_from() -> None:

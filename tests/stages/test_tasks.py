@@ -6,11 +6,11 @@ import pytest
 from small_run import small_config
 from trsr.artifacts import RunFolder
 from trsr.config import Config
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.data.prepare import Prepared, load
 from trsr.pipeline import run
 from trsr.records import Split
-from trsr.stages.plan import users_of
+from trsr.stages.summarize import users_of
 from trsr.stages.train import ranking_tasks
 
 

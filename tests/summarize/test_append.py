@@ -17,8 +17,8 @@ from trsr.records import ITEM, Block, Item, Summary, Usage, UserSummary
 from trsr.summarize.keyphrase.writer import KeyphraseWriter
 from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, open_paradigm
-from trsr.summarize.runner import Growth, append, summarize
 from trsr.summarize.store import Store
+from trsr.summarize.summarizer import Growth, append, summarize
 
 TITLES = [
     f"{kind} {thing} {number}"

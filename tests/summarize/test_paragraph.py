@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trsr.prompts.untrusted import neutralise
+from trsr.prompts.item_text import neutralise
 from trsr.summarize.checks import has_thoughts, to_paragraph
 
 MARKS = [

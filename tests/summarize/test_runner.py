@@ -9,10 +9,10 @@ from trsr.config.summary import Summarization
 from trsr.errors import ConfigError, WriterError
 from trsr.progress import Progress
 from trsr.records import Block, Item, Summary, Usage
-from trsr.summarize import runner
+from trsr.summarize import summarizer as runner
 from trsr.summarize.cost import Budget
 from trsr.summarize.paradigms import open_paradigm
-from trsr.summarize.runner import summarize
+from trsr.summarize.summarizer import summarize
 from trsr.summarize.writer import Unwritten, open_writer
 
 

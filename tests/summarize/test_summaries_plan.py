@@ -6,8 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from trsr.config.summary import LocalWriter, Sampling, Summarization
-from trsr.llm.chat import ApproximateChatTokens, ChatTokens, TokenizerChatTokens
-from trsr.llm.generator import FakeGenerator
+from trsr.llm.generator import ApproximateChatTokens, ChatTokens, FakeGenerator, TokenizerChatTokens
 from trsr.llm.local import LocalGenerator, identify
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
@@ -15,8 +14,8 @@ from trsr.records import Block, Item, Usage
 from trsr.summarize.forecast import Experience, Planner, learn
 from trsr.summarize.llm_writer import LanguageModelWriter, Wording
 from trsr.summarize.paradigms import Paradigm, cut, open_paradigm
-from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
+from trsr.summarize.summarizer import summarize
 
 SAMPLING = Sampling(max_new_tokens=30)
 TEMPLATES = Templates("shopping")

@@ -13,7 +13,8 @@ from typing import Final
 
 import typer
 
-from trsr.cli import data, experiments, run, store
+from trsr.cli import data, run, store
+from trsr.cli import run as experiments
 from trsr.errors import DataError, TrsrError
 
 _INTERRUPTED: Final = 130

@@ -1,8 +1,11 @@
-"""The commands of a run, each up to its stage, and the plan of its calls."""
+"""The commands of a run, its plan, comparisons and ablations."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,7 +79,7 @@ def caps(max_calls: int | None, max_cost: float | None) -> list[str]:
 
 def show_plan(config: Config, measure: int = 0, as_json: bool = False) -> None:
     """Prepare the data, and print what the summaries will cost."""
-    from trsr.stages import plan as planning  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.stages import summarize as planning  # noqa: PLC0415  polars stays out of `trsr --help`
 
     folder = trsr.run(config, until="prepare", say=lambda line: typer.echo(line, err=True))
     forecasts = planning.plan(config, folder, measure)
@@ -160,3 +163,114 @@ def _run_until(stage: str | None, path: Path | None, settings: list[str] | None,
     if stage != "prepare" and processes.is_main() and (failed := count_failed(folder)):
         typer.echo(f"{failed:,} users have no summary; run the same command again to redo them", err=True)
         raise typer.Exit(USERS_FAILED)
+
+
+Only = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        metavar="NAMES",
+        help="Only these systems, by comma: --only sasrec,tfidf,recurrent (else all of `comparison`).",
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="NUMBERS",
+        help="Training seeds, by comma: --seeds 0,1 (else those of `comparison`).",
+    ),
+]
+Dimensions = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        metavar="NAMES",
+        help="Only these dimensions, by comma: --only summary,recent_items,grid (else all).",
+    ),
+]
+AblationSeeds = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="NUMBERS", help="Training seeds, by comma (else those of `ablation`)."),
+]
+Users = Annotated[
+    bool,
+    typer.Option("--users/--no-users", help="Show single users on the page; without, it can be passed on."),
+]
+
+
+def compare(
+    config: ConfigPath = None,
+    only: Only = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+    users: Users = True,
+) -> None:
+    """Train and score every system on the same users; write one table.
+
+    Systems: those of comparison.baselines, your own among them as
+    package.module:Class; the language model as tallrec (whole history, no
+    summary), hierarchical and recurrent; fused (the form that validation
+    chose, joined with fusion.companions); and all that `trsr import` brought
+    in.
+
+    Split and candidates stay those of the run's seed; seeds train again, and
+    a table to be believed has three or more. Two samplers of negatives stand
+    side by side, then ranks in the whole catalogue and a two-stage ranking.
+    Everything is chosen on validation users.
+
+    For a first look: trsr compare CONFIG --only popularity,tfidf,itemknn
+
+    Stop it when you like: the same command goes on where it was, and what is
+    complete is not trained again.
+    """
+    resolved = read_config(config, [*(settings or []), *_seed_setting("comparison", seeds)], out)
+    from trsr.experiments.compare import compare as run_comparison  # noqa: PLC0415  torch stays out of help
+
+    written = run_comparison(resolved, only=_names(only), command=_command(), users=users, say=typer.echo)
+    typer.echo(f"\nTable: {written.csv}")
+    typer.echo(f"Report: {written.page}")
+
+
+def ablate(
+    config: ConfigPath = None,
+    only: Dimensions = None,
+    seeds: AblationSeeds = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+) -> None:
+    """Change one setting at a time and measure what it is worth, on the same users and candidates.
+
+    Dimensions: summary (none, recurrent, hierarchical), recent_items, block_size, writer, tokens (loss on
+    the answer or on all tokens), negatives, loss (pointwise, listwise), method (LoRA ranks, full), and
+    grid: summary and recent items together, each alone, none.
+
+    Stop it when you like: the same command goes on, and what is complete is never trained again.
+    """
+    resolved = read_config(config, [*(settings or []), *_seed_setting("ablation", seeds)], out)
+    from trsr.experiments.ablate import ablate as run_ablation  # noqa: PLC0415  torch stays out of help
+
+    written = run_ablation(resolved, only=_names(only), command=_command(), say=typer.echo)
+    typer.echo(f"\nFigures: {written.figures}")
+    typer.echo(f"Report: {written.page}")
+
+
+def _names(only: str | None) -> list[str] | None:
+    return (
+        None if only is None else [name.strip() for name in re.split(r",(?![^(]*\))", only) if name.strip()]
+    )
+
+
+def _command() -> str:
+    return shlex.join(["trsr", *sys.argv[1:]])
+
+
+def _seed_setting(section: str, seeds: str | None) -> list[str]:
+    if seeds is None:
+        return []
+    numbers = [number.strip() for number in seeds.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        message = f"--seeds must be whole numbers by comma, such as --seeds 0,1,2, got {seeds!r}"
+        raise ConfigError(message)
+    return [f"{section}.seeds=[{','.join(numbers)}]"]

@@ -24,7 +24,7 @@ import polars as pl
 from trsr.config import Config
 from trsr.config.evaluation import Cluster
 from trsr.config.summary import Limits, Price
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.errors import BudgetError, ConfigError, RunError
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser

@@ -22,10 +22,10 @@ from transformers import TrainingArguments
 from trsr.compact.next_item import WINDOW, learn, learning_arguments
 from trsr.hf.trainer import PlannedTrainer
 from trsr.prompts.words import joined, spaced
-from trsr.ranking.losses import listwise_loss
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.shared_prefix.layout import UserPrompts
 from trsr.ranking.shared_prefix.strategy import candidate_logits
+from trsr.ranking.training import listwise_loss
 from trsr.records import Item
 
 _OTHERS: Final = 20

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trsr.artifacts import hash_value
-from trsr.compact.embeddings import start_embeddings, token_vectors
-from trsr.compact.model import build_model, train_tokenizer
+from trsr.compact.model import build_model, start_embeddings, token_vectors, train_tokenizer
 from trsr.compact.next_item import WINDOW, Framed, ItemTokens, pretrain
 from trsr.compact.questions import draw_questions, rehearse
 from trsr.config import Config
@@ -17,10 +16,9 @@ from trsr.errors import ArtifactError
 from trsr.hf.loading import choose_device, load_language_model, place_model
 from trsr.hf.tokenization import PlainEncoder
 from trsr.hf.trainer import clear_other_run
-from trsr.prompts.item_text import SEPARATOR
+from trsr.prompts.item_text import SEPARATOR, neutralise
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
-from trsr.prompts.untrusted import neutralise
 from trsr.ranking.ranker import COMPACT, Origin, Ranker
 from trsr.records import Item
 

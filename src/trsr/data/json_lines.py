@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from trsr.data.lists import python_value
+from trsr.data.cleaning import python_value
 from trsr.data.notes import FILE, LINE, Notes
 from trsr.data.text_files import TEXT, line_blocks, refuse_reserved
 from trsr.errors import DataError

@@ -17,15 +17,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from trsr.errors import DataError
-from trsr.evaluation.metrics import (
-    AUC,
-    Metric,
-    Protocol,
-    expected_metrics,
-    metrics_frame,
-    named,
-    refuse_nan,
-)
+from trsr.evaluation.metrics import AUC, Metric, Protocol, expected_metrics, metrics_frame, named, refuse_nan
 from trsr.records import ITEM, SCORE, SPLIT, TARGET, USER
 
 USERS_A_BLOCK: Final = 256

@@ -22,14 +22,13 @@ from trsr.errors import ConfigError
 from trsr.evaluation.metrics import metrics_at
 from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.statistics import Estimate, average_seeds, paired_tests, seed_spread
-from trsr.experiments.content import provenance
-from trsr.experiments.dimensions import Dimension, Value, dimension, is_own, variant
 from trsr.experiments.progress import Job, Progress
 from trsr.experiments.progress import Work as Sort
 from trsr.experiments.protocol import comparison_protocol
+from trsr.experiments.report import provenance
 from trsr.experiments.scores import SystemScores, sampled_frames
 from trsr.experiments.tables import rounded
-from trsr.experiments.variants import Variant, answer_variant
+from trsr.experiments.variants import Dimension, Value, Variant, answer_variant, dimension, is_own, variant
 from trsr.progress import text_table
 from trsr.records import Split
 from trsr.report import ablation as told

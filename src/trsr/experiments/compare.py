@@ -18,21 +18,22 @@ from trsr.config import Config
 from trsr.config.evaluation import BaselineName
 from trsr.data.prepare import Prepared
 from trsr.errors import TrsrError
-from trsr.experiments.content import Published, gather, publish
-from trsr.experiments.external import imported_names, outside_systems
 from trsr.experiments.fused import FusedSystem
 from trsr.experiments.progress import Job, Progress, render_text
 from trsr.experiments.progress import Work as Sort
 from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
+from trsr.experiments.report import Published, gather, publish
 from trsr.experiments.scores import Floats, SeedScores, SystemScores
-from trsr.experiments.selection import SelectedSystems, ValidationSelector, select_systems
 from trsr.experiments.systems import (
     Baselines,
     LanguageModel,
+    imported_names,
+    outside_systems,
     retrieval_depth,
     second_stage_scores,
     training_seeds,
 )
+from trsr.experiments.tables import SelectedSystems, ValidationSelector, select_systems
 from trsr.experiments.variants import answer_variant, form
 from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split

@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trsr.baselines.base import Baseline, Learnt, Places, ReadsText, TrainingData
-from trsr.baselines.registry import open_baseline, score_places
+from trsr.baselines.base import Baseline, Learnt, Places, ReadsText, TrainingData, open_baseline, score_places
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence

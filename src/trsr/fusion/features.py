@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from trsr.baselines.base import ReadsText
-from trsr.baselines.registry import baseline_class
+from trsr.baselines.base import ReadsText, baseline_class
 
 LANGUAGE_MODEL: Final = "language_model"
 """Name of the language model among the systems; its scores are p(yes)."""

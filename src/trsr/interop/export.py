@@ -12,8 +12,15 @@ import yaml
 
 from trsr.artifacts import RunFolder, write_parquet, write_text
 from trsr.data.candidates import SAMPLER
-from trsr.interop.candidates import Frozen, open_frozen, system_scores
-from trsr.interop.trec import ranked_pairs, to_plain, write_qrels, write_run
+from trsr.interop.candidates import (
+    Frozen,
+    open_frozen,
+    ranked_pairs,
+    system_scores,
+    to_plain,
+    write_qrels,
+    write_run,
+)
 from trsr.records import HISTORY, ITEM, ITEMS, SCORE, SPLIT, TARGET, USER, Split, Tool
 
 _INTER_HEADER: Final = "user_id:token\titem_id_list:token_seq\titem_id:token\n"

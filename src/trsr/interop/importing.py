@@ -14,8 +14,7 @@ from trsr.data.delimited import read_delimited
 from trsr.data.ids import id_texts, mended_ids
 from trsr.data.notes import FILE, LINE, Notes
 from trsr.errors import ConfigError, DataError
-from trsr.interop.candidates import Frozen, imported_path, open_frozen
-from trsr.interop.trec import from_plain, read_run
+from trsr.interop.candidates import Frozen, from_plain, imported_path, open_frozen, read_run
 from trsr.records import FUSED, ITEM, NO_SUMMARY, SCORE, SPLIT, USER, Split
 from trsr.registry import BASELINES
 

@@ -29,8 +29,7 @@ from trsr.hf.loading import (
     number_format,
     positions,
 )
-from trsr.llm.chat import ChatEncoder
-from trsr.llm.generator import Answering, Chat, Completion
+from trsr.llm.generator import Answering, Chat, ChatEncoder, Completion
 from trsr.llm.slots import Draw, SlotEngine, Take, fit_slots
 
 _LOG: Final = logging.getLogger(__name__)

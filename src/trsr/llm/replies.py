@@ -17,8 +17,7 @@ import httpx2
 from trsr.config.summary import EndpointWriter, RequestBody, Sampling
 from trsr.llm.generator import Chat, Completion
 from trsr.llm.pacing import Fault, Trouble, read_wait
-from trsr.prompts.item_text import ApproximateTokens
-from trsr.prompts.untrusted import neutralise
+from trsr.prompts.item_text import ApproximateTokens, neutralise
 
 # Servers without keys ignore it; others say that it is missing.
 _NO_KEY: Final = "no-key"

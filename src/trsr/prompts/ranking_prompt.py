@@ -16,9 +16,8 @@ from typing import Final
 
 from trsr.config.summary import Prompting
 from trsr.errors import ConfigError
-from trsr.prompts.item_text import SEPARATOR, Tokens, item_line
+from trsr.prompts.item_text import SEPARATOR, Tokens, item_line, neutralise
 from trsr.prompts.templates import Templates
-from trsr.prompts.untrusted import neutralise
 from trsr.records import Item
 
 Encode = Callable[[Sequence[str]], list[list[int]]]

@@ -23,7 +23,7 @@ from transformers import (
 from trsr.artifacts import hash_value, write_json
 from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import Prompting
-from trsr.data.catalogue import Catalogue
+from trsr.data.dataset import Catalogue
 from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
 from trsr.hf.adapters import add_adapter, has_adapter, require_effect, save_base
 from trsr.hf.loading import (
@@ -39,7 +39,7 @@ from trsr.hf.tokenization import PlainEncoder, TokenizerTokens, leading_ids
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates, template_files
 from trsr.ranking.scoring import Answers, EncodedUser, RankingUser, encode_users, find_answers, score
-from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
+from trsr.ranking.shared_prefix.forward import PrefixMemory
 from trsr.ranking.shared_prefix.strategy import Plan, choose
 from trsr.records import Item
 

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from trsr.errors import ModelError
 from trsr.progress import Progress
 from trsr.prompts.ranking_prompt import Cut, Encode, RankingPrompt
-from trsr.ranking.shared_prefix.forward import scored_logits
+from trsr.ranking.shared_prefix.forward import PrefixMemory, scored_logits
 from trsr.ranking.shared_prefix.layout import UserPrompts
-from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
 from trsr.ranking.shared_prefix.strategy import Path, Plan, candidate_logits, row_budget
 from trsr.records import Item
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from trsr.evaluation.slices import FEW_USERS
+from trsr.evaluation.scoreboard import FEW_USERS
 from trsr.report import charts
 from trsr.report.charts import limits_of
 from trsr.report.findings import complement, headline, input_label, weights_in_words

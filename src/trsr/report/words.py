@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from trsr.baselines.base import Baseline
-from trsr.baselines.registry import baseline_class
+from trsr.baselines.base import Baseline, baseline_class
 from trsr.errors import ConfigError
 from trsr.evaluation.statistics import Estimate
 from trsr.records import NO_SUMMARY

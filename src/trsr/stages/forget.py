@@ -20,7 +20,7 @@ from typing import Final
 import polars as pl
 
 from trsr.artifacts import RunFolder, hash_path, read_parquet, sweep, write_json, write_parquet
-from trsr.interop.trec import to_plain
+from trsr.interop.candidates import to_plain
 from trsr.records import BLOCK_SUMMARIES, SUMMARY, USER
 from trsr.users import Users
 

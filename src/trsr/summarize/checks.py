@@ -12,8 +12,7 @@ from typing import Final
 
 from trsr.config.summary import Check
 from trsr.llm.generator import Completion
-from trsr.prompts.item_text import ApproximateTokens
-from trsr.prompts.untrusted import neutralise
+from trsr.prompts.item_text import ApproximateTokens, neutralise
 from trsr.prompts.words import LETTER, spaced
 
 # Words of which models make tags around what they think: <think>, [THINK], <seed:think>, ◁think▷.

@@ -15,8 +15,7 @@ from trsr.config import Config
 from trsr.config.summary import Check, KeyphraseWriter, Limits, LocalWriter, OwnWriter, Sampling
 from trsr.errors import BudgetError, ConfigError
 from trsr.hf.loading import served_identity
-from trsr.llm.chat import ApproximateChatTokens, ChatTokens, TokenizerChatTokens
-from trsr.llm.generator import Chat, Completion
+from trsr.llm.generator import ApproximateChatTokens, Chat, ChatTokens, Completion, TokenizerChatTokens
 from trsr.llm.local import identify
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
@@ -25,10 +24,9 @@ from trsr.registry import PARADIGMS
 from trsr.summarize.cost import Bill
 from trsr.summarize.llm_writer import VERBS, Inquiry, PromptWriter, Together, Wording
 from trsr.summarize.paradigms import open_paradigm
-from trsr.summarize.runner import summarize
 from trsr.summarize.store import Store
 from trsr.summarize.store.database import ANSWERS
-from trsr.summarize.summarizer import Summarizer, cut_history
+from trsr.summarize.summarizer import Summarizer, cut_history, summarize
 
 Users = Sequence[tuple[str, Sequence[Item]]]
 """User ids with their histories, oldest item first."""

@@ -18,9 +18,8 @@ from trsr.errors import StoreError
 from trsr.llm.endpoint import EndpointGenerator
 from trsr.llm.generator import Answering, Chat, Completion, TextGenerator, Unanswered
 from trsr.llm.local import LocalGenerator
-from trsr.prompts.item_text import ApproximateTokens, Tokens, item_line
+from trsr.prompts.item_text import ApproximateTokens, Tokens, item_line, neutralise
 from trsr.prompts.templates import Templates
-from trsr.prompts.untrusted import neutralise
 from trsr.records import Block, Summary, Usage
 from trsr.summarize.checks import Asked, Verdict, judge, to_paragraph
 from trsr.summarize.cost import Budget, charge

@@ -1,21 +1,236 @@
-"""Histories in, preference summaries out: blocks, paradigm and writer of one configuration together."""
+"""Histories in, preference summaries out: users under way together, each along its paradigm."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from types import TracebackType
+from typing import Any, Final, TypeVar
 
 import polars as pl
 
 from trsr.config import Config
+from trsr.errors import DataError
+from trsr.progress import Progress
 from trsr.prompts.item_text import ApproximateTokens, item_line
-from trsr.records import Block, Item, Usage, UserSummary
+from trsr.records import Block, Item, Summary, Usage, UserSummary
 from trsr.summarize.cost import Budget
 from trsr.summarize.keyphrase.vocabulary import Phrasebook
-from trsr.summarize.paradigms import cut, cut_by_tokens, open_paradigm
-from trsr.summarize.runner import Growth, append, summarize
-from trsr.summarize.writer import open_writer
+from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, open_paradigm
+from trsr.summarize.writer import SessionWriter, Unwritten, Writer, open_writer
+
+_UNDER_WAY: Final = 2048
+"""Users whose prompts are in memory at once; more than any server answers side by side."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A user's summary, what it was written from, and what there is now.
+
+    Parameters
+    ----------
+    summary
+        Of the blocks before; a failed one, or one without steps, is written from the beginning.
+    before, after
+        Oldest first; `after` begins with the blocks before, the last one perhaps longer.
+    """
+
+    summary: UserSummary
+    before: tuple[Block, ...]
+    after: tuple[Block, ...]
+
+    @property
+    def kept(self) -> tuple[Summary, ...]:
+        """The summaries of the leading blocks that didn't change."""
+        same = 0
+        while same < min(len(self.before), len(self.after)) and self.before[same] == self.after[same]:
+            same += 1
+        return self.summary.steps[:same]
+
+
+def summarize(
+    users: Iterable[tuple[str, Sequence[Block]]],
+    paradigm: Paradigm,
+    writer: Writer | SessionWriter,
+    *,
+    progress: bool = True,
+) -> list[UserSummary]:
+    """Summarise every user; none waits for another one.
+
+    A user's blocks come oldest first. Summaries are in the users' order; one that could not be written is
+    empty and says why in `failed`. `progress` shows the blocks read, with their rate, the time left and the
+    users that failed.
+
+    Raises WriterError when the writer gives up. A writer that pays for its answers has stored those it got,
+    so the same call goes on where this one stopped.
+    """
+    new = [Growth(UserSummary.empty(user_id), (), tuple(blocks)) for user_id, blocks in users]
+    return _write(new, paradigm, writer, progress=progress)
+
+
+def append(
+    growths: Sequence[Growth],
+    paradigm: Paradigm,
+    writer: Writer | SessionWriter,
+    *,
+    progress: bool = False,
+) -> list[UserSummary]:
+    """Bring summaries up to date with what was added to the histories.
+
+    `paradigm` is the one that the summaries were written by. Results come in the users' order, with the steps
+    of all blocks; their `usage` is that of the new calls alone. A user to whom nothing was added has the
+    summary as it was. Raises WriterError when the writer gives up, and DataError when a summary doesn't have
+    one step for each block it was written from.
+    """
+    grown = [growth for growth in growths if growth.before != growth.after or growth.summary.failed]
+    for growth in grown:
+        if len(growth.summary.steps) != len(growth.before) and not growth.summary.failed:
+            message = (
+                f"the summary of user {growth.summary.user_id!r} has {len(growth.summary.steps)} steps for "
+                f"{len(growth.before)} blocks; it was written by another paradigm or block size: run "
+                "`trsr summarize` again"
+            )
+            raise DataError(message)
+    written = iter(_write(grown, paradigm, writer, progress=progress))
+    changed = {id(growth) for growth in grown}
+    return [next(written) if id(growth) in changed else growth.summary for growth in growths]
+
+
+def _write(
+    growths: Sequence[Growth], paradigm: Paradigm, writer: Writer | SessionWriter, *, progress: bool
+) -> list[UserSummary]:
+    total = sum(len(growth.after) - len(growth.kept) for growth in growths)
+    with Progress("summaries", total, "blocks", shown=progress) as bar:
+        return _run(_write_all(growths, paradigm, writer, bar))
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine to its end, also where a loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+    with closing(loop), ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(loop.run_until_complete, task).result()
+        finally:
+            loop.call_soon_threadsafe(task.cancel)  # where an interruption ends the waiting
+
+
+async def _write_all(
+    growths: Sequence[Growth], paradigm: Paradigm, writer: Writer | SessionWriter, bar: Progress
+) -> list[UserSummary]:
+    """Let so many users be under way; whoever is done makes room for the next."""
+    written: dict[int, UserSummary] = {}
+    waiting = iter(enumerate(growths))
+    failed = 0
+
+    async def work(opened: Writer) -> None:
+        nonlocal failed
+        for place, growth in waiting:
+            written[place] = await _Scribe(opened, growth, bar).write(paradigm)
+            if written[place].failed:
+                failed += 1
+                bar.note(failed=failed)
+            await asyncio.sleep(0)  # a writer that never waits leaves room for an interruption
+
+    try:
+        async with (
+            writer.session() if isinstance(writer, SessionWriter) else nullcontext(writer) as opened,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(min(_UNDER_WAY, len(growths))):
+                group.create_task(work(opened))
+    except ExceptionGroup as several:  # what one user met ends the others
+        raise several.exceptions[0] from several.exceptions[0].__cause__
+    return [written[place] for place in range(len(growths))]
+
+
+class _Scribe:
+    """The writer as one user's paradigm sees it: knows the user, what is kept, and notes what is written."""
+
+    def __init__(self, writer: Writer, growth: Growth, bar: Progress) -> None:
+        self.name = writer.name
+        self._writer = writer
+        self._user = growth.summary.user_id
+        self._blocks = growth.after
+        self._bar = bar
+        self._kept = growth.kept
+        self._steps = dict(enumerate(self._kept))
+        self._usage = Usage()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._error: Exception | None = None
+
+    async def write(self, paradigm: Paradigm) -> UserSummary:
+        """Write the user's summary, or say why there is none."""
+        final, failed = Summary(""), ""
+        try:
+            try:
+                final = await paradigm(self, self._blocks)
+            except Unwritten as error:
+                failed = error.reason
+                await self._finish_calls()
+        except BaseException:  # it ends the run, and so the calls that nobody waits for any more
+            others = [*self._calls]
+            for call in others:
+                call.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            raise
+        if failed:
+            self._bar.advance(len(self._blocks) - len(self._steps))
+        steps = takewhile(lambda step: step is not None, map(self._steps.get, range(len(self._blocks))))
+        return UserSummary(self._user, final, tuple(filter(None, steps)), self._usage, failed)
+
+    async def _finish_calls(self) -> None:
+        """Wait for the calls that are under way when one has failed: they are paid for too."""
+        while self._calls:
+            await asyncio.wait(self._calls)
+        if self._error is not None:
+            raise self._error
+
+    async def describe(self, block: Block, *, user: str = "") -> Summary:
+        return await self._read(block, self._writer.describe, block)
+
+    async def update(self, summary: Summary, block: Block, *, user: str = "") -> Summary:
+        return await self._read(block, self._writer.update, summary, block)
+
+    async def combine(self, summaries: Sequence[Summary], *, user: str = "") -> Summary:
+        return await self._ask(self._writer.combine, summaries)
+
+    async def _read(self, block: Block, verb: Callable[..., Awaitable[Summary]], *asked: object) -> Summary:
+        if block.index < len(self._kept):
+            return self._kept[block.index]
+        summary = await self._ask(verb, *asked)
+        if block.index not in self._steps:
+            self._bar.advance()
+        self._steps[block.index] = summary
+        return summary
+
+    async def _ask(self, verb: Callable[..., Awaitable[Summary]], *asked: object) -> Summary:
+        call = asyncio.current_task()
+        assert call is not None
+        self._calls.add(call)
+        try:
+            summary = await verb(*asked, user=self._user)
+            self._usage += summary.usage
+            return summary
+        except Unwritten as error:
+            self._usage += error.usage
+            raise
+        except Exception as error:  # it ends the run, whoever waits for this call
+            self._error = error
+            raise
+        finally:
+            self._calls.discard(call)
 
 
 class Summarizer:
@@ -86,7 +301,7 @@ class Summarizer:
         return written
 
     def append(self, growths: Sequence[Growth]) -> list[UserSummary]:
-        """Bring summaries up to date with what was added to histories; see `trsr.summarize.runner`."""
+        """Bring summaries up to date with what was added to histories; see `append`."""
         if self._writer is None:
             return [UserSummary.empty(growth.summary.user_id) for growth in growths]
         return append(growths, self._paradigm, self._writer)

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from planted_order import N_ITEMS, NEVER_TAKEN, planted, walk
 
-from trsr.baselines.base import TrainingData
+from trsr.baselines.base import TrainingData, baseline_class
 from trsr.baselines.neural import system as sequential
 from trsr.baselines.neural.system import DIN, GRU4Rec, SASRec, Sequential
 from trsr.baselines.neural.training import Validation
-from trsr.baselines.registry import baseline_class
 from trsr.errors import ArtifactError, DataError, ModelError
 from trsr.registry import BASELINES
 

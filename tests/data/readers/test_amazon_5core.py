@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from trsr.config.data import Amazon5CoreData
-from trsr.data.readers.amazon_5core import read_amazon_5core
+from trsr.data.readers.amazon import read_amazon_5core
 from trsr.errors import DataError
 
 ITEMS = {

@@ -1,7 +1,7 @@
 import pytest
 
 from trsr.config.data import AmazonM2Data
-from trsr.data.readers.amazon_m2 import read_amazon_m2
+from trsr.data.readers.amazon import read_amazon_m2
 from trsr.errors import DataError
 
 PRODUCTS = (

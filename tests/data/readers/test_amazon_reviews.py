@@ -4,7 +4,7 @@ import json
 import pytest
 
 from trsr.config.data import AmazonReviewsData
-from trsr.data.readers.amazon_reviews import read_amazon_reviews
+from trsr.data.readers.amazon import read_amazon_reviews
 from trsr.errors import DataError
 
 META = [

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trsr.data.notes import FILE, LINE, Notes
-from trsr.data.readers.amazon_5core import stitched
+from trsr.data.readers.amazon import stitched
 
 
 def stitch(*rows):

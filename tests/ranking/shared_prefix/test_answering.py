@@ -6,9 +6,9 @@ from small_models import ANSWERS, PACKED, SHAPES, VOCABULARY, make, one_by_one, 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trsr.ranking.shared_prefix.attention import Attachment
 from trsr.ranking.shared_prefix.forward import packed_logits, scored_logits
 from trsr.ranking.shared_prefix.layout import pack
-from trsr.ranking.shared_prefix.patch import Attachment
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "gemma3", "opt"])

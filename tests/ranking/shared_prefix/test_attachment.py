@@ -10,10 +10,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from trsr.errors import ModelError
-from trsr.ranking.shared_prefix.attention import NAME
+from trsr.ranking.shared_prefix.attention import NAME, Attachment, layers_of, pretrained
 from trsr.ranking.shared_prefix.forward import packed_logits
 from trsr.ranking.shared_prefix.layout import pack
-from trsr.ranking.shared_prefix.patch import Attachment, layers_of, pretrained
 
 
 def test_detaching_gives_the_model_its_own_attention_back() -> None:

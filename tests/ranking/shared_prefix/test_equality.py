@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from transformers import AttentionInterface
 
-from trsr.ranking.shared_prefix.attention import NAME, packed_attention
+from trsr.ranking.shared_prefix.attention import NAME, Attachment, packed_attention
 from trsr.ranking.shared_prefix.forward import packed_logits
 from trsr.ranking.shared_prefix.layout import UserPrompts, pack
-from trsr.ranking.shared_prefix.patch import Attachment
 
 
 def packed(model: nn.Module, people: list[UserPrompts], *, trims: bool = True) -> Tensor:

@@ -5,10 +5,9 @@ import torch
 from small_models import ANSWERS, PACKED, make, one_by_one, users
 
 from trsr.errors import ModelError
-from trsr.ranking.shared_prefix.forward import packed_logits, scored_logits
+from trsr.ranking.shared_prefix.attention import Attachment
+from trsr.ranking.shared_prefix.forward import PrefixMemory, packed_logits, scored_logits
 from trsr.ranking.shared_prefix.layout import UserPrompts, pack
-from trsr.ranking.shared_prefix.patch import Attachment
-from trsr.ranking.shared_prefix.prefix_cache import PrefixMemory
 
 
 @pytest.mark.parametrize("architecture", PACKED)

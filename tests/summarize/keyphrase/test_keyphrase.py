@@ -16,7 +16,7 @@ from trsr.errors import ConfigError, WriterError
 from trsr.records import Block, Item, Summary, Usage
 from trsr.summarize.keyphrase.writer import NOTHING, KeyphraseWriter
 from trsr.summarize.paradigms import cut, open_paradigm
-from trsr.summarize.runner import summarize
+from trsr.summarize.summarizer import summarize
 
 SHOP = pl.DataFrame(
     {

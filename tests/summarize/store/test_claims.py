@@ -39,7 +39,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def elsewhere(store_url: str) -> Iterator[Store]:
     """A store object of another machine, whose heart does not beat while a test lasts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trsr.summarize.store.leases._machine", lambda: "elsewhere")
+        patch.setattr("trsr.summarize.store.answers._machine", lambda: "elsewhere")
         holder = Store(store_url, lease_s=36_000.0)
         assert holder.claim(KEYS) == set(KEYS)
     yield holder

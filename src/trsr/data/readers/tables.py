@@ -15,12 +15,11 @@ from urllib.parse import unquote
 import polars as pl
 
 from trsr.config.data import TableData
-from trsr.data.cleaning import empty_as_null
+from trsr.data.cleaning import empty_as_null, ids_in_text
 from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import UNNAMED, header_of, read_delimited
 from trsr.data.ids import id_texts
 from trsr.data.json_lines import first_keys, read_json_lines
-from trsr.data.lists import ids_in_text
 from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import refuse_reserved, require_columns

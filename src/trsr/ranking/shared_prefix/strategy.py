@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from trsr.errors import ModelError
 from trsr.hf.tokenization import pad_right, token_batches
-from trsr.ranking.shared_prefix.attention import Transcript
+from trsr.ranking.shared_prefix.attention import Attachment, Transcript, pretrained
 from trsr.ranking.shared_prefix.forward import columns_at, packed_logits, scored_logits
 from trsr.ranking.shared_prefix.layout import UserPrompts, factor, pack, share_rows
-from trsr.ranking.shared_prefix.patch import Attachment, pretrained
 
 _CPU_ROW: Final = 1024
 """Tokens of a row whose activations a processor's cache still holds."""

@@ -11,9 +11,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from trsr.records import Usage
-from trsr.summarize.store.answers import Store, storable, tokens_told
+from trsr.summarize.store.answers import KEYS_A_STATEMENT, Store, storable, tokens_told
 from trsr.summarize.store.database import ANSWER_USERS, ANSWERS, CLAIMS, METADATA
-from trsr.summarize.store.leases import KEYS_A_STATEMENT
 
 _ROWS_A_READ: Final = 1000
 

@@ -1,26 +1,216 @@
-"""Amazon Reviews 2018 as rolling 5-core rows: each a history, cut at its last 10, and the next item."""
+"""Amazon's data: Reviews 2023, the KDD Cup 2023 (Amazon-M2), and rolling 5-core rows of 2018."""
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from trsr.config.data import Amazon5CoreData
-from trsr.data.cleaning import empty_as_null, is_empty
+from trsr.config.data import Amazon5CoreData, AmazonM2Data, AmazonReviewsData
+from trsr.data.cleaning import empty_as_null, ids_in_text, is_empty, text_of_json, text_of_list
 from trsr.data.dataset import Dataset, Reader
-from trsr.data.delimited import read_delimited
-from trsr.data.json_lines import first_wins
-from trsr.data.lists import ids_in_text, text_of_list
+from trsr.data.delimited import header_of, read_delimited
+from trsr.data.json_lines import first_wins, read_json_lines
 from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import TEXT, read_lines, require_columns
+from trsr.data.times import read_times
 from trsr.errors import DataError
-from trsr.records import HISTORY, ITEM, ITEMS, USER, Finding
+from trsr.records import HISTORY, ITEM, ITEMS, TIME, USER, Finding
 
-_FIELDS: Final = ("title", "brand", "categories", "description")
+_ID: Final = "parent_asin"
+_REVIEW_FIELDS: Final = (
+    ("title", " "), ("store", " "), ("main_category", " "), ("categories", ", "), ("price", " "),
+    ("features", " "), ("description", " "), ("details", "; "),
+)  # fmt: skip
+"""Text fields in showing order, and what stands between the parts of those that are lists or objects."""
+
+
+def amazon_reviews_files(source: AmazonReviewsData) -> tuple[Path, ...]:
+    """List the two files."""
+    return source.meta, source.reviews
+
+
+@noting
+def read_amazon_reviews(source: AmazonReviewsData, notes: Notes, seed: int = 0) -> Dataset:
+    """Read the reviews of one category; a review of at least `min_rating` is an interaction.
+
+    Items are products (``parent_asin``), not their variants. Lists and objects of the
+    metadata are written as plain text. Raises DataError when a file is missing or holds
+    none of the keys, or nothing is left.
+    """
+    meta_file, reviews_file = amazon_reviews_files(source)
+    fields = [name for name, _ in _REVIEW_FIELDS]
+    meta = read_json_lines(meta_file, notes, [_ID, *fields], encoding=source.encoding)
+    _require_key(meta_file, meta, _ID)
+    meta = empty_as_null(meta, fields, source.null_words, notes)
+    texts = (text_of_json(pl.col(name), between).alias(name) for name, between in _REVIEW_FIELDS)
+    items = meta.select(FILE, LINE, pl.col(_ID).alias(ITEM), *texts)
+    reviews = read_json_lines(
+        reviews_file, notes, ["user_id", _ID, "timestamp", "rating"], encoding=source.encoding
+    )
+    for key in ("user_id", _ID, "timestamp"):
+        _require_key(reviews_file, reviews, key)
+    reviews = empty_as_null(reviews, ["timestamp", "rating"], source.null_words, notes)
+    reviews = _rated(reviews, source.min_rating, notes)
+    times = read_times(reviews, "timestamp", notes, remedy="check that it is a file of Amazon Reviews 2023")
+    events = reviews.select(
+        FILE, LINE, pl.col("user_id").alias(USER), pl.col(_ID).alias(ITEM), times.alias(TIME)
+    )
+    return assemble(items, events, notes, null_words=source.null_words, seed=seed)
+
+
+def _rated(reviews: pl.DataFrame, least: float, notes: Notes) -> pl.DataFrame:
+    if not least:
+        return reviews
+    rating = pl.col("rating").cast(pl.Float64, strict=False)
+    low = reviews.filter(rating < least)
+    notes.add("low-rating", "reviews below min_rating are no interactions", "noted", low, "rating")
+    unrated = reviews.filter(rating.is_null())
+    notes.add("bad-row", "reviews without a readable rating are left out", "dropped", unrated, "rating")
+    return reviews.filter(rating >= least)
+
+
+def _require_key(path: Path, table: pl.DataFrame, key: str) -> None:
+    if table[key].null_count() == table.height:
+        message = f"{path}: no line has the key {key!r}; check that the file is one of Amazon Reviews 2023"
+        raise DataError(message)
+
+
+class AmazonReviews(Reader):
+    """Amazon Reviews 2023; see `read_amazon_reviews`."""
+
+    Settings = AmazonReviewsData
+    signs = "Amazon Reviews 2023 (X.jsonl, meta_X.jsonl)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the files; see `amazon_reviews_files`."""
+        return amazon_reviews_files(self.settings)
+
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Read them; see `read_amazon_reviews`."""
+        return read_amazon_reviews(self.settings, seed)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> AmazonReviewsData | None:
+        """Recognise the files; see `Reader`."""
+        for meta in sorted(name for name in names if name.startswith("meta_")):
+            stem = meta.removeprefix("meta_").removesuffix(".gz")
+            for reviews in (stem, f"{stem}.gz"):
+                if stem.endswith(".jsonl") and reviews in names:
+                    return AmazonReviewsData(
+                        format="amazon_reviews", reviews=folder / reviews, meta=folder / meta
+                    )
+        return None
+
+
+_M2_FIELDS: Final = ("title", "brand", "price", "color", "size", "model", "material", "author", "desc")
+_LOCALE: Final = "locale"
+_NEXT: Final = "next_item"
+
+
+def amazon_m2_files(source: AmazonM2Data) -> tuple[Path, ...]:
+    """List the product files, then the session files, each by name; DataError when one kind is absent."""
+    found: list[Path] = []
+    for pattern in ("products_*.csv", "sessions_*.csv"):
+        files = sorted(source.path.glob(pattern))
+        if not files:
+            message = f"{source.path}: no file {pattern}; point `path` at the folder of the Amazon-M2 files"
+            raise DataError(message)
+        found += files
+    return tuple(found)
+
+
+@noting
+def read_amazon_m2(source: AmazonM2Data, notes: Notes) -> Dataset:
+    """Read the products and sessions of one locale; a session is a user, named by its file and line.
+
+    The history is ``prev_items`` followed by ``next_item``. Session files without a
+    ``next_item`` (the competition's test sessions) are not used, and noted. Raises DataError
+    when a file or column is missing, or the locale has no rows.
+    """
+    files = amazon_m2_files(source)
+    products = pl.concat(
+        [
+            _of_locale(p, source, notes, ("id", _LOCALE, *_M2_FIELDS))
+            for p in files
+            if p.name.startswith("products_")
+        ]
+    )
+    sessions = [_sessions(path, source, notes) for path in files if path.name.startswith("sessions_")]
+    rows = pl.concat([table for table in sessions if table is not None] or [_no_sessions()])
+    if products.is_empty() or rows.is_empty():
+        what = "products" if products.is_empty() else "sessions with a next item"
+        message = (
+            f"{source.path}: no {what} of locale {source.locale!r}; set `locale` to one that the files hold"
+        )
+        raise DataError(message)
+    items = products.select(FILE, LINE, pl.col("id").alias(ITEM), *_M2_FIELDS)
+    return assemble(items, explode_lists(rows, notes), notes, null_words=source.null_words)
+
+
+def _of_locale(path: Path, source: AmazonM2Data, notes: Notes, columns: tuple[str, ...]) -> pl.DataFrame:
+    table = read_delimited(path, ",", notes, encoding=source.encoding)
+    require_columns(path, table, columns)
+    other = table.height
+    table = table.filter(pl.col(_LOCALE) == source.locale).select(FILE, LINE, *columns)
+    notes.count(
+        "other-locale",
+        f"rows of other locales than {source.locale} are not used",
+        "noted",
+        other - table.height,
+    )
+    return table
+
+
+def _sessions(path: Path, source: AmazonM2Data, notes: Notes) -> pl.DataFrame | None:
+    if _NEXT not in header_of(path, ",", source.encoding):
+        notes.count(
+            "no-next-item", "session files without next_item are not used", "noted", 1, (f"{path.name}:1: ",)
+        )
+        return None
+    table = _of_locale(path, source, notes, ("prev_items", _NEXT, _LOCALE))
+    table = table.with_columns(ids_in_text(pl.col("prev_items")).alias("_previous"))
+    unread = table.filter(pl.col("_previous").is_null())
+    notes.add(
+        "bad-row", "rows whose prev_items is no list of ids are left out", "dropped", unread, "prev_items"
+    )
+    read = table.filter(pl.col("_previous").is_not_null())
+    user = pl.format("{}:{}", pl.lit(path.stem), LINE)
+    return read.select(
+        FILE, LINE, user.alias(USER), pl.col("_previous").list.concat(pl.col(_NEXT)).alias(ITEMS)
+    )
+
+
+def _no_sessions() -> pl.DataFrame:
+    return pl.DataFrame(schema={FILE: pl.String, LINE: pl.Int64, USER: pl.String, ITEMS: pl.List(pl.String)})
+
+
+class AmazonM2(Reader):
+    """Amazon-M2; see `read_amazon_m2`."""
+
+    Settings = AmazonM2Data
+    signs = "Amazon-M2 (products_*.csv, sessions_*.csv)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the files; see `amazon_m2_files`."""
+        return amazon_m2_files(self.settings)
+
+    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
+        """Read them; see `read_amazon_m2`."""
+        return read_amazon_m2(self.settings)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> AmazonM2Data | None:
+        """Recognise the files; see `Reader`."""
+        known = all(fnmatch.filter(names, f"{kind}_*.csv") for kind in ("products", "sessions"))
+        return AmazonM2Data(format="amazon_m2", path=folder) if known else None
+
+
+_FIVE_CORE_FIELDS: Final = ("title", "brand", "categories", "description")
 _HISTORY_COLUMN: Final = "history_item_id"
 
 
@@ -80,9 +270,11 @@ def _items(path: Path, source: Amazon5CoreData, notes: Notes) -> pl.DataFrame:
     readable = pl.col(TEXT).str.json_path_match("$").str.starts_with("{").fill_null(False)
     message = "items whose entry is no object of plain fields keep their id only"
     notes.add("bad-row", message, "repaired", rows.filter(~readable), TEXT)
-    rows = rows.with_columns(pl.col(TEXT).str.json_path_match(f"$.{name}").alias(name) for name in _FIELDS)
-    rows = empty_as_null(rows, _FIELDS, source.null_words, notes)
-    return rows.select(FILE, LINE, ITEM, *(text_of_list(pl.col(name)) for name in _FIELDS))
+    rows = rows.with_columns(
+        pl.col(TEXT).str.json_path_match(f"$.{name}").alias(name) for name in _FIVE_CORE_FIELDS
+    )
+    rows = empty_as_null(rows, _FIVE_CORE_FIELDS, source.null_words, notes)
+    return rows.select(FILE, LINE, ITEM, *(text_of_list(pl.col(name)) for name in _FIVE_CORE_FIELDS))
 
 
 def _parsed(lines: pl.DataFrame, path: Path) -> tuple[dict[str, Any], list[str]]:
