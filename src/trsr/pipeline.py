@@ -27,6 +27,7 @@ from trsr.experiments.scores import SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.hf import processes
 from trsr.records import FUSED
+from trsr.registry import path_name
 from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.summarize import summarize
@@ -144,7 +145,7 @@ def _fuse(
     # What a run with other settings left behind must not be taken for this run's.
     if not fused:
         shutil.rmtree(work.folder.fusion, ignore_errors=True)
-    names = {system.name for system in (*systems, *fused)}
+    names = {path_name(system.name) for system in (*systems, *fused)}
     for path in work.folder.scores.glob("*.parquet"):
         if path.stem not in names:
             path.unlink()
