@@ -63,16 +63,29 @@ def test_a_list_and_the_item_after_it_make_the_history(write, histories_of):
 def test_rows_of_one_user_in_parts_of_a_benchmark_are_stitched(write, histories_of, counts_of):
     head = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
     files = {
-        "shop.train.inter": f"{head}w\t9\t8\nu\t007\t8\n",
+        "shop.train.inter": f"{head}w\t9\t8\nw\t9\t8\nu\t007\t8\n",
         "shop.valid.inter": f"{head}u\t007 8\t9\n",
         "shop.test.inter": f"{head}u\t007 8 9\t007\nx\t9\t\n",
     }
     dataset, findings = read_recbole(shop(write, files))
     assert histories_of(dataset) == {"w": ["9", "8"], "u": ["007", "8", "9", "007"]}
+    assert counts_of(findings)["duplicate-row"] == 1
     bad = next(finding for finding in findings if finding.rule == "bad-row")
     assert (bad.count, bad.examples[0]) == (1, "shop.test.inter:3: x | 9 | ")
     newest = shop(write, files, files=("shop.valid.inter",))
     assert histories_of(read_recbole(newest)[0]) == {"u": ["007", "8", "9"]}
+
+
+def test_rows_that_start_the_longest_one_are_in_it_whatever_their_order_and_length(write, histories_of):
+    ids = [str(number) for number in range(300)]
+    items = "item_id:token\ttitle:token\n" + "".join(f"{name}\tT{name}\n" for name in ids)
+    rows = [f"u\t{' '.join(ids[:size])}\t{ids[size]}\n" for size in (298, 299, 5)]
+    source = shop(write, "user_id:token\titem_id_list:token_seq\titem_id:token\n" + "".join(rows), items)
+    assert histories_of(read_recbole(source)[0]) == {"u": ids}
+    with (source.path / "shop.inter").open("a") as file:
+        file.write(f"u\t{' '.join(reversed(ids))}\t7\n")
+    with pytest.raises(DataError, match=r"shop\.inter:2: user 'u' has rows that don't continue.*data\.files"):
+        read_recbole(source)
 
 
 def test_other_field_names_are_settings(write, histories_of):

@@ -74,6 +74,8 @@ def sequences(write, text, table=TABLE, **settings):
         "u\tb,c,b\nv\tc\n",
         "u,b c b\nv,c\n",
         "u   b  c b\nv c\n",
+        "u\t[b, c, b]\nv\t['c']\n",
+        'u,"b,c,b"\nv,c\n',
     ],
 )
 def test_every_usual_way_to_part_ids_is_told_by_the_lines(write, histories_of, text):
@@ -110,6 +112,14 @@ def test_lines_that_are_divided_otherwise_and_users_without_items_are_told(write
         "further-row": (1, "sequences.txt:5: u"),
         "empty-history": (2, "sequences.txt:3: w"),
     }
+
+
+def test_a_list_that_holds_no_ids_is_left_out_and_told(write, histories_of):
+    dataset, findings = read_sequences(sequences(write, "u\t[b, c]\nv\t[[b]]\n"))
+    assert histories_of(dataset) == {"u": ["b", "c"]}
+    assert [(finding.rule, finding.examples) for finding in findings] == [
+        ("bad-row", ("sequences.txt:2: v·[[b]]",))
+    ]
 
 
 def test_gaps_and_unknown_items_are_counted(write, histories_of, counts_of):

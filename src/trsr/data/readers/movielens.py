@@ -79,7 +79,7 @@ def read_movielens(source: MovieLensData, notes: Notes, seed: int = 0) -> Datase
         items = items.join(tags, on=ITEM, how="left", maintain_order="left")
     ratings = pl.concat([_ratings(path, source, notes) for path in files])
     events = rated(ratings, "rating", source.min_rating, notes)
-    times = read_times(events, TIME, notes, form="s", remedy="MovieLens' times are seconds since 1970")
+    times = read_times(events, TIME, notes, remedy="MovieLens' times are seconds since 1970")
     events = events.select(FILE, LINE, USER, ITEM, times.alias(TIME))
     return assemble(items, events, notes, null_words=source.null_words, seed=seed)
 
@@ -113,10 +113,16 @@ def _ratings(path: Path, source: MovieLensData, notes: Notes) -> pl.DataFrame:
 
 def _renamed(path: Path, table: pl.DataFrame, wanted: Sequence[str]) -> pl.DataFrame:
     """Call the columns of a file with a header as those of the files without one are called."""
-    found = {first_match(table.columns, _NAMES[name]): name for name in wanted}
-    table = table.rename({column: name for column, name in found.items() if column is not None})
-    require_columns(path, table, wanted)
-    return table
+    found = {name: first_match(table.columns, _NAMES[name]) for name in wanted}
+    missing = [name for name, column in found.items() if column is None]
+    if missing:
+        message = (
+            f"{path}: no column {' or '.join(map(repr, _NAMES[missing[0]]))}; the columns are "
+            f"{', '.join(name for name in table.columns if name not in (FILE, LINE))}. Mend the header, or "
+            "read the files as own tables (`format: tables`)"
+        )
+        raise DataError(message)
+    return table.rename({column: name for name, column in found.items() if column is not None})
 
 
 def _movies(path: Path, source: MovieLensData, notes: Notes) -> pl.DataFrame:

@@ -23,6 +23,8 @@ from trsr.records import HISTORY, ITEM, ITEMS, TIME, USER, Finding
 _TYPES: Final = ("token", "token_seq", "float", "float_seq")
 _PARTS: Final = (".train.inter", ".valid.inter", ".test.inter")
 _LIST_SUFFIX: Final = "_list"
+_LONGEST_STITCHED: Final = 200
+"""Stitching compares every two rows at every gap; RecBole cuts lists at 50 items."""
 
 
 def recbole_files(source: RecBoleData) -> tuple[Path, ...]:
@@ -188,14 +190,34 @@ def _listed(path: Path, table: pl.DataFrame, source: RecBoleData, notes: Notes) 
 
 
 def _stitched_where_needed(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    """Make one sequence a user; those with several rows are stitched as rolling rows are."""
-    several = pl.len().over(USER) > 1
-    one = rows.filter(~several).select(FILE, LINE, USER, pl.concat_list(HISTORY, ITEM).alias(ITEMS))
-    many = rows.filter(several)
-    joined = pl.concat([one, stitched(many, notes)]) if many.height else one
-    first = rows.with_row_index("_place").group_by(USER).agg(pl.col("_place").min())
-    ordered = joined.join(first, on=USER).sort("_place").drop("_place")
-    return explode_lists(ordered, notes)
+    """Make one sequence a user: the longest where the others start it, else as rolling rows are stitched.
+
+    Raises DataError when lists are too long for that.
+    """
+    rows = rows.with_columns(pl.concat_list(HISTORY, ITEM).alias(ITEMS)).with_row_index("_place")
+    again = ~pl.struct(USER, pl.col(ITEMS).list.join("\0")).is_first_distinct()
+    repeats = rows.filter(again)
+    notes.add("duplicate-row", "rows that repeat an earlier row are left out", "dropped", repeats, USER)
+    rows = rows.filter(~again)
+    whole = rows.sort(pl.col(ITEMS).list.len(), descending=True, maintain_order=True).unique(
+        USER, keep="first", maintain_order=True
+    )
+    compared = rows.join(whole.select(USER, pl.col(ITEMS).alias("_whole")), on=USER, maintain_order="left")
+    starts = pl.col("_whole").list.head(pl.col(ITEMS).list.len()) == pl.col(ITEMS)
+    other = compared.filter(~starts.all().over(USER)).select(rows.columns)
+    long = other.filter(pl.col(HISTORY).list.len() > _LONGEST_STITCHED)
+    if long.height:
+        message = (
+            f"{long[FILE][0]}:{long[LINE][0]}: user {long[USER][0]!r} has rows that don't continue "
+            f"each other, with lists of over {_LONGEST_STITCHED} items; set data.files to those with one row "
+            "a user"
+        )
+        raise DataError(message)
+    sequences = whole.join(other, on=USER, how="anti").select(FILE, LINE, USER, ITEMS)
+    if other.height:
+        sequences = pl.concat([sequences, stitched(other.drop(ITEMS, "_place"), notes)])
+    first = rows.unique(USER, keep="first").select(USER, "_place")
+    return explode_lists(sequences.join(first, on=USER).sort("_place").drop("_place"), notes)
 
 
 class RecBole(Reader):

@@ -8,6 +8,7 @@ from typing import Final
 import polars as pl
 
 from trsr.config.data import MicroLensData, SequenceData
+from trsr.data.cleaning import ids_in_text
 from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import read_delimited
 from trsr.data.notes import FILE, LINE, Notes, noting
@@ -112,7 +113,10 @@ def _divided(lines: pl.DataFrame, source: SequenceData, notes: Notes) -> pl.Data
         pl.coalesce(pl.col(TEXT).str.extract(user, 1), TEXT).alias(USER),
         pl.col(TEXT).str.extract(user, 2).fill_null("").alias(_REST),
     )
-    between = source.separator or _between_items(rows, source)
+    # A list as JSON, Python or a spreadsheet writes it, tells by itself where its ids end.
+    rows = rows.with_columns(pl.col(_REST).str.replace(r'^"([^"]*)"$', "${1}"))
+    listed = pl.col(_REST).str.starts_with("[")
+    between = source.separator or _between_items(rows.filter(~listed), source)
     if source.user_separator is None and behind_user == "comma":
         _refuse_unclear(rows.filter(pl.col(USER).str.contains(r"\s")), source, "user_separator", USER)
     pieces = (
@@ -122,7 +126,13 @@ def _divided(lines: pl.DataFrame, source: SequenceData, notes: Notes) -> pl.Data
     )
     filled = pieces.list.eval(pl.element().filter(pl.element() != ""))
     rows = rows.with_columns(filled.alias(ITEMS), (pieces.list.len() - filled.list.len()).alias("_gaps"))
-    gaps = rows.filter((pl.col("_gaps") > 0) & (pl.col(_REST) != ""))
+    rows = rows.with_columns(
+        pl.when(listed).then(ids_in_text(pl.col(_REST))).otherwise(pl.col(ITEMS)).alias(ITEMS)
+    )
+    unread = rows.filter(pl.col(ITEMS).is_null())
+    notes.add("bad-row", "lines whose list is none of ids are left out", "dropped", unread, TEXT)
+    rows = rows.filter(pl.col(ITEMS).is_not_null())
+    gaps = rows.filter(~listed & (pl.col("_gaps") > 0) & (pl.col(_REST) != ""))
     notes.add(
         "missing-id",
         "lines with nothing between two separators are read without that",
