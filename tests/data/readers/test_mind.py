@@ -106,6 +106,14 @@ def test_texts_come_from_further_files_and_nothing_else_does(write, histories_of
     assert "16.7% by news.tsv alone, 83.3% with data.texts" in share.message
 
 
+def test_further_rows_without_id_or_text_are_told(write):
+    table = "news_id,title,abstract\nN9,N/A,\n ,Nothing,\nN8,Eight,\n"
+    dataset, findings = read_mind(with_texts(write, {"t.csv": table}, **{"behaviors.tsv": BEHAVIORS}))
+    assert dataset.items["item_id"].to_list() == ["N1", "N2", "N3", "N8"]
+    empty = next(finding for finding in findings if finding.rule == "empty-text")
+    assert (empty.count, empty.examples) == (2, ("t.csv:2: N9 N/A", "t.csv:3:  Nothing"))
+
+
 def test_a_news_whose_text_is_empty_has_it_from_a_further_file(write):
     news = "N1\tc\ts\t\t\tu\t[]\t[]\n"
     source = with_texts(

@@ -88,9 +88,12 @@ def _joined(news: pl.DataFrame, source: MindData, notes: Notes) -> pl.DataFrame:
     if not source.texts:
         return news
     further = pl.concat([_further(path, source, notes) for path in source.texts])
-    further = further.with_columns(pl.col(ITEM).str.strip_chars()).filter(pl.col(ITEM) != "")
+    further = further.with_columns(pl.col(ITEM).str.strip_chars())
     silent = is_empty(pl.col("title"), source.null_words) & is_empty(pl.col("abstract"), source.null_words)
-    told, further = news.filter(~silent), further.filter(~silent)
+    empty = further.filter(silent | (pl.col(ITEM) == ""))
+    message = "rows of data.texts without an id, or without title and abstract, are passed over"
+    notes.add("empty-text", message, "noted", empty, pl.format("{} {}", ITEM, "title"))
+    told, further = news.filter(~silent), further.filter(~silent & (pl.col(ITEM) != ""))
     text = pl.concat_str("title", "abstract", separator="\0")
     every = pl.concat([told, further])
     other = every.filter(text != text.first().over(ITEM)).unique(ITEM, keep="first", maintain_order=True)
