@@ -49,11 +49,14 @@ READERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "demo": "trsr.data.readers.demo:Demo",
         "mind": "trsr.data.readers.mind:Mind",
-        "microlens": "trsr.data.readers.microlens:MicroLens",
+        "microlens": "trsr.data.readers.sequences:MicroLens",
+        "movielens": "trsr.data.readers.movielens:MovieLens",
+        "recbole": "trsr.data.readers.recbole:RecBole",
         "amazon_5core": "trsr.data.readers.amazon:Amazon5Core",
         "amazon_m2": "trsr.data.readers.amazon:AmazonM2",
         "amazon_reviews": "trsr.data.readers.amazon:AmazonReviews",
         "tables": "trsr.data.readers.tables:Tables",
+        "sequences": "trsr.data.readers.sequences:Sequences",
     }
 )
 """Formats of data, in the order in which they are recognised; see `trsr.data.dataset.Reader`."""

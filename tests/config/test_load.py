@@ -99,6 +99,8 @@ def test_relative_data_paths_are_relative_to_the_file(
     monkeypatch.chdir(tmp_path)
     assert load(path).data.path == tmp_path / "raw"
     assert load(path, {"data.path": "mine"}).data.path == tmp_path / "mine"
+    path = write(tmp_path / "sub", "data: {format: mind, path: ../raw, texts: [a.tsv, ../b.csv]}\n")
+    assert load(path).data.texts == (tmp_path / "sub" / "a.tsv", tmp_path / "b.csv")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,12 @@ FILES = {
         "news.tsv": b"N1\tc\ts\tTitle\tText\tu\t[]\t[]\n",
         "behaviors.tsv": b"1\tU\t11/12/2019 2:14:46 PM\tN1 N1\tN1-1 N2-0\n",
     },
+    "movielens": {"u.item": b"1|A|||" + b"|0" * 19 + b"\n", "u.data": b"u\t1\t5\t9\n"},
+    "recbole": {
+        "x.item": b"item_id:token\ttitle:token_seq\tprice:float\n1\tA b\t9.5\n",
+        "x.inter": b"user_id:token\titem_id_list:token_seq\titem_id:token\nu\t1 1\t1\n",
+    },
+    "sequences": {"items.csv": b"item_id,title\n1,A\n", "sequences.txt": b"u 1 1\n"},
     "microlens": {"titles.csv": b"item,title\n1,A\n", "pairs.tsv": b"u\t1 1\n"},
     "amazon_m2": {
         "products_train.csv": b"id,locale,title,price,brand,color,size,model,material,author,desc\n"

@@ -7,6 +7,9 @@ from trsr.config.data import (
     DemoData,
     MicroLensData,
     MindData,
+    MovieLensData,
+    RecBoleData,
+    SequenceData,
     TableData,
 )
 from trsr.data.readers.registry import detect
@@ -21,6 +24,12 @@ from trsr.errors import ConfigError, DataError
         (("items.json", "test.csv"), Amazon5CoreData),
         (("products_train.csv", "sessions_train.csv"), AmazonM2Data),
         (("meta_X.jsonl.gz", "X.jsonl"), AmazonReviewsData),
+        (("u.item", "u.data"), MovieLensData),
+        (("movies.csv", "u1.base"), MovieLensData),
+        (("movies.dat", "ratings.dat"), MovieLensData),
+        (("movies.csv", "ratings.csv"), MovieLensData),
+        (("x.item", "x.inter"), RecBoleData),
+        (("x.item", "x.test.inter"), RecBoleData),
     ],
 )
 def test_formats_are_known_by_their_files(write, names, kind):
@@ -55,6 +64,13 @@ def test_own_histories(write):
         folder / "histories.csv",
         "history",
         "id",
+    )
+
+
+def test_sequences_with_a_table_beside_them(write):
+    folder = write({"items.tsv": "asin\ttitle\n", "sequences.csv": ""})
+    assert detect(folder) == SequenceData(
+        format="sequences", items=folder / "items.tsv", item_id="asin", sequences=folder / "sequences.csv"
     )
 
 

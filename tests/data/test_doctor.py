@@ -55,6 +55,9 @@ def test_no_user_left_says_what_to_change(write):
         ("microlens", (39949, 39949, 39949, 4095), 332),
         ("amazon_industrial", (3285, 3285, 3285, 351), 2),
         ("mind_sample", (4637, 4637, 2449, 18), 0),
+        ("games6k", (50546, 50546, 50546, 9728), 1443),
+        ("ml100k", (943, 943, 943, 943), 778),
+        ("beauty", (22363, 22363, 22363, 4242), 661),
     ],
 )
 def test_real_data(real_data, name, users, cut):

@@ -69,6 +69,11 @@ class MindData(FileData):
     """The format's name."""
     path: Path
     """Folder that holds `news.tsv` and `behaviors.tsv`."""
+    texts: tuple[Path, ...] = ()
+    """Further files that hold texts of news, and are read for nothing else: other `news.tsv`, or tables with
+    the columns `news_id`, `title`, `category`, `subcategory` (or `subvert`) and `abstract`, also with
+    something before all of them (`history_news_id`) and with several news in a cell, one a line. The first
+    text of a news counts, those of `news.tsv` before all."""
 
 
 class AmazonM2Data(FileData):
@@ -116,17 +121,87 @@ class MicroLensData(FileData):
     """Folder that holds `pairs.tsv` and `titles.csv`."""
 
 
-class TableData(FileData):
-    """Own tables (CSV, TSV, JSONL or Parquet), with the names of their columns."""
+class MovieLensData(FileData):
+    """MovieLens 100k, 1M, 10M, 20M and later: ratings, and movies with their texts."""
 
-    format: Literal["tables"]
+    format: Literal["movielens"]
     """The format's name."""
+    path: Path
+    """Folder that holds the files."""
+    ratings: tuple[str, ...] = ()
+    """Files of ratings in the folder. Empty: the first that are there of `u.data`, `u1.base` with `u1.test`,
+    `ratings.dat` and `ratings.csv`."""
+    movies: str | None = None
+    """File of movies in the folder. Null: the first that is there of `movies.csv`, `u.item`, `movies.dat`."""
+    columns: tuple[str, ...] | None = None
+    """Columns of `movies.csv` that are text, beside title and genres. Null: `overview` and `tagline`, where
+    they are there."""
+    tags: int = Field(0, ge=0)
+    """So many tags, the most frequent ones of `tags.csv`, belong to a movie's text. They are written by
+    users at any time, also after the interactions that are to be told."""
+    min_rating: float = Field(0.0, ge=0, le=5)
+    """Ratings below this one are not interactions."""
+
+
+class RecBoleData(FileData):
+    """RecBole's atomic files: `NAME.inter` and `NAME.item`, whose headers name fields and their types."""
+
+    format: Literal["recbole"]
+    """The format's name."""
+    path: Path
+    """Folder that holds the files."""
+    name: str | None = None
+    """What stands before the files' endings. Null: the one name that is in the folder."""
+    files: tuple[str, ...] = ()
+    """Files of interactions in the folder, from oldest to newest. Empty: `NAME.inter`, or those that are
+    there of `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter`."""
+    user_field: str = "user_id"
+    """Field that holds the user's id."""
+    item_field: str = "item_id"
+    """Field that holds the item's id, in both files. A field of this name with `_list` behind it holds the
+    items before it, oldest first; the rows of one user are stitched then."""
+    time_field: str = "timestamp"
+    """Field that holds the time. Where there is none, rows are in order of time."""
+    rating_field: str = "rating"
+    """Field that holds the rating; read when `min_rating` is set."""
+    min_rating: float = Field(0.0, ge=0)
+    """Rows with a rating below this one are not interactions."""
+
+
+class ItemTableData(FileData):
+    """What the formats with an own table of items have in common."""
+
     items: Path
     """Table of items, one row an item."""
     item_id: str = "item_id"
     """Column of the item table that holds the id."""
     text_fields: dict[str, str] = Field(default_factory=dict)
     """Name to show -> column of the item table. Empty: every column but the id, under its own name."""
+
+
+Separator = Literal["space", "tab", "comma"]
+
+
+class SequenceData(ItemTableData):
+    """A text file with one user a line, the items behind the user, oldest first; and a table of items."""
+
+    format: Literal["sequences"]
+    """The format's name."""
+    sequences: Path
+    """File with one user a line: `user item item item`."""
+    separator: Separator | None = None
+    """What parts items: `space` (any white space), `tab` or `comma`. Null: told by the lines, and refused
+    where they leave it open."""
+    user_separator: Separator | None = None
+    """What parts the user from the first item. Null: a tab, else a comma, else white space, whichever is
+    there."""
+
+
+class TableData(ItemTableData):
+    """Own tables (CSV, TSV, JSONL or Parquet), with the names of their columns."""
+
+    format: Literal["tables"]
+    """The format's name."""
     events: Path | None = None
     """Table of events, one row an interaction. Give this or `histories`."""
     histories: Path | None = None

@@ -262,8 +262,14 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
             continue
         for section in _sections(name, inside, Config.model_fields[name].annotation):
             for key, of_key in section.model_fields.items():
-                if isinstance(inside.get(key), str) and Path in _parts(of_key.annotation):
-                    inside[key] = str((folder / inside[key]).resolve())
+                if Path not in _parts(of_key.annotation):
+                    continue
+                if isinstance(value := inside.get(key), str):
+                    inside[key] = str((folder / value).resolve())
+                elif isinstance(value, list | tuple):
+                    inside[key] = [
+                        str((folder / each).resolve()) if isinstance(each, str) else each for each in value
+                    ]
 
 
 def _sections(name: str, inside: dict[str, Any], annotation: Any) -> list[type[Section]]:

@@ -49,6 +49,7 @@ def read_delimited(
     columns: Sequence[str] | None = None,
     quoted: bool = True,
     encoding: str | None = None,
+    number_repeats: bool = False,
 ) -> pl.DataFrame:
     """Read a delimited file, gzipped or not, as `FILE`, `LINE` and one String column per column of the file.
 
@@ -58,14 +59,16 @@ def read_delimited(
     Parameters
     ----------
     separator
-        One character. A header without it that holds another of the usual ones, as often as the
-        rows do, is read by that, and noted.
+        One character; several where quotes have no meaning. A header without it that holds another of the
+        usual ones, as often as the rows do, is read by that, and noted.
     columns
         Names of the columns of a file without header; None: the first row holds them.
     quoted
         False when quotes have no meaning in the file.
     encoding
         See `trsr.data.text_files.line_blocks`.
+    number_repeats
+        True: a name that the header repeats is no error; the second is called ``name.1``, as pandas does.
     """
     lines = read_lines(path, notes, encoding=encoding)
     if not lines.select((pl.col(TEXT).str.strip_chars() != "").any()).item():
@@ -78,7 +81,7 @@ def read_delimited(
     else:
         rows = _plain_fields(lines.filter(pl.col(TEXT) != ""), separator)
     if columns is None:
-        columns = _header(rows, path)
+        columns = _header(rows, path, number_repeats)
         rows = rows.slice(1)
     width = len(columns)
     wrong = rows.filter(pl.col(_FIELDS).list.len() != width)
@@ -106,10 +109,13 @@ def header_of(path: Path, separator: str, encoding: str | None = None) -> list[s
     return []
 
 
-def _header(rows: pl.DataFrame, path: Path) -> list[str]:
+def _header(rows: pl.DataFrame, path: Path, number_repeats: bool = False) -> list[str]:
     """Give the names of the columns; one without a name is called by its place, as pandas does."""
     stripped = [name.strip() for name in rows[_FIELDS][0]]
     names = [name or f"{UNNAMED}{place}" for place, name in enumerate(stripped)]
+    if number_repeats:
+        before = (names[:place].count(name) for place, name in enumerate(names))
+        names = [f"{name}.{count}" if count else name for name, count in zip(names, before, strict=True)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         message = f"{path}: column names must differ, got {', '.join(map(repr, repeated))} more than once"

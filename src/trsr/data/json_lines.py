@@ -69,9 +69,10 @@ def _object_blocks(
     if first is None:
         return
     if _is_one_text(first):
-        yield _of_one_text(path, pl.concat([first, *blocks]), notes)
+        lines = pl.concat([first, *blocks])
+        yield _by_id(_of_one_text(path, lines, notes), lines, notes)
         return
-    yield _objects(first, notes)
+    yield _by_id(_objects(first, notes), first, notes)
     yield from (_objects(lines, notes) for lines in blocks)
 
 
@@ -230,6 +231,40 @@ def _of_one_text(path: Path, lines: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     for message in sorted(decoder.repairs):
         notes.count("mended-json", message, "repaired", 1, (f"{path.name}:1: (the whole file is one text)",))
     return read
+
+
+def _by_id(objects: pl.DataFrame, lines: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Make an object a row of one that holds objects or lists by their ids: ``id``, and fields or ``values``.
+
+    Anything else stays as it is. Rows have the lines of their ids, where each id begins one.
+    """
+    if objects.height != 1:
+        return objects
+    whole = json.loads(objects[TEXT][0])
+    kinds = {type(value) for value in whole.values()}
+    if len(whole) < 2 or kinds not in ({dict}, {list}):
+        return objects
+    notes.add("by-id", "the file is one object, ids to fields or lists, and read so", "noted", objects, TEXT)
+    started = lines.select(LINE, pl.col(TEXT).str.extract(r'^\s*("(?:[^"\\]|\\.)*")\s*:', 1)).drop_nulls()
+    places = {json.loads(key): line for line, key in reversed(started.rows())}
+    rows = [
+        {"id": name, **({"values": _listed(value)} if isinstance(value, list) else value)}
+        for name, value in whole.items()
+    ]
+    return pl.DataFrame(
+        {
+            FILE: [objects[FILE][0]] * len(rows),
+            LINE: [places.get(name, objects[LINE][0]) for name in whole],
+            TEXT: [_plain(row) for row in rows],
+        },
+        schema=objects.schema,
+    )
+
+
+def _listed(values: list[Any]) -> str:
+    return ", ".join(
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values
+    )
 
 
 def _picked(objects: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:

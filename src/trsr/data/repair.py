@@ -114,6 +114,18 @@ def explode_lists(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return rows.filter(pl.col(ITEMS).list.len() > 0).explode(ITEMS).rename({ITEMS: ITEM})
 
 
+def rated(rows: pl.DataFrame, column: str, least: float, notes: Notes) -> pl.DataFrame:
+    """Leave out rows whose rating is below the least one, or can't be read; all are kept when it is 0."""
+    if not least:
+        return rows
+    rating = pl.col(column).cast(pl.Float64, strict=False)
+    low = rows.filter(rating < least)
+    notes.add("low-rating", "ratings below min_rating are no interactions", "noted", low, column)
+    unrated = rows.filter(rating.is_null() | rating.is_nan())
+    notes.add("bad-row", "rows without a readable rating are left out", "dropped", unrated, column)
+    return rows.filter((rating >= least) & rating.is_not_nan())
+
+
 def mend_items(items: pl.DataFrame, notes: Notes, null_words: Collection[str] = NULL_WORDS) -> pl.DataFrame:
     """Give the catalogue: ids present and unique (the first row of an id is kept), texts cleaned, never null.
 

@@ -15,7 +15,7 @@ from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import header_of, read_delimited
 from trsr.data.json_lines import first_wins, read_json_lines
 from trsr.data.notes import FILE, LINE, Notes, noting
-from trsr.data.repair import assemble, explode_lists
+from trsr.data.repair import assemble, explode_lists, rated
 from trsr.data.text_files import TEXT, read_lines, require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
@@ -55,23 +55,12 @@ def read_amazon_reviews(source: AmazonReviewsData, notes: Notes, seed: int = 0) 
     for key in ("user_id", _ID, "timestamp"):
         _require_key(reviews_file, reviews, key)
     reviews = empty_as_null(reviews, ["timestamp", "rating"], source.null_words, notes)
-    reviews = _rated(reviews, source.min_rating, notes)
+    reviews = rated(reviews, "rating", source.min_rating, notes)
     times = read_times(reviews, "timestamp", notes, remedy="check that it is a file of Amazon Reviews 2023")
     events = reviews.select(
         FILE, LINE, pl.col("user_id").alias(USER), pl.col(_ID).alias(ITEM), times.alias(TIME)
     )
     return assemble(items, events, notes, null_words=source.null_words, seed=seed)
-
-
-def _rated(reviews: pl.DataFrame, least: float, notes: Notes) -> pl.DataFrame:
-    if not least:
-        return reviews
-    rating = pl.col("rating").cast(pl.Float64, strict=False)
-    low = reviews.filter(rating < least)
-    notes.add("low-rating", "reviews below min_rating are no interactions", "noted", low, "rating")
-    unrated = reviews.filter(rating.is_null())
-    notes.add("bad-row", "reviews without a readable rating are left out", "dropped", unrated, "rating")
-    return reviews.filter(rating >= least)
 
 
 def _require_key(path: Path, table: pl.DataFrame, key: str) -> None:

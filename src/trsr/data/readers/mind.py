@@ -8,10 +8,13 @@ from typing import Final
 import polars as pl
 
 from trsr.config.data import MindData
+from trsr.data.cleaning import is_empty
 from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import read_delimited
 from trsr.data.notes import FILE, LINE, Notes, noting
+from trsr.data.readers.tables import as_text, first_match, read_table, table_ending
 from trsr.data.repair import assemble, explode_lists
+from trsr.data.text_files import TEXT, line_blocks, require_columns
 from trsr.data.times import read_times
 from trsr.records import ITEM, ITEMS, TIME, USER, Finding
 
@@ -25,13 +28,16 @@ _NEWS: Final = (
     "title_entities",
     "abstract_entities",
 )
+_FIELDS: Final = ("category", "subcategory", "title", "abstract")
+_ID: Final = "news_id"
+_ALSO: Final = {"subcategory": ("subcategory", "subvert")}
 _BEHAVIORS: Final = ("impression", USER, TIME, "history", "impressions")
 _TIME_FORMAT: Final = "%m/%d/%Y %I:%M:%S %p"
 
 
 def mind_files(source: MindData) -> tuple[Path, ...]:
-    """List the two files."""
-    return source.path / "news.tsv", source.path / "behaviors.tsv"
+    """List the two files, then those of further texts."""
+    return source.path / "news.tsv", source.path / "behaviors.tsv", *source.texts
 
 
 @noting
@@ -49,8 +55,8 @@ def read_mind(source: MindData, notes: Notes) -> Dataset:
 
     Raises DataError when a file is missing or nothing is left.
     """
-    news_file, behaviors_file = mind_files(source)
-    news = read_delimited(news_file, "\t", notes, columns=_NEWS, quoted=False, encoding=source.encoding)
+    news_file, behaviors_file, *_ = mind_files(source)
+    news = _news(news_file, source, notes)
     rows = read_delimited(
         behaviors_file, "\t", notes, columns=_BEHAVIORS, quoted=False, encoding=source.encoding
     )
@@ -66,8 +72,113 @@ def read_mind(source: MindData, notes: Notes) -> Dataset:
         shown,
     )
     events = explode_lists(_one_row_a_user(rows, notes), notes)
-    items = news.select(FILE, LINE, ITEM, "category", "subcategory", "title", "abstract")
+    items = _joined(news, source, notes)
+    _note_known_share(rows["history"], news, items, bool(source.texts), notes)
     return assemble(items, events, notes, null_words=source.null_words, listed=True)
+
+
+def _news(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
+    table = read_delimited(path, "\t", notes, columns=_NEWS, quoted=False, encoding=source.encoding)
+    return table.select(FILE, LINE, ITEM, *_FIELDS)
+
+
+def _joined(news: pl.DataFrame, source: MindData, notes: Notes) -> pl.DataFrame:
+    """Put the news of further files behind those of `news.tsv`, each once: its first text counts."""
+    news = news.with_columns(pl.col(ITEM).str.strip_chars())
+    if not source.texts:
+        return news
+    further = pl.concat([_further(path, source, notes) for path in source.texts])
+    further = further.with_columns(pl.col(ITEM).str.strip_chars())
+    silent = is_empty(pl.col("title"), source.null_words) & is_empty(pl.col("abstract"), source.null_words)
+    empty = further.filter(silent | (pl.col(ITEM) == ""))
+    message = "rows of data.texts without an id, or without title and abstract, are passed over"
+    notes.add("empty-text", message, "noted", empty, pl.format("{} {}", ITEM, "title"))
+    told, further = news.filter(~silent), further.filter(~silent & (pl.col(ITEM) != ""))
+    text = pl.concat_str("title", "abstract", separator="\0")
+    every = pl.concat([told, further])
+    other = every.filter(text != text.first().over(ITEM)).unique(ITEM, keep="first", maintain_order=True)
+    message = "news whose texts differ between the files or rows of data.texts keep the first one"
+    notes.add("differing-text", message, "noted", other, pl.format("{} {}", ITEM, "title"))
+    new = further.join(told, on=ITEM, how="anti", maintain_order="left")
+    new = new.unique(ITEM, keep="first", maintain_order=True)
+    message = "news without a text in news.tsv have theirs from data.texts"
+    notes.add("further-text", message, "noted", new, pl.format("{} {}", ITEM, "title"))
+    untold = news.filter(silent).join(new, on=ITEM, how="anti", maintain_order="left")
+    return pl.concat([told, untold, new])
+
+
+def _further(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
+    """Read the texts of a further file: a table where its header names news, else a `news.tsv`."""
+    if table_ending(path) == ".tsv":
+        first = next(line_blocks(path, Notes(), 1 << 16, encoding=source.encoding), None)
+        if first is not None and not any(name.endswith(_ID) for name in first[TEXT][0].split("\t")):
+            return _news(path, source, notes)
+    table = read_table(path, notes, source.encoding)
+    found = [name for name in table.columns if name == _ID or name.endswith(f"_{_ID}")]
+    require_columns(path, table, found or [_ID])
+    return pl.concat([_texts_beside(path, table, name, notes) for name in found])
+
+
+def _texts_beside(path: Path, table: pl.DataFrame, id_column: str, notes: Notes) -> pl.DataFrame:
+    """Take ids and texts out of columns of one beginning; cells hold as many lines each as there are ids."""
+    start = id_column.removesuffix(_ID)
+    named = {
+        name: first_match(table.columns, [f"{start}{each}" for each in _ALSO.get(name, (name,))])
+        for name in _FIELDS
+    }
+    require_columns(path, table, [f"{start}title"])
+    ids = as_text(table[id_column]).fill_null("").str.strip_chars()
+    table = table.select(
+        FILE,
+        LINE,
+        ids.alias(ITEM),
+        *(
+            (as_text(table[column]).fill_null("") if column else pl.lit("")).alias(name)
+            for name, column in named.items()
+        ),
+    )
+    lines = table.with_columns(
+        pl.when(pl.col(ITEM).str.contains("\n", literal=True))
+        .then(pl.col(name).str.split("\n"))
+        .otherwise(pl.concat_list(name))
+        for name in (ITEM, *_FIELDS)
+    )
+    present = [name for name, column in named.items() if column]
+    absent = [name for name in _FIELDS if name not in present]
+    uneven = pl.any_horizontal(pl.col(name).list.len() != pl.col(ITEM).list.len() for name in present)
+    message = "rows whose cells don't hold as many lines as there are news are left out"
+    notes.add("bad-row", message, "dropped", lines.filter(uneven), pl.col(ITEM).list.join(" "))
+    exploded = lines.filter(~uneven).drop(absent).explode(ITEM, *present)
+    return exploded.with_columns(pl.lit("").alias(name) for name in absent).select(
+        FILE, LINE, pl.col(ITEM, *_FIELDS).str.strip_chars()
+    )
+
+
+def _note_known_share(
+    histories: pl.Series, news: pl.DataFrame, items: pl.DataFrame, further: bool, notes: Notes
+) -> None:
+    """Tell how much of the histories has texts, and that what has is what is read most."""
+    clicked = histories.str.extract_all(r"\S+").explode().drop_nulls().to_frame(ITEM)
+    clicks = clicked.select(
+        pl.col(ITEM).is_in(news[ITEM].str.strip_chars().implode()).alias("before"),
+        pl.col(ITEM).is_in(items[ITEM].str.strip_chars().implode()).alias("after"),
+        pl.len().over(ITEM).alias("clicks"),
+        ITEM,
+    )
+    if clicks.is_empty() or clicks["before"].all():
+        return
+    before, after = clicks.select(pl.col("before", "after").mean()).row(0)
+    ids = clicks.unique(ITEM).group_by("after").agg(pl.col("clicks").mean())
+    often = dict(ids.iter_rows())
+    share = f"{before:.1%} by news.tsv alone" + (f", {after:.1%} with data.texts" if further else "")
+    more = "" if further else "; data.texts takes further files of texts"
+    told = " and ".join(
+        f"{often[known]:.1f} clicks a news {'with' if known else 'without'} one"
+        for known in (True, False)
+        if known in often
+    )
+    message = f"clicks of the histories are of news with a text: {share} ({told}){more}"
+    notes.count("known-share", message, "noted", int(clicks["after"].sum()))
 
 
 def _one_row_a_user(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from trsr.config.data import TableData
+from trsr.config.data import ItemTableData, TableData
 from trsr.data.cleaning import empty_as_null, ids_in_text
 from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import UNNAMED, header_of, read_delimited
@@ -52,7 +52,7 @@ def read_tables(source: TableData, notes: Notes, seed: int = 0) -> Dataset:
 def _assembled(
     source: TableData, notes: Notes, seed: int, table_of: Callable[[Path], pl.DataFrame]
 ) -> Dataset:
-    items = _items(source, table_of(source.items), notes)
+    items = catalogue_rows(source, table_of(source.items), notes)
     if source.events is not None:
         events = _events(source, source.events, table_of(source.events), notes)
     else:
@@ -251,7 +251,8 @@ def _read_parquet(path: Path, rows: int | None = None) -> pl.DataFrame:
     return table.select(*place, pl.all())
 
 
-def _items(source: TableData, table: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+def catalogue_rows(source: ItemTableData, table: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Take id and texts of a table of items by the settings, as `assemble` takes them."""
     fields = source.text_fields or {name: name for name in _text_columns(table, source.item_id, notes)}
     require_columns(source.items, table, (source.item_id, *fields.values()))
     if not fields or ITEM in fields:
@@ -261,7 +262,7 @@ def _items(source: TableData, table: pl.DataFrame, notes: Notes) -> pl.DataFrame
         )
         raise DataError(message)
     table = empty_as_null(table, list({source.item_id, *fields.values()}), source.null_words, notes)
-    texts = [_as_text(table[column]).alias(name) for name, column in fields.items()]
+    texts = [as_text(table[column]).alias(name) for name, column in fields.items()]
     return table.select(FILE, LINE, id_texts(table[source.item_id]).alias(ITEM)).with_columns(texts)
 
 
@@ -333,7 +334,7 @@ def _from_histories(source: TableData, path: Path, table: pl.DataFrame, notes: N
     if isinstance(lists.dtype, pl.List | pl.Array):
         rows = rows.with_columns(id_texts(lists).fill_null([]).alias(ITEMS))
     else:
-        text = _as_text(lists).fill_null("").alias("_text")
+        text = as_text(lists).fill_null("").alias("_text")
         rows = rows.with_columns(text).with_columns(ids_in_text(pl.col("_text")).alias(ITEMS))
         unread = rows.filter(pl.col(ITEMS).is_null())
         notes.add("bad-row", "rows whose history is no list of ids are left out", "dropped", unread, "_text")
@@ -343,7 +344,7 @@ def _from_histories(source: TableData, path: Path, table: pl.DataFrame, notes: N
     return explode_lists(rows, notes)
 
 
-def _as_text(column: pl.Series) -> pl.Series:
+def as_text(column: pl.Series) -> pl.Series:
     """Write any column as text: lists by spaces, nested values as JSON, 5.0 in whole-number floats as 5."""
     frame = column.to_frame("_value")
     value = pl.col("_value")
@@ -379,28 +380,30 @@ class Tables(Reader):
     @classmethod
     def detect(cls, folder: Path, names: set[str]) -> TableData | None:
         """Recognise the files; see `Reader`."""
-        items, events, histories = (_table(folder, names, stem) for stem in ("items", "events", "histories"))
+        items, events, histories = (
+            table_named(folder, names, stem) for stem in ("items", "events", "histories")
+        )
         if items is None or (events is None and histories is None):
             return None
-        settings: dict[str, object] = {"items": items, "item_id": _column(items, _ITEM_NAMES, "item_id")}
+        settings: dict[str, object] = {"items": items, "item_id": column_for(items, ITEM_NAMES, "item_id")}
         if events is not None:
-            times = _matching(column_names(events), _TIME_NAMES)
+            times = first_match(column_names(events), _TIME_NAMES)
             settings |= {
                 "events": events,
-                "user_column": _column(events, _USER_NAMES, "user_column"),
-                "item_column": _column(events, _ITEM_NAMES, "item_column"),
+                "user_column": column_for(events, _USER_NAMES, "user_column"),
+                "item_column": column_for(events, ITEM_NAMES, "item_column"),
                 "time_column": times,
             }
         elif histories is not None:
             settings |= {
                 "histories": histories,
-                "user_column": _column(histories, _USER_NAMES, "user_column"),
-                "history_column": _column(histories, _LIST_NAMES, "history_column"),
+                "user_column": column_for(histories, _USER_NAMES, "user_column"),
+                "history_column": column_for(histories, _LIST_NAMES, "history_column"),
             }
         return TableData.model_validate({"format": "tables", **settings})
 
 
-_ITEM_NAMES: Final = (
+ITEM_NAMES: Final = (
     "item_id",
     "id",
     "item",
@@ -417,7 +420,8 @@ _TIME_NAMES: Final = ("time", "timestamp", "ts", "datetime", "date", "event_time
 _LIST_NAMES: Final = ("item_ids", "items", "history", "sequence", "item_list")
 
 
-def _table(folder: Path, names: set[str], stem: str) -> Path | None:
+def table_named(folder: Path, names: set[str], stem: str) -> Path | None:
+    """Find a table by its name without ending among the `names` of what lies in a folder."""
     for suffix in SUFFIXES:
         for name in (f"{stem}{suffix}", f"{stem}{suffix}.gz"):
             if name in names:
@@ -425,9 +429,10 @@ def _table(folder: Path, names: set[str], stem: str) -> Path | None:
     return folder / stem if (folder / stem).is_dir() else None
 
 
-def _column(path: Path, known: Iterable[str], setting: str) -> str:
+def column_for(path: Path, known: Iterable[str], setting: str) -> str:
+    """Find the column that has one of the known names; DataError names the setting that tells it."""
     columns = column_names(path)
-    found = _matching(columns, known)
+    found = first_match(columns, known)
     if found is None:
         message = (
             f"{path}: can't tell which column is `{setting}` (looked for {', '.join(known)}); "
@@ -438,6 +443,7 @@ def _column(path: Path, known: Iterable[str], setting: str) -> str:
     return found
 
 
-def _matching(columns: Iterable[str], known: Iterable[str]) -> str | None:
+def first_match(columns: Iterable[str], known: Iterable[str]) -> str | None:
+    """Find the first of the known names, which are in small letters, among columns."""
     by_lower = {column.lower(): column for column in reversed(list(columns))}
     return next((by_lower[name] for name in known if name in by_lower), None)
