@@ -83,6 +83,7 @@ def prepare(
     test: float = 0.1,
     split_by: str = "hash",
     fields: Sequence[str] = (),
+    users: int | None = None,
     seed: int = 0,
 ) -> EvaluationProtocol:
     """Choose users and targets, split them, and freeze candidates: what every system is asked.
@@ -102,6 +103,8 @@ def prepare(
         ``hash`` of the user's id, or ``time`` of the target.
     fields
         Text fields that systems read; empty for all.
+    users
+        So many of those who take part, drawn by the seed, to try all that follows on a few; None for all.
     seed
         Of the split and of all that is drawn.
 
@@ -115,7 +118,7 @@ def prepare(
     config = load(
         overrides={
             "seed": seed,
-            "history": {"min": min_history, "max": max_history},
+            "history": {"min": min_history, "max": max_history, "users": users},
             "split": {"by": split_by, "valid": valid, "test": test},
             "candidates": {"negatives": negatives, "sampler": sampler},
             "items.fields": list(fields),
