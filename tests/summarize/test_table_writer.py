@@ -24,7 +24,6 @@ from trsr.experiments.variants import form
 from trsr.library import prepare, read, write_summaries
 from trsr.pipeline import run
 from trsr.records import PROFILES
-from trsr.stages.forget import forget_user
 from trsr.summarize.writer import Profiles
 
 LONG = "likes " + "walnut, brass and very old lamps, " * 40
@@ -189,13 +188,17 @@ def test_a_known_user_is_ranked_by_the_text_and_events_take_it_along(
         assert recommender.rank(history=items[:3], candidates=items[3:6]).summary == ""
 
 
-def test_forgetting_says_that_the_table_is_untouched(shop: tuple[RunFolder, list[str]]) -> None:
+def test_forgetting_needs_no_store_and_says_that_the_table_is_untouched(
+    shop: tuple[RunFolder, list[str]],
+) -> None:
     folder, _ = shop
     user = read_parquet(folder.histories)["user_id"][7]
-    lines = forget_user(folder, user)
-    assert any("nor a table of texts (summary.writer)" in line for line in lines)
+    done = CliRunner().invoke(app, ["store", "forget", user, "--run", str(folder.path)])
+    assert done.exit_code == 0, done.output
+    assert "these runs call no model and there is no store: no answer to delete" in done.output
+    assert "nor a table of texts (summary.writer)" in done.output
+    assert "names the user" not in done.output
     assert user not in read_parquet(folder.summaries)["user_id"]
-    assert not any("names the user" in line for line in lines)
 
 
 def test_other_texts_are_taken_again_and_the_same_ones_are_not(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
     """
     settings, writer = config.summary, config.summary.writer
     row = name or settings.paradigm
-    if (why := _no_model(config)) is not None:
+    if (why := why_no_model(config)) is not None:
         table = check_table(config, [user for user, _ in users])
         basis = " ".join([f"No model is called: {why}.", *(f"{finding.sentence}." for finding in table)])
         seconds = 0.0 if table else None  # the keyphrase writer takes its time
@@ -129,7 +129,7 @@ def measure(config: Config, items: pl.DataFrame, users: Users, calls: int) -> Sp
     WriterError
         When the model can't answer.
     """
-    if _no_model(config) is not None:
+    if why_no_model(config) is not None:
         message = "--measure makes calls to a model, and this configuration calls none; leave it out"
         raise ConfigError(message)
     limits = config.summary.limits
@@ -142,8 +142,8 @@ def measure(config: Config, items: pl.DataFrame, users: Users, calls: int) -> Sp
         return Speed(summarizer.spent.calls, time.monotonic() - began)
 
 
-def _no_model(config: Config) -> str | None:
-    """Say why no model is called for summaries; None where one may be."""
+def why_no_model(config: Config) -> str | None:
+    """Say why the configuration calls no model for summaries; None where one may be called."""
     writer = config.summary.writer
     if config.summary.paradigm == "none":
         return "without summaries"
