@@ -20,7 +20,7 @@ from trsr.config import Config, load
 from trsr.config.summary import TableWriter
 from trsr.errors import ConfigError, DataError
 from trsr.experiments.tables import select_systems
-from trsr.experiments.variants import form
+from trsr.experiments.variants import dimension, form
 from trsr.library import prepare, read, write_summaries
 from trsr.pipeline import run
 from trsr.records import PROFILES
@@ -261,3 +261,11 @@ def test_the_library_takes_texts_and_warns_of_what_it_found(tmp_path: Path) -> N
         summaries = write_summaries(protocol, {"kind": "table", "path": str(path)})
     assert len(told) == 2
     assert summaries["summary"].to_list() == ["", *(f"text of {name}" for name in names[1:])]
+
+
+def test_an_ablation_asks_once_whether_the_texts_help() -> None:
+    config = load(overrides={"summary.writer": {"kind": "table", "path": "p.csv"}})
+    asked = [value.label for value in dimension("summary", config).values]
+    assert asked == ["none", "recurrent"]
+    writers = [value.label for value in dimension("writer", config).values]
+    assert writers[-1] == "table p.csv: summary"

@@ -183,10 +183,11 @@ def _described(name: DimensionName, config: Config) -> tuple[str, str, list[Valu
     told = config.ablation
     match name:
         case "summary":
-            values = [
-                Value(paradigm, {"summary.paradigm": paradigm})
-                for paradigm in ("none", *(name for name in PARADIGMS if name != "none"))
-            ]
+            writing = [name for name in PARADIGMS if name != "none"]
+            if isinstance(config.summary.writer, TableWriter):  # its text is the same by any of them
+                own = config.summary.paradigm
+                writing = ["recurrent" if own == "none" else own]
+            values = [Value(paradigm, {"summary.paradigm": paradigm}) for paradigm in ("none", *writing)]
             return (
                 "summary.paradigm",
                 "Does a summary help, and by which paradigm?",
