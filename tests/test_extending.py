@@ -181,7 +181,7 @@ def test_a_changed_setting_or_file_is_another_system(tmp_path: Path, monkeypatch
         ({"data": {"format": "ods"}}, r"no data format 'ods'; take one of demo, mind"),
         ({"summary.writer": {"kind": "own_parts:Titles", "most": 0}}, r"most: .*greater than or equal to 1"),
         ({"summary.writer": {"kind": "own_parts:Titels"}}, r"'own_parts:Titels' can't be imported"),
-        ({"summary.writer": {"kind": "gpt"}}, r"kind must be keyphrase, local, endpoint, or your own"),
+        ({"summary.writer": {"kind": "gpt"}}, r"kind must be keyphrase, local, endpoint, table, or your own"),
         (
             {"summary.paradigm": "zigzag"},
             r"no paradigm 'zigzag'; take one of recurrent, hierarchical, none, or your own",

@@ -22,7 +22,7 @@ from trsr import __version__
 from trsr.artifacts import RunFolder, hash_path, read_parquet, write_json, write_parquet
 from trsr.config import Config
 from trsr.config.ranking import HuggingFaceModel
-from trsr.config.summary import KeyphraseWriter
+from trsr.config.summary import KeyphraseWriter, TableWriter
 from trsr.data.dataset import Catalogue
 from trsr.errors import ArtifactError, ConfigError
 from trsr.fusion.companions import KeptFusion
@@ -238,6 +238,9 @@ def _settings(config: Config) -> dict[str, Any]:
         del kept["summary"][name]
     if config.prompt.templates is not None:
         kept["prompt"]["templates"] = f"{_MODEL}/{TEMPLATES}"
+    if isinstance(config.summary.writer, TableWriter):
+        # A table of texts of users stays where it is: whoever isn't told a text ranks without.
+        kept["summary"] |= {"paradigm": "none", "writer": KeyphraseWriter().model_dump(mode="json")}
     writer = kept["summary"]["writer"]
     for name in ("model", "tokenizer"):
         if writer.get(name) and Path(writer[name]).is_absolute():

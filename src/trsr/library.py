@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ from trsr.report.results import Kind
 from trsr.stages.summarize import users_of
 from trsr.stages.train import compact_ranker, fine_tune_ranker
 from trsr.summarize.summarizer import Summarizer
-from trsr.summarize.writer import to_frame
+from trsr.summarize.writer import check_table, to_frame
 
 Floats = NDArray[np.float64]
 
@@ -83,6 +84,7 @@ def prepare(
     test: float = 0.1,
     split_by: str = "hash",
     fields: Sequence[str] = (),
+    users: int | None = None,
     seed: int = 0,
 ) -> EvaluationProtocol:
     """Choose users and targets, split them, and freeze candidates: what every system is asked.
@@ -102,6 +104,8 @@ def prepare(
         ``hash`` of the user's id, or ``time`` of the target.
     fields
         Text fields that systems read; empty for all.
+    users
+        So many of those who take part, drawn by the seed, to try all that follows on a few; None for all.
     seed
         Of the split and of all that is drawn.
 
@@ -115,7 +119,7 @@ def prepare(
     config = load(
         overrides={
             "seed": seed,
-            "history": {"min": min_history, "max": max_history},
+            "history": {"min": min_history, "max": max_history, "users": users},
             "split": {"by": split_by, "valid": valid, "test": test},
             "candidates": {"negatives": negatives, "sampler": sampler},
             "items.fields": list(fields),
@@ -139,7 +143,8 @@ def write_summaries(
     protocol
         As `prepare` gives it.
     writer
-        Settings of a writer, its name, or your own class (see `trsr.summarize.writer.Writer`).
+        Settings of a writer, its name, or your own class (see `trsr.summarize.writer.Writer`). For texts that
+        are there already, ``{"kind": "table", "path": "profiles.csv"}``; what is found in them is a warning.
     paradigm
         ``recurrent``, ``hierarchical``, or your own.
     domain
@@ -157,6 +162,8 @@ def write_summaries(
     ------
     ConfigError
         When a setting, the writer or the paradigm isn't known.
+    DataError
+        When a table of texts can't be read, or has none for any user.
     WriterError
         When no summary can be had any more; answers that were paid for are in the store.
     """
@@ -164,6 +171,8 @@ def write_summaries(
     told = {"writer": chosen, "paradigm": paradigm, **settings}
     config = _config(protocol, {"summary": told, "prompt.domain": domain})
     users, catalogue = users_of(config, protocol.prepared.items, protocol.prepared.histories)
+    for finding in check_table(config, [user for user, _ in users]):
+        warnings.warn(finding.sentence, stacklevel=2)
     with Summarizer(config, protocol.prepared.items.select(ITEM, *catalogue.fields)) as summarizer:
         return to_frame(summarizer.summarize(users))
 

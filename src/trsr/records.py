@@ -59,6 +59,9 @@ FUSED: Final = "fused"
 NO_SUMMARY: Final = "no-summary"
 """What they call the language model that is told of no summary."""
 
+PROFILES: Final = "profiles"
+"""What they call the language model that is told the texts of a table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -217,6 +220,12 @@ class Finding:
     count: int
     action: str
     examples: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, with the count in it."""
+        count = f"{self.count:,}"
+        return self.message if count in self.message else f"{count} {self.message}"
 
     def __str__(self) -> str:
         """Write it for a terminal: the count, what is wrong, and the examples below."""

@@ -67,6 +67,7 @@ WRITERS: Final[Mapping[str, str]] = MappingProxyType(
         "keyphrase": "trsr.summarize.keyphrase.writer:open_writer",
         "local": "trsr.summarize.llm_writer:open_local",
         "endpoint": "trsr.summarize.llm_writer:open_endpoint",
+        "table": "trsr.summarize.writer:open_table",
     }
 )
 """Who writes summaries; see `trsr.summarize.writer.open_writer`."""

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from command_line import trsr
 
@@ -15,9 +16,8 @@ PRICED = {"summary__price": {"prompt": 2.0, "completion": 10.0, "currency": "EUR
 
 def configure(folder: Path, server: CountingServer, **overrides: Any) -> Path:
     writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted", "concurrency": 4}
-    return small_config_file(
-        folder, data__users=20, summary__writer=writer, summary__sampling__max_new_tokens=40, **overrides
-    )
+    settings: dict[str, Any] = {"data__users": 20, "summary__sampling__max_new_tokens": 40, **overrides}
+    return small_config_file(folder, summary__writer=writer, **settings)
 
 
 def plan(config: Path, *options: object) -> dict[str, Any]:
@@ -154,3 +154,20 @@ def test_a_cap_on_money_without_a_price_is_refused_before_anything_is_paid(tmp_p
         assert not server.asked
     assert refused.returncode == 2
     assert "needs a price" in refused.stderr
+
+
+def test_a_trial_is_planned_as_it_is_run_and_paid_once(tmp_path: Path) -> None:
+    with counting_server() as server:
+        config = configure(tmp_path, server, data__users=60)
+        whole = plan(config)["recurrent"]["calls"]
+        planned = plan(config, "--users", 30)["recurrent"]["calls"]
+        assert 0 < planned < whole
+        done = trsr("summarize", config, "--users", 30)
+        assert done.returncode == 0, done.stderr
+        assert pl.read_parquet(tmp_path / "run" / "summaries.parquet").height == 30
+        assert sum(server.asked.values()) == planned
+        assert plan(config)["recurrent"]["calls"] == whole - planned  # the trial's answers are kept
+        refused = trsr("prepare", config, "--users", 1)
+    assert refused.returncode == 2
+    assert "history.users: of " in refused.stderr
+    assert "ask for" in refused.stderr

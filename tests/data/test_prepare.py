@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import polars as pl
@@ -7,6 +8,7 @@ from trsr.artifacts import RunFolder, hash_path
 from trsr.baselines.base import training_data
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData, HistoryWindow, SplitRule, TableData
+from trsr.data.candidates import draw_candidates
 from trsr.data.prepare import Prepared, load, prepare, save
 from trsr.data.readers.demo import generate
 from trsr.errors import ArtifactError, DataError
@@ -164,3 +166,68 @@ def test_a_refusal_carries_the_findings_of_reading_and_of_choosing(tmp_path: Pat
         prepare(Config(data=source))
     rules = [finding.rule for finding in refused.value.findings]
     assert rules == ["null-word", "empty-text", "unknown-item", "unknown-id", "short-history"]
+
+
+def trial(users: int | None, seed: int = 0, **more: object) -> Prepared:
+    settings = {"history": HistoryWindow(users=users), "seed": seed, **more}
+    return prepare(CONFIG.model_copy(update=settings))
+
+
+@pytest.mark.parametrize("by", ["hash", "time"])
+def test_users_of_a_trial_have_the_part_target_and_candidates_of_the_whole_run(by: str) -> None:
+    split = SplitRule(by=by)
+    whole, few = trial(None, split=split), trial(50, split=split)
+    assert few.histories.height == 50
+    assert few.items.equals(whole.items)
+    assert few.histories.equals(
+        whole.histories.join(few.histories.select("user_id"), on="user_id", how="semi")
+    )
+    assert few.candidates.equals(
+        whole.candidates.join(few.histories.select("user_id"), on="user_id", how="semi")
+    )
+    assert set(few.histories["split"]) == {"train", "valid", "test"}
+    [told] = [finding for finding in few.findings if finding.rule == "trial"]
+    assert told.message.startswith(f"50 of {whole.histories.height} users taken by seed 0")
+
+
+def test_a_larger_trial_holds_a_smaller_one_and_another_seed_takes_others() -> None:
+    small, large, other = (
+        set(prepared.histories["user_id"]) for prepared in (trial(40), trial(80), trial(40, seed=1))
+    )
+    assert small < large
+    assert small != other
+
+
+def test_a_trial_learns_and_counts_from_nobody_else() -> None:
+    window = {"min": 20, "max": 26}
+    whole, few = (
+        prepare(CONFIG.model_copy(update={"history": HistoryWindow(users=users, **window)}))
+        for users in (None, 40)
+    )
+    assert whole.background.height > 0
+    assert few.background.is_empty()
+    train = few.histories.filter(pl.col("split") == "train")
+    assert len(learnable_histories(few)) == train.height
+    drawn = draw_candidates(few.histories, few.items, CandidateRule(sampler="popularity"), 0)
+    popular = trial(
+        40, candidates=CandidateRule(sampler="popularity"), history=HistoryWindow(users=40, **window)
+    )
+    assert popular.candidates.equals(drawn)
+
+
+def test_a_trial_that_leaves_a_part_empty_says_how_many_are_enough() -> None:
+    with pytest.raises(DataError, match=r"hold nobody for .*ask for \d+ or more \(--users \d+\)") as refused:
+        trial(2)
+    enough = int(re.findall(r"--users (\d+)", str(refused.value))[0])
+    assert trial(enough).histories.height == enough
+    with pytest.raises(DataError, match="hold nobody for"):
+        trial(enough - 1)
+
+
+def test_a_trial_of_more_users_than_there_are_is_the_whole_run_and_says_so() -> None:
+    whole, all_of_them = trial(None), trial(10_000)
+    assert all_of_them.histories.equals(whole.histories)
+    assert all_of_them.background.equals(whole.background)
+    assert {finding.rule for finding in all_of_them.findings} - {f.rule for f in whole.findings} == {
+        "few-users"
+    }

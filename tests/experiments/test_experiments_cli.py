@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import polars as pl
 import pytest
 from command_line import trsr
 from small_comparison import comparison_config_file
@@ -34,3 +35,16 @@ def test_wrong_arguments_are_told_in_one_message(
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_trial_of_a_comparison_takes_so_many_users_and_may_show_none_of_them(tmp_path: Path) -> None:
+    config = comparison_config_file(tmp_path)
+    done = trsr("compare", config, "--only", "popularity", "--seeds", "5", "--users", "40", "--no-users")
+    assert done.returncode == 0, done.stderr
+    assert "noted: 40 of " in done.stdout
+    assert "users taken by seed 0 (history.users)" in done.stdout
+    histories = pl.read_parquet(tmp_path / "run" / "dataset" / "histories.parquet")
+    assert histories.height == 40
+    page = (tmp_path / "run" / "comparison" / "comparison.html").read_text(encoding="utf-8")
+    assert not any(user in page for user in histories["user_id"])

@@ -39,6 +39,15 @@ def read_config(path: Path | None, settings: list[str] | None, out: Path | None)
     return load(path, overrides)
 
 
+TrialUsers = Annotated[
+    int | None,
+    typer.Option(
+        "--users",
+        metavar="N",
+        min=1,
+        help="A trial: N users, drawn by the seed, go through every stage; the catalogue stays whole.",
+    ),
+]
 Measure = Annotated[
     int,
     typer.Option(
@@ -63,17 +72,23 @@ def plan(
     settings: Settings = None,
     out: OutFolder = None,
     measure: Measure = 0,
+    users: TrialUsers = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
     """Tell calls, tokens, time and money of the summaries, for both paradigms, before the first call."""
-    show_plan(read_config(config, [*(settings or []), *caps(max_calls, max_cost)], out), measure, as_json)
+    given = [*(settings or []), *options(users, max_calls, max_cost)]
+    show_plan(read_config(config, given, out), measure, as_json)
 
 
-def caps(max_calls: int | None, max_cost: float | None) -> list[str]:
-    """Write the caps as settings."""
-    given = {"summary.limits.max_calls": max_calls, "summary.limits.max_cost": max_cost}
+def options(users: int | None, max_calls: int | None = None, max_cost: float | None = None) -> list[str]:
+    """Write options that stand for settings as these."""
+    given = {
+        "history.users": users,
+        "summary.limits.max_calls": max_calls,
+        "summary.limits.max_cost": max_cost,
+    }
     return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
@@ -96,22 +111,26 @@ def run(
     config: ConfigPath = None,
     settings: Settings = None,
     out: OutFolder = None,
+    users: TrialUsers = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
 ) -> None:
     """Run every stage: prepare, summarize, train, evaluate, report. Resumes where it was stopped."""
-    _run_until(None, config, [*(settings or []), *caps(max_calls, max_cost)], out)
+    _run_until(None, config, [*(settings or []), *options(users, max_calls, max_cost)], out)
 
 
-def prepare(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
+def prepare(
+    config: ConfigPath = None, settings: Settings = None, out: OutFolder = None, users: TrialUsers = None
+) -> None:
     """Read the data, choose users and targets, draw and freeze the candidates."""
-    _run_until("prepare", config, settings, out)
+    _run_until("prepare", config, [*(settings or []), *options(users)], out)
 
 
 def summarize(
     config: ConfigPath = None,
     settings: Settings = None,
     out: OutFolder = None,
+    users: TrialUsers = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
     dry_run: Annotated[
@@ -120,7 +139,7 @@ def summarize(
     measure: Measure = 0,
 ) -> None:
     """Write each user's preference summary (and first whatever it needs)."""
-    given = [*(settings or []), *caps(max_calls, max_cost)]
+    given = [*(settings or []), *options(users, max_calls, max_cost)]
     if dry_run:
         show_plan(read_config(config, given, out), measure)
         return
@@ -193,9 +212,8 @@ AblationSeeds = Annotated[
     str | None,
     typer.Option("--seeds", metavar="NUMBERS", help="Training seeds, by comma (else those of `ablation`)."),
 ]
-Users = Annotated[
-    bool,
-    typer.Option("--users/--no-users", help="Show single users on the page; without, it can be passed on."),
+NoUsers = Annotated[
+    bool, typer.Option("--no-users", help="Show no single users on the page, so that it can be passed on.")
 ]
 
 
@@ -205,7 +223,8 @@ def compare(
     seeds: Seeds = None,
     settings: Settings = None,
     out: OutFolder = None,
-    users: Users = True,
+    users: TrialUsers = None,
+    no_users: NoUsers = False,
 ) -> None:
     """Train and score every system on the same users; write one table.
 
@@ -225,10 +244,13 @@ def compare(
     Stop it when you like: the same command goes on where it was, and what is
     complete is not trained again.
     """
-    resolved = read_config(config, [*(settings or []), *_seed_setting("comparison", seeds)], out)
+    given = [*(settings or []), *options(users), *_seed_setting("comparison", seeds)]
+    resolved = read_config(config, given, out)
     from trsr.experiments.compare import compare as run_comparison  # noqa: PLC0415  torch stays out of help
 
-    written = run_comparison(resolved, only=_names(only), command=_command(), users=users, say=typer.echo)
+    written = run_comparison(
+        resolved, only=_names(only), command=_command(), users=not no_users, say=typer.echo
+    )
     typer.echo(f"\nTable: {written.csv}")
     typer.echo(f"Report: {written.page}")
 
@@ -239,6 +261,7 @@ def ablate(
     seeds: AblationSeeds = None,
     settings: Settings = None,
     out: OutFolder = None,
+    users: TrialUsers = None,
 ) -> None:
     """Change one setting at a time and measure what it is worth, on the same users and candidates.
 
@@ -248,7 +271,8 @@ def ablate(
 
     Stop it when you like: the same command goes on, and what is complete is never trained again.
     """
-    resolved = read_config(config, [*(settings or []), *_seed_setting("ablation", seeds)], out)
+    given = [*(settings or []), *options(users), *_seed_setting("ablation", seeds)]
+    resolved = read_config(config, given, out)
     from trsr.experiments.ablate import ablate as run_ablation  # noqa: PLC0415  torch stays out of help
 
     written = run_ablation(resolved, only=_names(only), command=_command(), say=typer.echo)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from trsr.config import Config, load
+from trsr.config.load import load_run
 from trsr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,9 +149,13 @@ def forget(
         if not (folder / "config.yaml").exists():
             message = f"{folder}: not a run folder (it has no config.yaml); nothing was deleted"
             raise ConfigError(message)
-    with _open(load(config), store) as opened:
-        typer.echo(f"{opened.database.shown}: deleted {_told(admin.forget(opened, user))} of {user!r}")
-        unknown = admin.measure(opened).without_user
+    settings, unknown = load(config), 0
+    if store is None and run and _has_no_answers(settings, run):
+        typer.echo("these runs call no model and there is no store: no answer to delete")
+    else:
+        with _open(settings, store) as opened:
+            typer.echo(f"{opened.database.shown}: deleted {_told(admin.forget(opened, user))} of {user!r}")
+            unknown = admin.measure(opened).without_user
     if unknown:
         typer.echo(
             f"  {unknown:,} answers have no user on record (histories without one, or an older version's): "
@@ -191,12 +196,24 @@ def get(
     typer.echo(f"in {folder}; its SHA-256 is the known one, so `path: {name}` works from here on")
 
 
+def _has_no_answers(config: Config, runs: list[Path]) -> bool:
+    """Say whether neither the settings nor the runs have a store, and no run calls a model that needs one."""
+    from trsr.summarize.forecast import why_no_model  # noqa: PLC0415
+
+    own = [load_run(folder / "config.yaml") for folder in runs]
+    return all(_is_absent(each.store_url) for each in (config, *own)) and None not in map(why_no_model, own)
+
+
+def _is_absent(address: str) -> bool:
+    kind, _, file = address.partition(":///")
+    return kind == "sqlite" and not file.startswith("file:") and not Path(file).exists()
+
+
 def _open(config: Config, url: str | None) -> Store:
     from trsr.summarize.store import Store  # noqa: PLC0415
 
     address = url or config.store_url
-    kind, _, file = address.partition(":///")
-    if kind == "sqlite" and not file.startswith("file:") and not Path(file).exists():
+    if _is_absent(address):
         message = f"{address}: there is no store; give --store URL, or --config with the run's configuration"
         raise ConfigError(message)
     return Store(address)

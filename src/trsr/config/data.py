@@ -278,6 +278,10 @@ class HistoryWindow(Section):
     """Longer histories keep their newest `max` interactions, and are counted."""
     background: bool = True
     """Models learn from the histories that are too short to take part, too; nobody is measured on them."""
+    users: int | None = Field(None, ge=1)
+    """A trial: so many of the users who take part, drawn by a seeded hash of their id, each in the same part
+    of the split and with the same uniform negatives as in the whole run. The catalogue stays whole; nothing
+    is learnt from anybody else. Null: all. `--users` sets it too."""
 
     @model_validator(mode="after")
     def _ordered(self) -> HistoryWindow:

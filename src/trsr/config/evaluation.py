@@ -20,8 +20,9 @@ BaselineName = Annotated[
 Sampler = Literal["uniform", "popularity"]
 """How negatives are drawn."""
 
-LanguageModelName = Literal["tallrec", "hierarchical", "recurrent"]
-"""Forms of the language model: the whole history in the prompt, or a summary by either paradigm."""
+LanguageModelName = Literal["tallrec", "hierarchical", "recurrent", "profiles"]
+"""Forms of the language model: the whole history in the prompt, a summary by either paradigm, or the text
+that the writer `table` has."""
 
 
 class Fusion(Section):
@@ -41,7 +42,8 @@ class Comparison(Section):
     )  # fmt: skip
     """Systems without a language model."""
     language_models: tuple[LanguageModelName, ...] = ("tallrec", "hierarchical", "recurrent")
-    """Forms of the language model; each is fine-tuned once a seed."""
+    """Forms of the language model; each is fine-tuned once a seed. With the writer `table`, those with a
+    summary are one form, `profiles`."""
     fused: bool = True
     """Join `fusion.companions` with the form that does best on validation."""
     samplers: tuple[Sampler, ...] = Field(("uniform", "popularity"), min_length=1)

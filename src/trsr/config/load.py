@@ -258,18 +258,24 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Make relative input paths absolute, so that the resolved configuration means the same anywhere."""
     for name, inside in values.items():
-        if not isinstance(inside, dict) or name not in Config.model_fields:
-            continue
-        for section in _sections(name, inside, Config.model_fields[name].annotation):
-            for key, of_key in section.model_fields.items():
-                if Path not in _parts(of_key.annotation):
-                    continue
-                if isinstance(value := inside.get(key), str):
-                    inside[key] = str((folder / value).resolve())
-                elif isinstance(value, list | tuple):
-                    inside[key] = [
-                        str((folder / each).resolve()) if isinstance(each, str) else each for each in value
-                    ]
+        if isinstance(inside, dict) and name in Config.model_fields:
+            _anchor_section(inside, _sections(name, inside, Config.model_fields[name].annotation), folder)
+
+
+def _anchor_section(inside: dict[str, Any], sections: Sequence[type[Section]], folder: Path) -> None:
+    for section in sections:
+        for key, of_key in section.model_fields.items():
+            value = inside.get(key)
+            paths = Path in _parts(of_key.annotation)
+            if isinstance(value, str) and paths:
+                inside[key] = str((folder / value).resolve())
+            elif isinstance(value, list | tuple) and paths:
+                inside[key] = [
+                    str((folder / each).resolve()) if isinstance(each, str) else each for each in value
+                ]
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, dict):
+                    _anchor_section(each, _sections(key, each, of_key.annotation), folder)
 
 
 def _sections(name: str, inside: dict[str, Any], annotation: Any) -> list[type[Section]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -132,6 +133,41 @@ class EndpointWriter(Section):
         return name
 
 
+class TableWriter(Section):
+    """Texts that are there already: a table with users and what is known of each. No model is called.
+
+    There is one text a user, so that the paradigms `recurrent` and `hierarchical` are the same here; `none`
+    leaves the texts out. When they were written is not known: see docs/store.md for what may leak.
+    """
+
+    kind: Literal["table"]
+    """The writer's name."""
+    path: Path
+    """Table in any format of own tables: CSV, TSV, JSON lines or Parquet, a file or a folder of parts."""
+    user_column: str = "user_id"
+    """Column that holds the user's id, as the data has it."""
+    text_column: str | Annotated[tuple[str, ...], Field(min_length=1)] = "summary"
+    """Column that holds the text; several are joined in this order, each after its name."""
+    encoding: str | None = None
+    """Encoding of a text file, as in `data.encoding`."""
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of text, also where there is one."""
+        return (self.text_column,) if isinstance(self.text_column, str) else self.text_column
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str | None) -> str | None:
+        if encoding is not None:
+            try:
+                codecs.lookup(encoding)
+            except LookupError as error:
+                message = "must be an encoding that Python knows, such as cp1252, shift_jis or gb18030"
+                raise ValueError(message) from error
+        return encoding
+
+
 class OwnWriter(Section):
     """Any class that writes; its own ``Settings``, a subclass of this, say what else can be set."""
 
@@ -161,6 +197,7 @@ Writer = Annotated[
     Annotated[KeyphraseWriter, Tag("keyphrase")]
     | Annotated[LocalWriter, Tag("local")]
     | Annotated[EndpointWriter, Tag("endpoint")]
+    | Annotated[TableWriter, Tag("table")]
     | Annotated[SerializeAsAny[OwnWriter], BeforeValidator(_own_settings), Tag("own")],
     Discriminator(
         _kind,
@@ -223,7 +260,8 @@ class Summarization(Section):
 
     paradigm: Annotated[str, BeforeValidator(_paradigm, json_schema_input_type=str)] = "recurrent"
     """`recurrent`: each block updates the summary so far. `hierarchical`: each block alone, then the
-    summaries together. `none`: no summary. Your own: `package.module:function`."""
+    summaries together. `none`: no summary. Your own: `package.module:function`. With the writer
+    `table` all but `none` are the same: its text."""
     block_size: int = Field(5, ge=1)
     """Items a block."""
     block_tokens: int | None = Field(None, ge=16)

@@ -68,17 +68,17 @@ def choose(dataset: Dataset, noticed: tuple[Finding, ...], config: Config) -> Pr
     """Do all of `prepare` that comes after reading, raising as it does; `noticed` is what reading found."""
     kept, windowed = apply_window(dataset.histories, config.history)
     try:
-        histories, candidates, background = _chosen(dataset, kept, config)
+        histories, candidates, background, taken = _chosen(dataset, kept, config)
     except DataError as error:
         error.findings = (*noticed, *windowed, *error.findings)
         raise
-    findings = (*noticed, *windowed, *_repeated_targets(histories))
+    findings = (*noticed, *windowed, *taken, *_repeated_targets(histories))
     return Prepared(dataset.items, histories, candidates, background, findings)
 
 
 def _chosen(
     dataset: Dataset, kept: pl.DataFrame, config: Config
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, tuple[Finding, ...]]:
     if kept.is_empty():
         longest = max(dataset.histories[ITEMS].list.len(), default=0)
         message = (
@@ -86,7 +86,8 @@ def _chosen(
             f"{dataset.histories.height:,} histories has {longest}; lower history.min"
         )
         raise DataError(message)
-    divided = split_users(kept.sort(USER), config.split, config.seed)
+    everybody = split_users(kept.sort(USER), config.split, config.seed)
+    divided, taken = take_users(everybody, config.history.users, config.seed)
     last = pl.col(ITEMS).list.len() - 1
     histories = divided.select(
         USER,
@@ -96,8 +97,10 @@ def _chosen(
         pl.col(TIMES).list.head(last),
     )
     background = _background(dataset.histories, divided, config)
+    if divided.height < everybody.height:  # a trial is to cost little: nothing is learnt from those left out
+        background = background.clear()
     candidates = draw_candidates(histories, dataset.items, config.candidates, config.seed, background)
-    return histories, candidates, background
+    return histories, candidates, background, taken
 
 
 def save(prepared: Prepared, folder: RunFolder) -> None:
@@ -236,6 +239,44 @@ def split_users(histories: pl.DataFrame, rule: SplitRule, seed: int) -> pl.DataF
         )
         raise DataError(message)
     return divided
+
+
+def take_users(
+    divided: pl.DataFrame, count: int | None, seed: int
+) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    """Take some of the users who were split, all for None, in their order; the finding says how many.
+
+    Whom, the user's id and the seed decide alone: a larger trial holds a smaller one, and each user is in the
+    same part as when all take part. Raises DataError when a part of the split would be empty.
+
+    Examples
+    --------
+    >>> users = pl.DataFrame({"user_id": list("abcd"), "split": ["train", "train", "valid", "test"]})
+    >>> take_users(users, 3, seed=0)[0]["user_id"].to_list()
+    ['a', 'c', 'd']
+    """
+    if count is None:
+        return divided, ()
+    if count >= divided.height:
+        message = f"all {divided.height:,} users are taken: {count:,} were asked for (history.users)"
+        return divided, (Finding("few-users", message, divided.height, "noted"),)
+    order = np.argsort(user_keys(divided[USER], seed, "users"), kind="stable")
+    parts = divided[SPLIT].gather(order)
+    first = {part.value: parts.index_of(part.value) or 0 for part in Split}
+    empty = [part for part, place in first.items() if place >= count]
+    if empty:
+        enough = max(first.values()) + 1
+        message = (
+            f"history.users: of {divided.height:,} users, the {count:,} drawn hold nobody for "
+            f"{' and '.join(empty)}; ask for {enough:,} or more (--users {enough}), or take another seed"
+        )
+        raise DataError(message)
+    message = (
+        f"{count:,} of {divided.height:,} users taken by seed {seed} (history.users); nothing is learnt or "
+        "counted from the others, nor from histories that are too short"
+    )
+    taken = divided[np.sort(order[:count])]
+    return taken, (Finding("trial", message, count, "noted"),)
 
 
 def _by_hash(

@@ -13,6 +13,7 @@ import polars as pl
 
 from trsr.artifacts import RunFolder, hash_value, replacing, versions, write_json, write_parquet, write_text
 from trsr.config import Config, dump
+from trsr.config.summary import TableWriter
 from trsr.data.dataset import Catalogue
 from trsr.evaluation.agreement import hit_matrix
 from trsr.evaluation.calibration import calibrate
@@ -24,7 +25,18 @@ from trsr.experiments.scores import Floats, SystemScores, sampled_frames, scores
 from trsr.experiments.systems import OUTSIDE, LanguageModel
 from trsr.experiments.tables import Tables, ValidationSelector, rounded
 from trsr.ranking.ranker import read_card
-from trsr.records import CALLS, COMPLETION_TOKENS, FAILED, P_YES, PROMPT_TOKENS, SCORE, USER, Split, Usage
+from trsr.records import (
+    CALLS,
+    COMPLETION_TOKENS,
+    FAILED,
+    P_YES,
+    PROFILES,
+    PROMPT_TOKENS,
+    SCORE,
+    USER,
+    Split,
+    Usage,
+)
 from trsr.report.page import BillLine, RunContent, TrainingLog, bill_lines, render
 from trsr.report.results import (
     Agreement,
@@ -363,10 +375,12 @@ def _content(
     scored = [
         scores_frame(protocol, split, own, systems[0].runs[0].scores[split][own]) for split in protocol.splits
     ]
+    writer = config.summary.writer
+    table = writer.path.name if isinstance(writer, TableWriter) and not silent else None
     return RunContent(
         results=_results(config, folder, protocol, systems, sum(seconds.values())),
-        paradigm=config.summary.paradigm,
-        writer="" if silent else config.summary.writer.kind,
+        paradigm=PROFILES if table else config.summary.paradigm,
+        writer="" if silent else f"the table {table}" if table else writer.kind,
         usage=_usage(summaries),
         seconds=seconds,
         log=TrainingLog(
@@ -377,7 +391,7 @@ def _content(
         scores=pl.concat(scored).rename({SCORE: P_YES}),
         candidates=protocol.prepared.candidates,
         histories=protocol.prepared.histories,
-        findings=protocol.prepared.findings,
+        findings=(*protocol.prepared.findings, *model.summaries.findings, *model.ranker.findings),
         failures=_failures(summaries),
         bill=_bill(folder),
     )

@@ -17,6 +17,7 @@ from trsr.baselines.neural.system import Sequential
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Sampler
 from trsr.config.ranking import CompactModel
+from trsr.config.summary import TableWriter
 from trsr.data.dataset import Catalogue
 from trsr.evaluation.catalogue import CatalogueRanks, place_in_catalogue, top_items
 from trsr.experiments.protocol import EvaluationProtocol, Places, SplitData
@@ -39,6 +40,7 @@ from trsr.records import (
     MEASURED,
     NO_SUMMARY,
     P_YES,
+    PROFILES,
     SCORE,
     SPLIT,
     SUMMARY,
@@ -80,7 +82,10 @@ class LanguageModel:
     @property
     def name(self) -> str:
         """What tables call it: how it is told of a long history."""
-        return NO_SUMMARY if self.config.summary.paradigm == "none" else self.config.summary.paradigm
+        told = self.config.summary
+        if told.paradigm == "none":
+            return NO_SUMMARY
+        return PROFILES if isinstance(told.writer, TableWriter) else told.paradigm
 
     @property
     def digest(self) -> str:

@@ -11,6 +11,7 @@ import polars as pl
 
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, LanguageModelName, Sampler
+from trsr.config.summary import TableWriter
 from trsr.data.candidates import training_counts
 from trsr.errors import ConfigError
 from trsr.evaluation.catalogue import CEILING
@@ -32,7 +33,7 @@ from trsr.experiments.scores import (
     sampled_frames,
     two_stage_frames,
 )
-from trsr.records import FUSED, ITEM, SPLIT, Split
+from trsr.records import FUSED, ITEM, PROFILES, SPLIT, Split
 from trsr.registry import BASELINES, is_dotted, parse, spell
 from trsr.report.results import Choice, Kind, MetricTable, Option, Slice, SystemRow, TwoStage
 
@@ -156,6 +157,7 @@ def select_systems(
         forms = tuple(name for name in get_args(LanguageModelName) if name in only)
         fused = FUSED in only
         taken = tuple(name for name in imported if name in only)
+    forms = _forms(config, forms)
     if fused and not (forms and config.fusion.companions):
         message = (
             "the fused ranker joins a language model with fusion.companions: name one of "
@@ -164,6 +166,16 @@ def select_systems(
         raise ConfigError(message)
     companions = config.fusion.companions if fused else ()
     return SelectedSystems(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken)
+
+
+def _forms(config: Config, names: Sequence[LanguageModelName]) -> tuple[LanguageModelName, ...]:
+    """Name the forms of the language model: with texts of a table, all with a summary are one."""
+    if isinstance(config.summary.writer, TableWriter):
+        return tuple(dict.fromkeys(name if name == "tallrec" else "profiles" for name in names))
+    if PROFILES in names:
+        message = f"{PROFILES} reads the texts of a table: name it by summary.writer, of kind table"
+        raise ConfigError(message)
+    return tuple(names)
 
 
 def _baselines(name: str, config: Config, others: Sequence[str]) -> list[BaselineName]:

@@ -11,13 +11,14 @@ from typing import Any
 from trsr.artifacts import RunFolder, hash_value
 from trsr.config import Config
 from trsr.config.evaluation import DimensionName, LanguageModelName
-from trsr.config.summary import KeyphraseWriter, OwnWriter, Writer
+from trsr.config.summary import KeyphraseWriter, OwnWriter, TableWriter, Writer
 from trsr.data.prepare import Prepared
 from trsr.experiments.progress import Job, Progress
 from trsr.experiments.progress import Work as Sort
 from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import SeedScores
 from trsr.experiments.systems import LanguageModel
+from trsr.records import PROFILES
 from trsr.registry import PARADIGMS
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, train
@@ -36,7 +37,8 @@ def form(config: Config, name: LanguageModelName) -> Variant:
     """Return one of the forms of the language model.
 
     ``tallrec`` has the whole history in the prompt and no summary (Bao et al., TALLRec, RecSys
-    2023); the others have a summary and the newest items.
+    2023); the others have a summary and the newest items. ``profiles`` has the texts of a table, which any
+    paradigm takes as they are.
 
     Examples
     --------
@@ -45,7 +47,7 @@ def form(config: Config, name: LanguageModelName) -> Variant:
     """
     if name == "tallrec":
         return Variant(name, {"summary.paradigm": "none", "prompt.recent_items": config.history.max - 1})
-    return Variant(name, {"summary.paradigm": name})
+    return Variant(name, {"summary.paradigm": "recurrent" if name == PROFILES else name})
 
 
 def configure(config: Config, variant: Variant, seed: int, out: Path) -> Config:
@@ -181,10 +183,11 @@ def _described(name: DimensionName, config: Config) -> tuple[str, str, list[Valu
     told = config.ablation
     match name:
         case "summary":
-            values = [
-                Value(paradigm, {"summary.paradigm": paradigm})
-                for paradigm in ("none", *(name for name in PARADIGMS if name != "none"))
-            ]
+            writing = [name for name in PARADIGMS if name != "none"]
+            if isinstance(config.summary.writer, TableWriter):  # its text is the same by any of them
+                own = config.summary.paradigm
+                writing = ["recurrent" if own == "none" else own]
+            values = [Value(paradigm, {"summary.paradigm": paradigm}) for paradigm in ("none", *writing)]
             return (
                 "summary.paradigm",
                 "Does a summary help, and by which paradigm?",
@@ -258,6 +261,8 @@ def _writer_label(writer: Writer) -> str:
     if isinstance(writer, OwnWriter):
         told = writer.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
         return ", ".join([writer.kind, *(f"{key} {value}" for key, value in told.items())])
+    if isinstance(writer, TableWriter):
+        return f"table {writer.path.name}: {', '.join(writer.text_columns)}"
     return f"{writer.kind} {writer.model}"
 
 

@@ -139,6 +139,11 @@ class RankingPrompt:
         ids = (*self.leading, *self._encode([text])[0])
         return Prefix(ids, text, Cut(dropped, lost))
 
+    def is_cut(self, summary: str) -> bool:
+        """Say whether a summary is longer than it may be in a prompt, so that its end is left out."""
+        whole = neutralise(summary)
+        return self._tokens.cut(whole, self.prompting.summary_tokens) != whole
+
     def suffix(self, item: Item) -> Suffix:
         """Build the candidate's part; the same item always gives the same ids."""
         return self._suffix(_key(item))

@@ -10,7 +10,7 @@ from typing import Final
 from trsr.baselines.base import Baseline, baseline_class
 from trsr.errors import ConfigError
 from trsr.evaluation.statistics import Estimate
-from trsr.records import NO_SUMMARY
+from trsr.records import NO_SUMMARY, PROFILES
 from trsr.registry import BASELINES, METRICS, is_dotted, parse
 
 _NAMES: Final = {
@@ -18,6 +18,7 @@ _NAMES: Final = {
     "hierarchical": "LM (hierarchical summary)",
     "recurrent": "LM (recurrent summary)",
     NO_SUMMARY: "LM (no summary)",
+    PROFILES: "LM (texts of a table)",
     "fused": "Fused ranker",
     "language_model": "Language model",
     "cold item": "Item that training never saw",
@@ -26,6 +27,7 @@ _DESCRIPTIONS: Final = {
     "tallrec": "The language model reads the whole history as text and answers yes or no.",
     "hierarchical": "The language model reads a summary made of block summaries, and the recent items.",
     "recurrent": "The language model reads a summary updated block by block, and the recent items.",
+    PROFILES: "The language model reads the text that a table has of the user, and the recent items.",
     "fused": "A weighted sum of the language model and other systems, fitted on validation users.",
 }
 _SAMPLERS: Final = {

@@ -71,7 +71,10 @@ def forget_user(folder: RunFolder, user_id: str) -> list[str]:
             "`trsr compare` and `trsr ablate` train again without"
         )
     removed.append("figures that were measured with the user stay: they are means over users")
-    removed.append("raw data was not touched: take the user out of it too, before the data is prepared again")
+    removed.append(
+        "raw data was not touched, nor a table of texts (summary.writer): take the user out of them too, "
+        "before the data is prepared again"
+    )
     return removed
 
 

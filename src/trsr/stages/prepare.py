@@ -12,6 +12,7 @@ from trsr.data.readers.registry import input_files
 from trsr.records import SPLIT, Finding
 from trsr.registry import own_source
 from trsr.stages.work import Artifact, Made, Say, Work
+from trsr.summarize.writer import check_table
 
 
 def prepare(work: Work) -> Artifact[Prepared]:
@@ -22,6 +23,7 @@ def prepare(work: Work) -> Artifact[Prepared]:
     folder = work.folder
 
     def make(config: Config) -> Made:
+        check_table(work.config)
         prepared = data.prepare(config)
         data.save(prepared, folder)
         _tell(prepared, work.say)
@@ -52,6 +54,4 @@ def _tell(prepared: Prepared, say: Say) -> None:
 def tell(findings: Iterable[Finding], say: Say) -> None:
     """Say what was noticed, repaired or left out, one line each."""
     for finding in findings:
-        count = f"{finding.count:,}"
-        told = finding.message if count in finding.message else f"{count} {finding.message}"
-        say(f"  {finding.action}: {told}")
+        say(f"  {finding.action}: {finding.sentence}")

@@ -10,19 +10,20 @@ from typing import Any, Final
 
 import polars as pl
 
-from trsr.artifacts import RunFolder, read_parquet, write_json, write_parquet
+from trsr.artifacts import RunFolder, hash_path, read_parquet, write_json, write_parquet
 from trsr.config import Config
-from trsr.config.summary import OwnWriter
+from trsr.config.summary import OwnWriter, TableWriter
 from trsr.data.dataset import Catalogue
 from trsr.data.prepare import Prepared
 from trsr.prompts.templates import SUMMARY_TEMPLATES, Templates
-from trsr.records import FAILED, HISTORY, ITEM, USER, Item
+from trsr.records import FAILED, HISTORY, ITEM, SUMMARY, USER, Item
 from trsr.registry import own_source
+from trsr.stages.prepare import tell
 from trsr.stages.work import Artifact, Made, Say, Work
 from trsr.summarize.cost import Bill, Budget, table
 from trsr.summarize.forecast import Forecast, forecast, measure, side_by_side
 from trsr.summarize.summarizer import Summarizer
-from trsr.summarize.writer import to_frame
+from trsr.summarize.writer import check_table, to_frame
 
 BILL = "bill.json"
 """Planned and actual, side by side, and the bills of earlier commands on the same run folder."""
@@ -118,10 +119,12 @@ def summarize(work: Work, prepared: Artifact[Prepared]) -> Artifact[pl.DataFrame
     """
 
     def make(config: Config) -> Made:
+        found = check_table(config, prepared.value.histories[USER].to_list())
+        tell(found, work.say)
         table = _write(work, config, prepared.value)
         write_parquet(table, work.folder.summaries)
         failed = table.filter(pl.col(FAILED) != "").height
-        return Made([work.folder.summaries], is_partial=failed > 0)
+        return Made([work.folder.summaries], is_partial=failed > 0, findings=found)
 
     prompt, summary = work.config.prompt, work.config.summary
     return work.step(
@@ -147,6 +150,7 @@ def summarize(work: Work, prepared: Artifact[Prepared]) -> Artifact[pl.DataFrame
             Templates(prompt.domain, prompt.templates).versions(SUMMARY_TEMPLATES),
             own_source("writer", summary.writer.kind),
             own_source("paradigm", summary.paradigm),
+            *([hash_path(summary.writer.path)] if isinstance(summary.writer, TableWriter) else []),
         ],
     )
 
@@ -154,7 +158,7 @@ def summarize(work: Work, prepared: Artifact[Prepared]) -> Artifact[pl.DataFrame
 def _write(work: Work, config: Config, prepared: Prepared) -> pl.DataFrame:
     users, catalogue = users_of(config, prepared.items, prepared.histories)
     with billed(config, work.folder, users, work.say) as budget:
-        if config.cluster.kind == "ray":
+        if config.cluster.kind == "ray" and not isinstance(config.summary.writer, TableWriter):
             from trsr.cluster.ray import summarize_on_cluster  # noqa: PLC0415  an optional extra
 
             table = summarize_on_cluster(work.config, prepared.items, prepared.histories, budget)
@@ -168,7 +172,10 @@ def _write(work: Work, config: Config, prepared: Prepared) -> pl.DataFrame:
         work.say(f"  {spent.calls:,} calls made, {spent.calls_reused:,} answered from the store")
     failed = table.filter(pl.col(FAILED) != "")
     written = table.height - failed.height
-    work.say(f"  {written:,} summaries, {config.summary.paradigm}, written by {author}")
+    if isinstance(config.summary.writer, TableWriter) and config.summary.paradigm != "none":
+        work.say(f"  {table.filter(pl.col(SUMMARY) != '').height:,} summaries, taken from {author}")
+    else:
+        work.say(f"  {written:,} summaries, {config.summary.paradigm}, written by {author}")
     if failed.height:
         user, reason = failed.select(USER, FAILED).row(0)
         _tell_failed(failed.height, table.height, user, reason, work.say)

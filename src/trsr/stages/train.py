@@ -14,6 +14,7 @@ from trsr.compact.start import Log, fresh_ranker, pretrain_compact, pretraining_
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.config.ranking import CompactModel, HuggingFaceModel
+from trsr.config.summary import TableWriter
 from trsr.data.candidates import draw_candidates
 from trsr.data.dataset import Catalogue
 from trsr.data.prepare import Prepared
@@ -26,7 +27,8 @@ from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.ranking.training import fine_tune
-from trsr.records import CANDIDATES, HISTORY, ITEMS, SPLIT, SUMMARY, TARGET, USER, Split
+from trsr.records import CANDIDATES, HISTORY, ITEMS, SPLIT, SUMMARY, TARGET, USER, Finding, Split
+from trsr.stages.prepare import tell
 from trsr.stages.work import Artifact, Made, Work
 
 PRETRAINING_LOG: Final = "pretraining_log.json"
@@ -108,7 +110,9 @@ def train(
             ranker.save(folder.model)
             begun = _pretraining(config, start.value)
             write_json({"pretraining": begun, "fine_tuning": log}, folder.model / LOG)
-        return Made([folder.model])
+        found = _cut_texts(work.config, ranker, summaries.value)
+        tell(found, work.say)
+        return Made([folder.model], findings=found)
 
     return work.step(
         "train",
@@ -147,6 +151,20 @@ def fine_tune_ranker(
         config.training_seed,
         config.evaluation.batch_tokens,
     )
+
+
+def _cut_texts(config: Config, ranker: Ranker, summaries: pl.DataFrame) -> tuple[Finding, ...]:
+    """Count the texts of a table that prompts cut: nobody has asked who wrote them to be brief."""
+    if not isinstance(config.summary.writer, TableWriter):
+        return ()
+    texts = summaries[SUMMARY].to_list()
+    if not (cut := sum(map(ranker.prompt.is_cut, texts))):
+        return ()
+    message = (
+        f"{cut:,} of {len(texts):,} texts are longer than prompt.summary_tokens "
+        f"({config.prompt.summary_tokens}): prompts leave out their ends"
+    )
+    return (Finding("cut-text", message, cut, "noted"),)
 
 
 def _tell(work: Work, config: Config, ranker: Ranker, log: Sequence[Mapping[str, float]]) -> None:

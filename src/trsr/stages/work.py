@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
@@ -14,6 +14,7 @@ from trsr import __version__
 from trsr.artifacts import Entry, RunFolder, hash_value
 from trsr.config import Config
 from trsr.hf import processes
+from trsr.records import Finding
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -21,14 +22,20 @@ Say = Callable[[str], None]
 SKIPPED: Final = ": complete, skipped"
 """How the line of a step ends that was complete before."""
 
+_FINDINGS: Final = "findings"
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a step wrote: its artifacts, and what else the manifest is to tell of it; see `Entry`."""
+    """What a step wrote: its artifacts, and what else the manifest is to tell of it; see `Entry`.
+
+    Of what was found on the way it tells no examples: no file but the tables is to name a user.
+    """
 
     outputs: Sequence[Path]
     details: Mapping[str, Any] = field(default_factory=dict)
     is_partial: bool = False
+    findings: Sequence[Finding] = ()
 
 
 class Artifact(Generic[T]):
@@ -48,6 +55,11 @@ class Artifact(Generic[T]):
     def path(self) -> Path:
         """The first of the files or folders."""
         return self.folder.path / next(iter(self.entry.outputs))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found on the way."""
+        return tuple(Finding(**row) for row in self.entry.details.get(_FINDINGS, ()))
 
     @cached_property
     def value(self) -> T:
@@ -144,12 +156,13 @@ class Work:
         made = make(only(self.config, *settings, *free))
         if not processes.is_main():
             return Artifact(self.folder, Entry(fingerprint, {}, 0, ""), load)
+        found = [asdict(replace(finding, examples=())) for finding in made.findings]
         entry = self.folder.mark_complete(
             name,
             fingerprint,
             made.outputs,
             time.monotonic() - started,
-            made.details,
+            {**made.details, **({_FINDINGS: found} if found else {})},
             is_partial=made.is_partial,
         )
         for path in scratch:

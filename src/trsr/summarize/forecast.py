@@ -12,14 +12,23 @@ import polars as pl
 import sqlalchemy as sa
 
 from trsr.config import Config
-from trsr.config.summary import Check, KeyphraseWriter, Limits, LocalWriter, OwnWriter, Sampling
+from trsr.config.summary import (
+    Check,
+    EndpointWriter,
+    KeyphraseWriter,
+    Limits,
+    LocalWriter,
+    OwnWriter,
+    Sampling,
+    TableWriter,
+)
 from trsr.errors import BudgetError, ConfigError
 from trsr.hf.loading import served_identity
 from trsr.llm.generator import ApproximateChatTokens, Chat, ChatTokens, Completion, TokenizerChatTokens
 from trsr.llm.local import identify
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.records import Item, Usage
+from trsr.records import PROFILES, Item, Usage
 from trsr.registry import PARADIGMS
 from trsr.summarize.cost import Bill
 from trsr.summarize.llm_writer import VERBS, Inquiry, PromptWriter, Together, Wording
@@ -27,6 +36,7 @@ from trsr.summarize.paradigms import open_paradigm
 from trsr.summarize.store import Store
 from trsr.summarize.store.database import ANSWERS
 from trsr.summarize.summarizer import Summarizer, cut_history, summarize
+from trsr.summarize.writer import check_table
 
 Users = Sequence[tuple[str, Sequence[Item]]]
 """User ids with their histories, oldest item first."""
@@ -62,9 +72,11 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
     """
     settings, writer = config.summary, config.summary.writer
     row = name or settings.paradigm
-    if settings.paradigm == "none" or isinstance(writer, KeyphraseWriter):
-        who = "without summaries" if settings.paradigm == "none" else "the keyphrase writer runs here"
-        return Forecast(Bill.of(row, Usage(), 0, None, settings.price), f"No model is called: {who}.")
+    if (why := why_no_model(config)) is not None:
+        table = check_table(config, [user for user, _ in users])
+        basis = " ".join([f"No model is called: {why}.", *(f"{finding.sentence}." for finding in table)])
+        seconds = 0.0 if table else None  # the keyphrase writer takes its time
+        return Forecast(Bill.of(row, Usage(), 0, seconds, settings.price), basis)
     if isinstance(writer, OwnWriter):
         basis = f"What {writer.kind}, a writer of your own, calls and costs is not known beforehand."
         return Forecast(Bill(row, None, 0, None, None, None, None, settings.price.currency), basis)
@@ -72,6 +84,7 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
         model = identify(writer)
         tokens: ChatTokens = TokenizerChatTokens(writer.model, writer.revision)
     else:
+        assert isinstance(writer, EndpointWriter)
         model = served_identity(writer)
         tokens = TokenizerChatTokens(writer.tokenizer) if writer.tokenizer else ApproximateChatTokens()
     templates = Templates(config.prompt.domain, config.prompt.templates)
@@ -90,6 +103,8 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
 
 def side_by_side(config: Config, users: Users, speed: Speed | None = None) -> list[Forecast]:
     """Forecast the paradigms that write: the built-in ones, and the configuration's own."""
+    if isinstance(config.summary.writer, TableWriter):  # every paradigm takes its text
+        return [forecast(config, users, name=PROFILES)]
     paradigms = [name for name in dict.fromkeys((*PARADIGMS, config.summary.paradigm)) if name != "none"]
     return [forecast(with_summary(config, paradigm=paradigm), users, speed) for paradigm in paradigms]
 
@@ -114,7 +129,7 @@ def measure(config: Config, items: pl.DataFrame, users: Users, calls: int) -> Sp
     WriterError
         When the model can't answer.
     """
-    if config.summary.paradigm == "none" or isinstance(config.summary.writer, KeyphraseWriter):
+    if why_no_model(config) is not None:
         message = "--measure makes calls to a model, and this configuration calls none; leave it out"
         raise ConfigError(message)
     limits = config.summary.limits
@@ -125,6 +140,16 @@ def measure(config: Config, items: pl.DataFrame, users: Users, calls: int) -> Sp
         with suppress(BudgetError):  # the sample is full
             summarizer.summarize(users, progress=False)
         return Speed(summarizer.spent.calls, time.monotonic() - began)
+
+
+def why_no_model(config: Config) -> str | None:
+    """Say why the configuration calls no model for summaries; None where one may be called."""
+    writer = config.summary.writer
+    if config.summary.paradigm == "none":
+        return "without summaries"
+    if isinstance(writer, TableWriter):
+        return f"the summaries are those of the table {writer.path.name}"
+    return "the keyphrase writer runs here" if isinstance(writer, KeyphraseWriter) else None
 
 
 def with_summary(config: Config, **changes: object) -> Config:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import polars as pl
 
 from trsr.config import Config
+from trsr.config.summary import TableWriter
 from trsr.errors import DataError
 from trsr.progress import Progress
 from trsr.prompts.item_text import ApproximateTokens, item_line
@@ -310,6 +311,8 @@ class Summarizer:
 def cut_history(history: Sequence[Item], config: Config) -> tuple[Block, ...]:
     """Cut a history into blocks by items or by tokens, as the configuration says."""
     settings = config.summary
+    if isinstance(settings.writer, TableWriter):  # one text, to be taken once
+        return cut(history, max(1, len(history)))
     if settings.block_tokens is None:
         return cut(history, settings.block_size)
     tokens = ApproximateTokens()

@@ -1,14 +1,18 @@
-"""What a writer of summaries is: three verbs to be awaited; writers by name; summaries as a table."""
+"""What a writer of summaries is: three verbs to be awaited; writers by name; summaries as a table.
+
+One writer writes nothing: `Profiles` gives the texts that somebody has in a table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import polars as pl
 
-from trsr.errors import RunError
+from trsr.errors import DataError, RunError
 from trsr.records import (
     BLOCK_SUMMARIES,
     CALLS,
@@ -19,6 +23,7 @@ from trsr.records import (
     SUMMARY,
     USER,
     Block,
+    Finding,
     Summary,
     Usage,
     UserSummary,
@@ -27,6 +32,8 @@ from trsr.registry import WRITERS, find_part
 
 if TYPE_CHECKING:
     from trsr.config import Config
+    from trsr.config.summary import TableWriter
+    from trsr.data.notes import Notes
     from trsr.summarize.cost import Budget
     from trsr.summarize.keyphrase.vocabulary import Phrasebook
 
@@ -170,3 +177,148 @@ def to_frame(summaries: Sequence[UserSummary]) -> pl.DataFrame:
         for summary in summaries
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+class Profiles:
+    """The texts of a table in the place of a writer: a user's text, whatever is asked, or an empty one.
+
+    The table is read when the first user with an id is asked for.
+    """
+
+    def __init__(self, settings: TableWriter) -> None:
+        self._settings = settings
+        self.name = f"the table {settings.path.name}"
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, str], tuple[Finding, ...]]:
+        from trsr.data.notes import noting  # noqa: PLC0415  serving users whose text is known reads no table
+
+        return noting(_texts_of)(self._settings)
+
+    def check(self, users: Collection[str] | None = None) -> tuple[Finding, ...]:
+        """Read the table, and say what was found in it, also for a run's users where they are known.
+
+        Raises DataError when it can't be read, holds no text, or none for any of the users.
+        """
+        texts, findings = self._read
+        if users is None:
+            return findings
+        given = len(texts.keys() & set(users))
+        path = self._settings.path
+        if users and not given:
+            message = (
+                f"{path}: none of the run's {len(users):,} users has a text: its ids are such as "
+                f"{next(iter(texts))!r}, the run's such as {next(iter(users))!r}; name the column of the "
+                "data's ids in summary.writer.user_column"
+            )
+            error = DataError(message)
+            error.findings = findings
+            raise error
+        lacking, others = len(users) - given, len(texts) - given
+        told = (
+            Finding(
+                "given-text",
+                f"{given:,} of {len(users):,} users have a text in {path.name}; when it was written is not "
+                "known: one that was written from a whole history knows the target, and figures are then too "
+                "high",
+                given,
+                "noted",
+            ),
+            Finding(
+                "no-text",
+                f"{lacking:,} of {len(users):,} users have no text and are ranked from their recent "
+                "items alone",
+                lacking,
+                "noted",
+            ),
+            Finding(
+                "unknown-user",
+                f"{others:,} users in {path.name} take no part in this run: their texts are not used",
+                others,
+                "noted",
+            ),
+        )
+        return (*findings, *(finding for finding in told if finding.count))
+
+    async def describe(self, block: Block, *, user: str = "") -> Summary:
+        """Give the user's text."""
+        return await self.combine((), user=user)
+
+    async def update(self, summary: Summary, block: Block, *, user: str = "") -> Summary:
+        """Give the user's text."""
+        return await self.combine((), user=user)
+
+    async def combine(self, summaries: Sequence[Summary], *, user: str = "") -> Summary:
+        """Give the user's text."""
+        return Summary(self._read[0].get(user, "") if user else "")
+
+
+def open_table(config: Config, items: object, budget: object) -> Profiles:
+    """Make the writer of the configuration, whose texts are in a table; see `open_writer`."""
+    settings: Any = config.summary.writer
+    return Profiles(settings)
+
+
+def check_table(config: Config, users: Collection[str] | None = None) -> tuple[Finding, ...]:
+    """Read the table of texts, where the configuration names one; see `Profiles.check`.
+
+    Long work comes before the summaries: what is wrong with the table is told first.
+    """
+    settings = config.summary
+    is_read = settings.writer.kind == "table" and settings.paradigm != "none"
+    return open_table(config, None, None).check(users) if is_read else ()
+
+
+def _texts_of(settings: TableWriter, notes: Notes) -> dict[str, str]:
+    """Read every user's text, ids by the rule for all ids."""
+    from trsr.data.ids import id_texts, mended_ids  # noqa: PLC0415  as above
+    from trsr.data.notes import FILE, LINE  # noqa: PLC0415
+    from trsr.data.readers.tables import read_table  # noqa: PLC0415
+    from trsr.data.text_files import require_columns  # noqa: PLC0415
+
+    path, columns = settings.path, settings.text_columns
+    if not path.exists():
+        message = f"{path}: no such file; summary.writer.path must lead to a table of users and their texts"
+        raise DataError(message)
+    try:
+        table = read_table(path, notes, settings.encoding)
+        require_columns(path, table, (settings.user_column, *columns))
+        users = id_texts(table[settings.user_column])
+    except DataError as error:  # it speaks of the settings of the run's data
+        message = str(error).replace("the `data` section", "`summary.writer`")
+        raise DataError(message.replace("data.encoding", "summary.writer.encoding")) from error
+    for name in columns:
+        if table[name].dtype.is_nested():
+            message = (
+                f"{path}: column {name!r} holds values of type {table[name].dtype}, which are no text; name "
+                "another one in summary.writer.text_column"
+            )
+            raise DataError(message)
+    rows = table.select(FILE, LINE, users.alias(USER), _joined(columns).alias(SUMMARY))
+    rows = mended_ids(rows, (USER,), notes)
+    empty = pl.col(SUMMARY) == ""
+    notes.add("empty-text", "rows without a text are left out", "dropped", rows.filter(empty), USER)
+    rows = rows.filter(~empty)
+    if rows.is_empty():
+        message = (
+            f"{path}: no user has a text in {', '.join(columns)}; name its column in "
+            "summary.writer.text_column"
+        )
+        raise DataError(message)
+    first = pl.col(USER).is_first_distinct()
+    message = "further rows of a user are left out: the first with a text is taken"
+    notes.add("repeated-user", message, "dropped", rows.filter(~first), USER)
+    return dict(rows.filter(first).select(USER, SUMMARY).iter_rows())
+
+
+def _joined(columns: Sequence[str]) -> pl.Expr:
+    """Join columns of text, each after its name where there are several; "" where nothing is in any."""
+    from trsr.config.data import NULL_WORDS  # noqa: PLC0415  as above
+    from trsr.data.cleaning import is_empty  # noqa: PLC0415
+
+    texts = []
+    for name in columns:
+        text = pl.col(name).cast(pl.String).str.strip_chars()
+        labelled = text if len(columns) == 1 else pl.format("{}: {}", pl.lit(name), text)
+        texts.append(pl.when(~is_empty(text, NULL_WORDS)).then(labelled))
+    return pl.concat_str(texts, separator="\n", ignore_nulls=True)
