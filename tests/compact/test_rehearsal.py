@@ -9,8 +9,8 @@ import tiny_shop
 import torch
 
 from trsr.compact import next_item
-from trsr.compact import questions as rehearsal
-from trsr.compact.questions import Question, _thin, draw_questions, rehearse
+from trsr.compact import start as rehearsal
+from trsr.compact.start import Question, _thin, draw_questions, rehearse
 from trsr.ranking.ranker import Ranker
 from trsr.records import Item
 

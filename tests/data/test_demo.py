@@ -8,8 +8,7 @@ import pytest
 
 from trsr.config.data import DemoData
 from trsr.data.dataset import Dataset, checked
-from trsr.data.readers.demo import RECENT, generate
-from trsr.data.readers.demo_words import CATEGORIES, NEUTRAL, STYLES
+from trsr.data.readers.demo import CATEGORIES, NEUTRAL, RECENT, STYLES, generate
 
 STYLE_OF_BRAND = {brand: style.name for style in (*STYLES, NEUTRAL) for brand in style.brands}
 

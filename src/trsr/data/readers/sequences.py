@@ -12,14 +12,7 @@ from trsr.data.cleaning import ids_in_text
 from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import read_delimited
 from trsr.data.notes import FILE, LINE, Notes, noting
-from trsr.data.readers.tables import (
-    ITEM_NAMES,
-    SUFFIXES,
-    catalogue_rows,
-    column_for,
-    read_table,
-    table_named,
-)
+from trsr.data.readers.tables import ITEM_NAMES, SUFFIXES, catalogue_rows, column_for, read_table, table_named
 from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import TEXT, read_lines, require_columns
 from trsr.errors import DataError
