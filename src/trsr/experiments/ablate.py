@@ -18,6 +18,7 @@ from trsr.artifacts import RunFolder, write_json, write_text
 from trsr.config import Config
 from trsr.config.data import DemoData
 from trsr.config.evaluation import DimensionName
+from trsr.config.summary import TableWriter
 from trsr.errors import ConfigError
 from trsr.evaluation.metrics import metrics_at
 from trsr.evaluation.scoreboard import summarise
@@ -172,6 +173,8 @@ class Measured:
 
 def _wanted(config: Config, only: Sequence[str] | None) -> tuple[list[DimensionName], bool]:
     names = list(config.ablation.dimensions)
+    if isinstance(config.summary.writer, TableWriter):  # no call reads a block
+        names = [name for name in names if name != "block_size"]
     if only is None:
         return names, config.ablation.grid
     unknown = [name for name in only if name not in (*names, "grid")]

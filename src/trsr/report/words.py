@@ -27,7 +27,8 @@ _DESCRIPTIONS: Final = {
     "tallrec": "The language model reads the whole history as text and answers yes or no.",
     "hierarchical": "The language model reads a summary made of block summaries, and the recent items.",
     "recurrent": "The language model reads a summary updated block by block, and the recent items.",
-    PROFILES: "The language model reads the text that a table has of the user, and the recent items.",
+    PROFILES: "The language model reads the text that a table has of the user, and the recent items; when "
+    "the text was written, before the target or after it, is not known.",
     "fused": "A weighted sum of the language model and other systems, fitted on validation users.",
 }
 _SAMPLERS: Final = {
