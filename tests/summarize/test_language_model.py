@@ -21,8 +21,8 @@ from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Item, Summary, Usage
 from trsr.summarize.cost import Budget
-from trsr.summarize.llm_writer import LanguageModelWriter, Together
-from trsr.summarize.store import Store
+from trsr.summarize.llm_writer import LanguageModelWriter
+from trsr.summarize.store import Store, Together
 from trsr.summarize.store.admin import measure
 from trsr.summarize.writer import Unwritten
 
