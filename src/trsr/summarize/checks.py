@@ -7,7 +7,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -82,6 +82,7 @@ def to_paragraph(answer: str) -> str:
     return neutralise(_LABEL.sub("", _MARKDOWN.sub("", text)))
 
 
+_ENDS, _CLOSING = ".!?…。！？।۔", "\"'”’)]」』）"
 # After an abbreviation, an initial or a number that was cut no sentence ends.
 _SENTENCE: Final = re.compile(
     r"""[\s\S]*(?:(?<!\b\w)(?<!\b(?:Dr|Mr|Ms|St|vs|No|ca))[.!?…]+["'”’)\]]*(?=\s|(?<!\d\.)\Z)"""
@@ -89,37 +90,38 @@ _SENTENCE: Final = re.compile(
 )
 
 
-def read_answer(completion: Completion, *, is_line: bool = False) -> str:
-    r"""Reduce an answer to one paragraph; of one that the limit cut, to its whole sentences where it has any.
+def first_line(completion: Completion) -> Completion:
+    """Take an answer's first line: what comes after it, from a server that didn't stop there, is no answer."""
+    line, line_end, _ = completion.text.strip().partition("\n")
+    return replace(completion, text=line, finish_reason="stop") if line_end else completion
 
-    Where it `is_line`, it ends at the line's end, and is a single sentence, which is cut at a comma.
+
+def read_answer(completion: Completion, *, is_line: bool = False) -> str:
+    """Reduce an answer to one paragraph; of one that the limit cut, to its whole sentences where it has any.
+
+    Where it `is_line` it is a single sentence, which may be cut at a comma. What has no sign at its end has
+    nothing whole.
 
     Examples
     --------
     >>> read_answer(Completion("Likes tea. Buys pots, and", 20, 9, "length"))
     'Likes tea.'
-    >>> read_answer(Completion("Likes tea\nBought:", 20, 9, "length"), is_line=True)
-    'Likes tea'
     >>> read_answer(Completion("Likes tea, green tea, green tea, green", 20, 9, "length"), is_line=True)
     'Likes tea, green tea.'
     """
-    text = completion.text
-    cut = completion.finish_reason == "length"
-    if is_line:
-        text, line_end, _ = text.strip().partition("\n")
-        cut = cut and not line_end
-    paragraph = to_paragraph(text)
-    whole = _SENTENCE.match(paragraph) if cut else None
-    if cut and whole is None and is_line:
-        return _whole_parts(paragraph)
-    return whole[0] if whole else paragraph
+    paragraph = to_paragraph(completion.text)
+    if completion.finish_reason != "length":
+        return paragraph
+    if (whole := _SENTENCE.match(paragraph)) is not None:
+        return whole[0]
+    return _whole_parts(paragraph) if is_line else paragraph.rstrip(_ENDS)
 
 
 def _whole_parts(line: str) -> str:
     """Take the parts of a line between commas but for the last one, which was cut; each once, for loops."""
     first, *others = re.split(r"[,;] ", line)
     parts = dict.fromkeys([first, *others[:-1]])
-    return f"{', '.join(parts)}." if others else line
+    return f"{', '.join(parts)}." if others else line.rstrip(_ENDS)
 
 
 def has_thoughts(answer: str) -> bool:
@@ -185,7 +187,7 @@ _MARKUP: Final = re.compile(r"```|\A\s*(?:[{\[]|<[a-z/!?])", re.IGNORECASE)
 _FUNCTION_WORDS: Final[Mapping[str, frozenset[str]]] = {
     language: frozenset(words.split())
     for language, words in {
-        "English": "the a an of and to in is for with that this on as are be by from their they has have not it",
+        "English": "the a an of and to in is for with that this on as are by from their they has have not it",
         "German": "der die das und ist zu den von mit für auf eine ein nicht sich auch dem des im als wie",
         "French": "le la les de des et est un une du pour dans que qui avec sur par plus pas ce elle ses aux",
         "Spanish": "el la los las de y en que un una por con para es se del su al lo como más sus le o pero",
@@ -268,9 +270,7 @@ def judge(text: str, completion: Completion, asked: Asked, checks: Collection[Ch
 
 
 def _is_cut(text: str, completion: Completion, asked: Asked) -> bool:
-    return (
-        completion.finish_reason == "length" and "\n" not in completion.text and not _SENTENCE.fullmatch(text)
-    )
+    return completion.finish_reason == "length" and not text.endswith(tuple(_ENDS + _CLOSING))
 
 
 def _is_long(text: str, completion: Completion, asked: Asked) -> bool:

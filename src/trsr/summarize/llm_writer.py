@@ -21,7 +21,7 @@ from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens, Tokens, item_line, neutralise
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Summary, Usage
-from trsr.summarize.checks import Asked, FirstAnswers, Verdict, judge, read_answer
+from trsr.summarize.checks import Asked, FirstAnswers, Verdict, first_line, judge, read_answer
 from trsr.summarize.cost import Budget, charge
 from trsr.summarize.store import Question, Store, Together
 from trsr.summarize.writer import Unwritten, Writer
@@ -168,6 +168,8 @@ class Inquiry:
             self._last = self.attempt | 1
         told = charge(completion, otherwise=Usage())
         self.usage += replace(told, calls=int(paid_now), calls_reused=int(not paid_now))
+        if self.first.chat.is_continued:
+            completion = first_line(completion)
         self.said = read_answer(completion, is_line=self.first.chat.is_continued)
         self.verdict = judge(self.said, completion, self.asked, checks)
         if self.verdict is None:
