@@ -23,6 +23,7 @@ from trsr.config.section import Section, checking
 from trsr.registry import PARADIGMS, WRITERS, dotted, find_part, is_dotted
 
 Domain = Literal["shopping", "news", "video", "generic"]
+Style = Literal["auto", "chat", "examples"]
 
 
 class KeyphraseWriter(Section):
@@ -52,6 +53,10 @@ class LocalWriter(Section):
     """`auto`: bfloat16 on a GPU, float32 on a CPU."""
     batch_size: int = Field(16, ge=1)
     """Prompts a batch; batches are made of prompts of like length."""
+    style: Style = "auto"
+    """`chat`: instructions. `examples`: worked examples, which the model goes on with for one line, as base
+    models and very small ones can. `auto`: examples for models without a chat template or narrower than 768,
+    chat for all others."""
 
 
 class RequestBody(Section):
@@ -63,7 +68,7 @@ class RequestBody(Section):
 
     max_tokens_name: str = Field("max_tokens", pattern=r"^\w+$")
     """Name under which the longest answer is sent; newer models of OpenAI want `max_completion_tokens`."""
-    omit: tuple[Literal["temperature", "top_p", "seed"], ...] = ()
+    omit: tuple[Literal["temperature", "top_p", "seed", "frequency_penalty", "stop"], ...] = ()
     """Parameters of `summary.sampling` that are not sent: the provider's own values hold. Part of the key
     under which answers are stored."""
     system_role: Literal["system", "developer", "user"] = "system"
@@ -110,6 +115,9 @@ class EndpointWriter(Section):
     """Seconds without any answer from a failing server until the run gives up; it goes on when run again."""
     check_prompt_tokens: bool = True
     """Stop when the server's own count of prompt tokens shows that it cuts prompts."""
+    style: Style = "auto"
+    """`chat` (and `auto`): instructions. `examples`: worked examples, which the model goes on with for one
+    line; sent to `/completions`, so the server's model may be a base model."""
     request: RequestBody = RequestBody()
     """What a request looks like, for providers that take other parameters than most."""
 
@@ -226,11 +234,15 @@ class Sampling(Section):
     """Nucleus of the distribution that is drawn from when the temperature is above 0."""
     seed: int = 0
     """Seed of the draw; part of the key under which answers are stored."""
+    frequency_penalty: float = Field(0.0, ge=0, le=2)
+    """Taken off a token's logit for each time that it stands in the answer already, against loops. What
+    stands in the prompt costs nothing: names are to be copied from there."""
 
 
 Check = Literal[
-    "empty", "thoughts", "filtered", "cut", "long", "refusal", "echo", "repetition", "language", "no_summary"
-]
+    "empty", "thoughts", "filtered", "cut", "long", "refusal", "echo", "repetition", "language", "no_summary",
+    "grounding",
+]  # fmt: skip
 
 
 class Price(Section):
@@ -272,11 +284,12 @@ class Summarization(Section):
     """Who writes."""
     sampling: Sampling = Sampling()
     """How a language model draws its answer; the keyphrase writer draws nothing."""
-    checks: tuple[Check, ...] = get_args(Check)
+    checks: tuple[Check, ...] = tuple(name for name in get_args(Check) if name != "grounding")
     """What makes an answer useless: it is asked for once more, then its user counts as failed. `empty`, all
     `thoughts` and `filtered` by the provider are always checked; `cut` by the limit of tokens, `long` beyond
     it, a `refusal`, an `echo` of the prompt, `repetition`, another `language` than the prompt's, `no_summary`
-    (code, a question, a single word)."""
+    (code, a question, a single word). `grounding`, which is off unless named: a name that stands neither in
+    the block nor in the summary before; where names can be told by capitals, so not in German."""
     price: Price = Price()
     """What a call costs."""
     limits: Limits = Limits()

@@ -142,7 +142,7 @@ def load_language_model(
     try:
         with without_bars():
             model = _load_whole(settings, place)
-            tokenizer = _load_tokenizer(settings)
+            tokenizer = read_tokenizer(settings)
         require_sound(model, tokenizer)
         identity = model_identity(settings.path, settings.revision)
         return LanguageModel(model, tokenizer, identity, locate(settings.path).licence)
@@ -351,7 +351,15 @@ def _load_whole(settings: HuggingFaceModel, place: torch.device) -> PreTrainedMo
     return place_model(merge_adapter(read_adapter(model, settings.path, settings.revision)), place)
 
 
-def _load_tokenizer(settings: HuggingFaceModel) -> PreTrainedTokenizerBase:
+def weights_of(settings: HuggingFaceModel) -> tuple[str, str | None]:
+    """Return path and revision of the model's own weights; of an adapter, those of its base."""
+    path, revision = locate(settings.path).path, settings.revision
+    while base := _adapter_base(path, revision):
+        path, revision = locate(base[0]).path, base[1]
+    return path, revision
+
+
+def read_tokenizer(settings: HuggingFaceModel) -> PreTrainedTokenizerBase:
     """Load the tokenizer beside the weights; that of the base where an adapter has none."""
     path, revision = locate(settings.path).path, settings.revision
     while (base := _adapter_base(path, revision)) and not _has_tokenizer(path, revision):

@@ -65,6 +65,7 @@ class EndpointGenerator:
         # Back-off must differ between processes that failed together; it decides no result.
         self.pace = Pace(config, random.Random())
         self.identity = served_identity(config)
+        self.style: str = config.style
 
     @asynccontextmanager
     async def session(self, sampling: Sampling) -> AsyncIterator[Answering]:

@@ -32,7 +32,7 @@ class ChatEncoder:
     encoded with control tokens, the messages without. Hence no message can end its turn or begin another's. A
     template that has no system role (it refuses or drops the message) gets the system text on top of the
     user's. Without a chat template: both texts as plain text after the tokenizer's beginning-of-sequence
-    token. Templates that can think aloud are told not to.
+    token, and so is a text that is to be gone on with. Templates that can think aloud are told not to.
 
     Raises ModelError when the tokenizer is not a fast one, or its chat template does not show the user's
     message exactly once.
@@ -46,6 +46,8 @@ class ChatEncoder:
 
     def __call__(self, chat: Chat) -> list[int]:
         """Return the prompt's token ids, up to where the model's answer begins."""
+        if chat.is_continued:
+            return [*leading_ids(self._tokenizer), *self._plain([chat.user])[0]]
         layout = self._with_system if chat.system else self._without_system
         texts = {_SYSTEM_MARK: chat.system.strip(), _USER_MARK: chat.user.strip()}
         if _SYSTEM_MARK not in layout and chat.system:
@@ -158,10 +160,14 @@ class TokenizerChatTokens:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """One prompt: an optional system instruction and the user's message."""
+    """One prompt: an optional system instruction and the user's message.
+
+    Where it `is_continued` it is no message but a text, which the model goes on with up to the line's end.
+    """
 
     user: str
     system: str = ""
+    is_continued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,8 @@ class TextGenerator(Protocol):
 
     identity: str
     """Model id and revision: with sampling and prompt, the key under which an answer is stored."""
+    style: str
+    """How prompts are to be worded: by worked `examples`, or else as a chat."""
 
     def session(self, sampling: Sampling) -> AbstractAsyncContextManager[Answering]:
         """Open what answers any number of chats at once, for the length of a run and inside its loop.
@@ -262,8 +270,10 @@ class FakeGenerator:
         *,
         fail_at: int | None = None,
         identity: str = "fake@1",
+        style: str = "chat",
     ) -> None:
         self.identity = identity
+        self.style = style
         self.chats: list[Chat] = []
         self._answer = answer or _count_tokens
         self._fail_at = fail_at

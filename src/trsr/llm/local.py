@@ -7,15 +7,23 @@ import hashlib
 import itertools
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from queue import Empty, PriorityQueue
 from typing import Any, Final
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+from transformers import (
+    AutoConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PretrainedConfig,
+    TopPLogitsWarper,
+)
 
 from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import LocalWriter, Sampling
@@ -28,6 +36,8 @@ from trsr.hf.loading import (
     model_identity,
     number_format,
     positions,
+    read_tokenizer,
+    weights_of,
 )
 from trsr.llm.generator import Answering, Chat, ChatEncoder, Completion
 from trsr.llm.slots import Draw, SlotEngine, Take, fit_slots
@@ -107,6 +117,9 @@ class LocalGenerator:
     stream of its own (`SeededDraw`). What is left is rounding: padding and batch mates change the last bits
     of the logits, which can turn a near-tie, in bfloat16 more often than in float32.
 
+    A text that is to be gone on with (`Chat.is_continued`) is answered up to the line's end. `style` is how
+    prompts are best worded for this model.
+
     `identity` is the hub id and commit, or folder name and a hash of what is in it; and the number format,
     which changes answers too. `why_padded` says why the model is not decoded in slots; empty when it is.
     Raises ModelError when the model can't be loaded.
@@ -123,6 +136,7 @@ class LocalGenerator:
         self._tokenizer: Any = loaded.tokenizer
         self._model: Any = loaded.model
         self._encode = ChatEncoder(self._tokenizer)
+        self.style = _style(config, self._tokenizer.chat_template, self._model.config)
         self._stops = _stop_ids(self._model, self._tokenizer)
         # What fills a batch is never looked at, but the model must have a row for it.
         fills = (self._tokenizer.pad_token_id, *sorted(self._stops))
@@ -150,12 +164,14 @@ class LocalGenerator:
         device runs out of memory.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="trsr-model") as thread:
-            queue = _Queue(thread, lambda take: self._rows(take, sampling))
+            chats = _Queue(thread, lambda take: self._rows(take, sampling, self._stops))
+            lines = _Queue(thread, lambda take: self._rows(take, sampling, self._stops | self._line_ends))
 
             @asynccontextmanager
             async def answer(chat: Chat) -> AsyncIterator[Completion]:
                 prompt = self._encode(chat)
                 self._check_length(len(prompt), sampling)
+                queue = lines if chat.is_continued else chats
                 try:
                     row = await queue.put(prompt)
                 except torch.cuda.OutOfMemoryError as error:
@@ -164,28 +180,42 @@ class LocalGenerator:
                         f"{queue.longest} tokens; lower summary.writer.batch_size"
                     )
                     raise WriterError(message) from error
-                yield self._completion(len(prompt), row)
+                yield self._completion(len(prompt), row, is_line=chat.is_continued)
 
             try:
                 yield answer
             finally:
-                queue.close()
+                chats.close()
+                lines.close()
 
-    def _rows(self, take: Take, sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
+    @cached_property
+    def _line_ends(self) -> frozenset[int]:
+        """The tokens with a line break in them, also behind a full stop or the like."""
+        rows = min(len(self._tokenizer), embedding_rows(self._model))
+        texts = self._tokenizer.batch_decode([[token] for token in range(rows)])
+        return frozenset(token for token, text in enumerate(texts) if "\n" in text)
+
+    def _rows(self, take: Take, sampling: Sampling, stops: frozenset[int]) -> Iterator[tuple[int, list[int]]]:
         """Yield the answers' tokens until there are no more prompts; sessions side by side take turns."""
+        answer = self._padded if self.why_padded else self._in_slots
         with self._turn:
-            yield from self._padded(take, sampling) if self.why_padded else self._in_slots(take, sampling)
+            yield from answer(take, sampling, stops)
 
-    def _in_slots(self, take: Take, sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
+    def _in_slots(
+        self, take: Take, sampling: Sampling, stops: frozenset[int]
+    ) -> Iterator[tuple[int, list[int]]]:
         if self._engine is None:
             self._engine = SlotEngine(self._model, self._config.batch_size)
-        draw = partial(_draw, sampling=sampling) if sampling.temperature > 0 else None
-        return self._engine.answer(take, sampling.max_new_tokens, self._stops, draw)
+        is_drawn = sampling.temperature > 0 or sampling.frequency_penalty > 0
+        draw = partial(_draw, sampling=sampling) if is_drawn else None
+        return self._engine.answer(take, sampling.max_new_tokens, stops, draw)
 
-    def _padded(self, take: Take, sampling: Sampling) -> Iterator[tuple[int, list[int]]]:
+    def _padded(
+        self, take: Take, sampling: Sampling, stops: frozenset[int]
+    ) -> Iterator[tuple[int, list[int]]]:
         while prompts := take(self._config.batch_size):
             numbers, rows = zip(*prompts, strict=True)
-            yield from zip(numbers, self._batch([list(row) for row in rows], sampling), strict=True)
+            yield from zip(numbers, self._batch([list(row) for row in rows], sampling, stops), strict=True)
 
     def _check_length(self, length: int, sampling: Sampling) -> None:
         context = positions(self._model)
@@ -197,16 +227,22 @@ class LocalGenerator:
             )
             raise WriterError(message)
 
-    def _batch(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
+    def _batch(
+        self, prompts: Sequence[list[int]], sampling: Sampling, stops: frozenset[int]
+    ) -> list[list[int]]:
         width = max(map(len, prompts))
         # Padded on the left, so that every prompt ends where its answer begins.
         ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        draw = [SeededDraw(prompts, sampling)] if sampling.temperature > 0 else []
+        processors: list[LogitsProcessor] = []
+        if sampling.frequency_penalty > 0:
+            processors.append(FrequencyPenalty(width, sampling.frequency_penalty))
+        if sampling.temperature > 0:
+            processors.append(SeededDraw(prompts, sampling))
         settings = _settings(
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=sorted(self._stops) or None,
+            eos_token_id=sorted(stops) or None,
             pad_token_id=self._pad,
         )
         with torch.inference_mode():
@@ -214,16 +250,20 @@ class LocalGenerator:
                 input_ids=ids.to(self._model.device),
                 attention_mask=mask.to(self._model.device),
                 generation_config=settings,
-                logits_processor=LogitsProcessorList(draw),
+                logits_processor=LogitsProcessorList(processors),
             )
         answers: list[list[int]] = rows[:, width:].tolist()
         return answers
 
-    def _completion(self, prompt_tokens: int, row: Sequence[int]) -> Completion:
+    def _completion(self, prompt_tokens: int, row: Sequence[int], *, is_line: bool) -> Completion:
         end = next((place for place, token in enumerate(row) if token in self._stops), None)
         answer = row if end is None else row[:end]
+        text = str(self._tokenizer.decode(answer, skip_special_tokens=True))
+        if is_line:  # what stands before the break in the last token is the line's
+            text, line_end, _ = text.partition("\n")
+            end = len(answer) if line_end else end
         return Completion(
-            text=str(self._tokenizer.decode(answer, skip_special_tokens=True)).strip(),
+            text=text.strip(),
             prompt_tokens=prompt_tokens,
             completion_tokens=len(answer),
             finish_reason="length" if end is None else "stop",
@@ -232,8 +272,20 @@ class LocalGenerator:
 
 def _draw(prompt: Sequence[int], sampling: Sampling) -> Draw:
     """Make the drawing of one prompt's tokens."""
-    seeded, no_ids = SeededDraw([prompt], sampling), torch.zeros((1, 0), dtype=torch.long)
-    return lambda logits: seeded(no_ids, logits)  # type: ignore[arg-type]
+    seeded = SeededDraw([prompt], sampling) if sampling.temperature > 0 else None
+    no_ids: Any = torch.zeros((1, 0), dtype=torch.long)
+    written: Counter[int] = Counter()
+
+    def draw(logits: torch.Tensor) -> torch.Tensor:
+        if written:
+            logits = logits.clone()
+            logits[0, [*written]] -= sampling.frequency_penalty * logits.new_tensor([*written.values()])
+        scores: torch.Tensor = seeded(no_ids, logits) if seeded else logits  # type: ignore[arg-type]
+        if sampling.frequency_penalty > 0:
+            written[int(scores.argmax())] += 1  # the largest is the drawn one
+        return scores
+
+    return draw
 
 
 def _check_device(name: str) -> None:
@@ -263,6 +315,34 @@ def identify(config: LocalWriter) -> str:
     except (OSError, ValueError, ModelError) as error:
         message = f"summary.writer.model: {config.model!r} can't be found: {explain(config.model, error)}"
         raise ModelError(message) from error
+
+
+_NARROW: Final = 768
+"""Models of fewer dimensions, of some 300M weights at most, loop where they are given instructions."""
+
+
+def find_style(config: LocalWriter) -> str:
+    """Say how prompts are worded for a model, as `LocalGenerator.style` does, without loading it.
+
+    Raises ModelError when its tokenizer or configuration can't be found.
+    """
+    if config.style != "auto":
+        return config.style
+    try:
+        settings = HuggingFaceModel(kind="huggingface", path=config.model, revision=config.revision)
+        path, revision = weights_of(settings)
+        shape = AutoConfig.from_pretrained(path, revision=revision)
+        return _style(config, read_tokenizer(settings).chat_template, shape)
+    except (OSError, ValueError, KeyError, ModelError) as error:
+        message = f"summary.writer.model: {config.model!r} can't be found: {explain(config.model, error)}"
+        raise ModelError(message) from error
+
+
+def _style(config: LocalWriter, template: object, shape: PretrainedConfig) -> str:
+    if config.style != "auto":
+        return config.style
+    width = getattr(shape.get_text_config(), "hidden_size", _NARROW)
+    return "examples" if not template or width < _NARROW else "chat"
 
 
 def _format_name(dtype: torch.dtype) -> str:
@@ -298,6 +378,25 @@ class SeededDraw(LogitsProcessor):
         tiny = torch.finfo(uniform.dtype).tiny
         gumbel = -torch.log(-torch.log(uniform.clamp(tiny, 1 - 1e-7)))
         return logits + gumbel.to(logits.device)  # type: ignore[return-value]
+
+
+class FrequencyPenalty(LogitsProcessor):
+    """Takes `penalty` off a token's logit for each time that it stands in the answer.
+
+    `width` is the length of the padded prompts, whose tokens cost nothing.
+    """
+
+    def __init__(self, width: int, penalty: float) -> None:
+        self._width = width
+        self._penalty = penalty
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Return the lowered scores, ``(batch, vocabulary)``."""
+        answers = input_ids[:, self._width :]
+        times = torch.zeros_like(scores).scatter_add_(
+            1, answers, torch.ones_like(answers, dtype=scores.dtype)
+        )
+        return scores - self._penalty * times  # type: ignore[return-value]
 
 
 def _stream_seed(prompt: Sequence[int], seed: int) -> int:

@@ -147,17 +147,19 @@ class Replies:
     async def _send(
         self, client: httpx2.AsyncClient, request: RequestBody, chat: Chat, sampling: Sampling
     ) -> Completion | Trouble | _Refusal:
+        parameters = _parameters(sampling, chat)
         body = {
             "model": self._config.model,
-            "messages": _messages(chat, request),
+            **({"prompt": chat.user} if chat.is_continued else {"messages": _messages(chat, request)}),
             "stream": False,
             request.max_tokens_name: sampling.max_new_tokens,
-            **{name: value for name, value in _parameters(sampling).items() if name not in request.omit},
+            **{name: value for name, value in parameters.items() if name not in request.omit},
             **request.extra,
         }
+        where = "completions" if chat.is_continued else "chat/completions"
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                reply = await client.post(f"{self._config.base_url.rstrip('/')}/chat/completions", json=body)
+                reply = await client.post(f"{self._config.base_url.rstrip('/')}/{where}", json=body)
                 return self._read(reply.text, request) if reply.is_success else self._refusal(reply)
         except (TimeoutError, httpx2.HTTPError) as error:
             return self._lost(error)
@@ -173,7 +175,7 @@ class Replies:
             choice = body["choices"][0]
             if choice.get("error"):
                 return self._error_in_body(choice)
-            content = _content(choice["message"])
+            content = _content(choice["message"]) if "message" in choice else str(choice["text"])
             self._has_answered = True
             prompt, completion = read_usage(body.get("usage"), content)
             finish = str(choice.get("finish_reason") or "stop").lower()
@@ -236,7 +238,7 @@ class Replies:
         if chat.system and request.system_role != "user" and _SYSTEM.search(refusal.whole):
             change: dict[str, Any] = {"system_role": "user"}
             told = f"the instruction heads the user's message from now on ({config}.system_role: user)"
-        elif not (name := _refused_parameter(refusal.whole, request, sampling)):
+        elif not (name := _refused_parameter(refusal.whole, request, _parameters(sampling, chat))):
             return False
         elif name != request.max_tokens_name:
             change = {"omit": (*request.omit, name)}
@@ -285,7 +287,7 @@ class Replies:
     def _next_step(self, refusal: _Refusal) -> str:
         status, said, root = refusal.status, refusal.whole, self._config.base_url.rstrip("/")
         if refusal.redirected_to:
-            target = refusal.redirected_to.removesuffix("/chat/completions")
+            target = refusal.redirected_to.removesuffix("/completions").removesuffix("/chat")
             return f"base_url leads elsewhere: set it to {target}"
         if _CONTEXT.search(said):
             return (
@@ -389,20 +391,27 @@ def _messages(chat: Chat, request: RequestBody) -> list[dict[str, str]]:
     return [{"role": request.system_role, "content": chat.system}, {"role": "user", "content": chat.user}]
 
 
-def _parameters(sampling: Sampling) -> dict[str, float]:
-    return {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+def _parameters(sampling: Sampling, chat: Chat) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed
+    }  # fmt: skip
+    if sampling.frequency_penalty:
+        found["frequency_penalty"] = sampling.frequency_penalty
+    if chat.is_continued:
+        found["stop"] = ["\n"]
+    return found
 
 
-def _refused_parameter(said: str, request: RequestBody, sampling: Sampling) -> str:
+def _refused_parameter(said: str, request: RequestBody, parameters: Mapping[str, Any]) -> str:
     """Name the parameter of ours that a refusal is about; empty when it is about none."""
-    sent = [request.max_tokens_name, *(name for name in _parameters(sampling) if name not in request.omit)]
+    sent = [request.max_tokens_name, *(name for name in parameters if name not in request.omit)]
     found = {name: re.search(rf"(?<!\w){name}(?!\w)", said) for name in sent}
     named = sorted((match.start(), name) for name, match in found.items() if match)
     if not named:
         return ""
     first = named[0][1]
     # Some servers refuse the very values that mean "no sampling", instead of the parameter.
-    neutral = {"temperature": sampling.temperature == 0, "top_p": sampling.top_p == 1}
+    neutral = {"temperature": parameters["temperature"] == 0, "top_p": parameters["top_p"] == 1}
     if not _REFUSAL.search(said) and not (neutral.get(first) and _RANGE.search(said)):
         return ""
     if _CONFLICT.search(said) and found.get("top_p") and found.get("temperature"):

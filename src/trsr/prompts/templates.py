@@ -1,7 +1,8 @@
 """Prompts as data: one template file each, with a version, strict variables and the words of a domain.
 
 The built-in templates lie beside this module in ``templates/``. A folder of own
-templates goes over them file by file, ``domains.yaml`` (the words) included.
+templates goes over them file by file, ``domains.yaml`` (the words) included. A file
+``NAME_DOMAIN.jinja`` is the template NAME of that domain alone.
 Every template begins with its version, ``{# version: 1 #}``, which is no part of
 the prompt; every variable that it uses must be given.
 """
@@ -29,7 +30,7 @@ _VERSION: Final = re.compile(r"\A\ufeff?\{#-?\s*version:\s*(?P<version>[\w.-]+?)
 _HASH_DIGITS: Final = 12
 
 
-SUMMARY_TEMPLATES: Final = ("system", "describe", "update", "combine", "repair")
+SUMMARY_TEMPLATES: Final = ("system", "describe", "update", "combine", "repair", "examples")
 """What writers with a language model read."""
 RANKING_TEMPLATES: Final = ("rank_prefix", "rank_suffix", "rank_compact_prefix", "rank_compact_suffix")
 """What ranking models read."""
@@ -117,7 +118,9 @@ class Templates:
         return source, str(path), None
 
     def _read(self, name: str) -> tuple[Path, str, str]:
-        path = self._path(f"{name}.jinja")
+        path = self._path(f"{name}_{self.domain}.jinja")
+        if not path.is_file():
+            path = self._path(f"{name}.jinja")
         try:
             source = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:

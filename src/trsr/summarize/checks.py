@@ -7,10 +7,12 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from trsr.config.summary import Check
+from trsr.errors import WriterError
 from trsr.llm.generator import Completion
 from trsr.prompts.item_text import ApproximateTokens, neutralise
 from trsr.prompts.words import LETTER, spaced
@@ -80,6 +82,48 @@ def to_paragraph(answer: str) -> str:
     return neutralise(_LABEL.sub("", _MARKDOWN.sub("", text)))
 
 
+_ENDS, _CLOSING = ".!?…。！？।۔", "\"'”’)]」』）"
+# After an abbreviation, an initial or a number that was cut no sentence ends.
+_SENTENCE: Final = re.compile(
+    r"""[\s\S]*(?:(?<!\b\w)(?<!\b(?:Dr|Mr|Ms|St|vs|No|ca))[.!?…]+["'”’)\]]*(?=\s|(?<!\d\.)\Z)"""
+    r"|[。！？।۔]+[”」』）]*)"
+)
+
+
+def first_line(completion: Completion) -> Completion:
+    """Take an answer's first line: what comes after it, from a server that didn't stop there, is no answer."""
+    line, line_end, _ = completion.text.strip().partition("\n")
+    return replace(completion, text=line, finish_reason="stop") if line_end else completion
+
+
+def read_answer(completion: Completion, *, is_line: bool = False) -> str:
+    """Reduce an answer to one paragraph; of one that the limit cut, to its whole sentences where it has any.
+
+    Where it `is_line` it is a single sentence, which may be cut at a comma. What has no sign at its end has
+    nothing whole.
+
+    Examples
+    --------
+    >>> read_answer(Completion("Likes tea. Buys pots, and", 20, 9, "length"))
+    'Likes tea.'
+    >>> read_answer(Completion("Likes tea, green tea, green tea, green", 20, 9, "length"), is_line=True)
+    'Likes tea, green tea.'
+    """
+    paragraph = to_paragraph(completion.text)
+    if completion.finish_reason != "length":
+        return paragraph
+    if (whole := _SENTENCE.match(paragraph)) is not None:
+        return whole[0]
+    return _whole_parts(paragraph) if is_line else paragraph.rstrip(_ENDS)
+
+
+def _whole_parts(line: str) -> str:
+    """Take the parts of a line between commas but for the last one, which was cut; each once, for loops."""
+    first, *others = re.split(r"[,;] ", line)
+    parts = dict.fromkeys([first, *others[:-1]])
+    return f"{', '.join(parts)}." if others else line.rstrip(_ENDS)
+
+
 def has_thoughts(answer: str) -> bool:
     """Say whether some of an answer is marked as thoughts."""
     return _MARK.search(answer) is not None
@@ -143,7 +187,7 @@ _MARKUP: Final = re.compile(r"```|\A\s*(?:[{\[]|<[a-z/!?])", re.IGNORECASE)
 _FUNCTION_WORDS: Final[Mapping[str, frozenset[str]]] = {
     language: frozenset(words.split())
     for language, words in {
-        "English": "the of and to in is for with that this on as are be by from their they has have not it",
+        "English": "the a an of and to in is for with that this on as are by from their they has have not it",
         "German": "der die das und ist zu den von mit für auf eine ein nicht sich auch dem des im als wie",
         "French": "le la les de des et est un une du pour dans que qui avec sur par plus pas ce elle ses aux",
         "Spanish": "el la los las de y en que un una por con para es se del su al lo como más sus le o pero",
@@ -190,11 +234,14 @@ class Asked:
         The prompt's own words, without anything that was filled in.
     shown
         All that was shown and is not to be repeated: the prompt without the summaries in it.
+    told
+        All that is known of the user: the items' texts, and the summaries before.
     """
 
     instruction: str
     shown: str
     max_tokens: int
+    told: str = ""
 
 
 def judge(text: str, completion: Completion, asked: Asked, checks: Collection[Check]) -> Verdict | None:
@@ -210,6 +257,8 @@ def judge(text: str, completion: Completion, asked: Asked, checks: Collection[Ch
     True
     >>> judge("Likes tea and", Completion("Likes tea and", 20, 50, "length"), asked, ("cut",)).check
     'cut'
+    >>> judge("Likes tea.", Completion("Likes tea. Buys", 20, 50, "length"), asked, ("cut",)) is None
+    True
     """
     if completion.finish_reason == "content_filter":
         return _VERDICTS["filtered"]
@@ -221,7 +270,7 @@ def judge(text: str, completion: Completion, asked: Asked, checks: Collection[Ch
 
 
 def _is_cut(text: str, completion: Completion, asked: Asked) -> bool:
-    return completion.finish_reason == "length"
+    return completion.finish_reason == "length" and not text.endswith(tuple(_ENDS + _CLOSING))
 
 
 def _is_long(text: str, completion: Completion, asked: Asked) -> bool:
@@ -268,6 +317,44 @@ def _is_foreign(text: str, completion: Completion, asked: Asked) -> bool:
     return bool(wanted_language and language and language != wanted_language)
 
 
+def _is_ungrounded(text: str, completion: Completion, asked: Asked) -> bool:
+    return bool(unknown_names(text, asked.told)) and _language(asked.instruction) != "German"
+
+
+def unknown_names(text: str, told: str) -> list[str]:
+    """Return the names in a summary that stand nowhere in what is known of the user.
+
+    A name is a word with a capital letter that begins no sentence, or one with a capital or a digit inside.
+    So the scripts with capitals can be looked at (Latin, Greek, Cyrillic, Armenian), the others have none.
+
+    Examples
+    --------
+    >>> unknown_names("Likes Uji tea and Dexter tools, in Dexter's colours.", "title: Green tea; brand: UJI")
+    ['Dexter', 'Dexter']
+    """
+    known = [word.casefold() for word in _WORD.findall(told)]
+    known_words = {*known, *("".join(pair) for pair in pairwise(known))}
+    begins = {match.end() for match in _BEGIN.finditer(text)}
+    found = []
+    for match in _WORD.finditer(text):
+        word = re.sub(r"['’]s$", "", match[0])
+        inner = any(letter.isupper() for letter in word[1:]) or (
+            any(map(str.isdigit, word)) and not word.isdigit()
+        )
+        is_name = inner or (word[0].isupper() and len(word) > 1 and match.start() not in begins)
+        if is_name and not _stems(word.casefold()) & known_words:
+            found.append(word)
+    return found
+
+
+_BEGIN: Final = re.compile(r"\A\W*|[.!?:…]\W+")
+
+
+def _stems(word: str) -> set[str]:
+    """Return a word, what it may be the plural of, and its plural."""
+    return {word, word.removesuffix("s"), word.removesuffix("es"), f"{word}s"}
+
+
 def _language(text: str) -> str:
     """Name the language whose function words are most of the text's; empty when it isn't clear."""
     words = _words(text)
@@ -299,6 +386,7 @@ _CHECKS: Final[Mapping[Check, Callable[[str, Completion, Asked], bool]]] = {
     "language": _is_foreign,
     "cut": _is_cut,
     "long": _is_long,
+    "grounding": _is_ungrounded,
 }
 _VERDICTS: Final[Mapping[Check, Verdict]] = {
     verdict.check: verdict
@@ -325,7 +413,67 @@ _VERDICTS: Final[Mapping[Check, Verdict]] = {
         Verdict("repetition", "repeated itself", "Say everything once."),
         Verdict("echo", "repeated the prompt", "Use your own words and do not copy the text above."),
         Verdict("language", "was in another language", "Write in the language of these instructions."),
-        Verdict("cut", "was cut at the limit of tokens", "Be much shorter and finish the last sentence."),
+        Verdict(
+            "cut",
+            "was cut at the limit of tokens",
+            "Be much shorter and finish the last sentence.",
+            "raise summary.sampling.max_new_tokens",
+        ),
         Verdict("long", "was too long", "Be much shorter."),
+        Verdict(
+            "grounding",
+            "named what stands nowhere in the text",
+            "Name no brand, person or place that does not stand in the given text.",
+        ),
     )
 }
+
+
+_FEWEST, _MOST, _NEARLY_ALL = 10, 20, 0.9
+
+
+class FirstAnswers:
+    """Looks whether nearly all first answers of a run fail the same check: then the others will, too.
+
+    After ten answers all of them must have failed, from then on up to the twentieth nine in ten. A run that
+    goes on where such a one was stopped finds the answers in the store, and stops before anything is paid.
+
+    Examples
+    --------
+    >>> first = FirstAnswers()
+    >>> for _ in range(9):
+    ...     first.note(_VERDICTS["cut"], "They are a loyal customer who")
+    >>> first.is_awaited
+    True
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._failed: Counter[Check] = Counter()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether so few were judged that nothing can be said yet."""
+        return self._count < _FEWEST
+
+    def note(self, verdict: Verdict | None, answer: str) -> None:
+        """Count a first answer; raises WriterError, with this one shown, when the run is better stopped."""
+        self._count += 1
+        if verdict is None or self._count > _MOST:
+            return
+        self._failed[verdict.check] += 1
+        failed = self._failed[verdict.check]
+        if self.is_awaited or failed < _NEARLY_ALL * self._count or (failed < self._count < _MOST):
+            return
+        hint = f"{verdict.hint}, " if verdict.hint else ""
+        shown = answer if len(answer) <= _SHOWN else f"{answer[:_SHOWN]} ..."
+        message = (
+            f"{failed} of the first {self._count} answers fail the check {verdict.check!r}: an answer "
+            f"{verdict.fault}, such as {shown!r}. Nothing more was paid for, and what was is stored: "
+            f"{hint}set summary.writer.style to the other one of chat and examples, take another model, or "
+            f"leave {verdict.check!r} out of summary.checks, and run again"
+        )
+        raise WriterError(message)
+
+
+_SHOWN: Final = 200

@@ -25,15 +25,15 @@ from trsr.config.summary import (
 from trsr.errors import BudgetError, ConfigError
 from trsr.hf.loading import served_identity
 from trsr.llm.generator import ApproximateChatTokens, Chat, ChatTokens, Completion, TokenizerChatTokens
-from trsr.llm.local import identify
+from trsr.llm.local import find_style, identify
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import PROFILES, Item, Usage
 from trsr.registry import PARADIGMS
 from trsr.summarize.cost import Bill
-from trsr.summarize.llm_writer import VERBS, Inquiry, PromptWriter, Together, Wording
+from trsr.summarize.llm_writer import VERBS, Inquiry, PromptWriter, Wording
 from trsr.summarize.paradigms import open_paradigm
-from trsr.summarize.store import Store
+from trsr.summarize.store import Store, Together
 from trsr.summarize.store.database import ANSWERS
 from trsr.summarize.summarizer import Summarizer, cut_history, summarize
 from trsr.summarize.writer import check_table
@@ -88,7 +88,10 @@ def forecast(config: Config, users: Users, speed: Speed | None = None, name: str
         model = served_identity(writer)
         tokens = TokenizerChatTokens(writer.tokenizer) if writer.tokenizer else ApproximateChatTokens()
     templates = Templates(config.prompt.domain, config.prompt.templates)
-    wording = Wording(model, templates, settings.sampling, ApproximateTokens(), config.items.max_tokens)
+    style = find_style(writer) if isinstance(writer, LocalWriter) else writer.style
+    wording = Wording(
+        model, templates, settings.sampling, ApproximateTokens(), config.items.max_tokens, style
+    )
     with Store(config.store_url) as store:
         experience = learn(store, model, tokens, settings.sampling)
         planner = Planner(wording, store, settings.checks, tokens, experience)

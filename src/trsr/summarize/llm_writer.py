@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Seque
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import polars as pl
 
@@ -21,13 +21,15 @@ from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens, Tokens, item_line, neutralise
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Summary, Usage
-from trsr.summarize.checks import Asked, Verdict, judge, to_paragraph
+from trsr.summarize.checks import Asked, FirstAnswers, Verdict, first_line, judge, read_answer
 from trsr.summarize.cost import Budget, charge
-from trsr.summarize.store import Question, Store
+from trsr.summarize.store import Question, Store, Together
 from trsr.summarize.writer import Unwritten, Writer
 
 VERBS: Final = ("describe", "update", "combine")
 """The templates of the three verbs."""
+STYLES: Final = ("chat", "examples")
+"""How prompts can be worded."""
 
 _WORDS_A_TOKEN: Final = 0.5
 """Asked for where an answer was useless: shorter than what fits, so that the next one ends by itself."""
@@ -36,18 +38,29 @@ _ALL_AT_ONCE: Final = 4096
 
 
 class Wording:
-    """Words what is asked as questions to `model`, a generator's identity; cuts lines at `item_tokens`."""
+    """Words what is asked as questions to `model`, a generator's identity; cuts lines at `item_tokens`.
+
+    `style` is `chat` for instructions, or `examples`: one template of worked examples for all verbs, whose
+    beginning all prompts share, and which the model goes on with.
+    """
 
     def __init__(
-        self, model: str, templates: Templates, sampling: Sampling, tokens: Tokens, item_tokens: int
+        self,
+        model: str,
+        templates: Templates,
+        sampling: Sampling,
+        tokens: Tokens,
+        item_tokens: int,
+        style: str = "chat",
     ) -> None:
         self.sampling = sampling
         self._model = model
         self._templates = templates
         self._tokens = tokens
         self._item_tokens = item_tokens
-        self._system = templates.render("system").strip()
-        self._versions = {verb: template_versions(templates, verb) for verb in VERBS}
+        self._by_examples = style == "examples"
+        self._system = "" if self._by_examples else templates.render("system").strip()
+        self._versions = {verb: template_versions(templates, verb, style) for verb in VERBS}
         # Without anything filled in: the language that answers must be in.
         self._instructions = {verb: self._render(verb, (), ()) for verb in VERBS}
 
@@ -55,18 +68,29 @@ class Wording:
         """Render a prompt; summaries in it are neutralised like any text of others."""
         items = block.items if block is not None else ()
         lines = [item_line(item, self._tokens, self._item_tokens) for item in items]
-        chat = Chat(self._render(verb, [neutralise(each.text) for each in summaries], lines), self._system)
+        text = self._render(verb, [neutralise(each.text) for each in summaries], lines)
+        chat = Chat(text, self._system, self._by_examples)
         return Question(self._model, self.sampling, chat, self._versions[verb])
 
-    def asked(self, verb: str, summaries: Sequence[Summary], question: Question) -> Asked:
+    def asked(
+        self, verb: str, summaries: Sequence[Summary], block: Block | None, question: Question
+    ) -> Asked:
         """Gather what the answers are held against; summaries in the prompt may be repeated."""
         shown = question.chat.user
         for summary in summaries:
             shown = shown.replace(neutralise(summary.text), "")
-        return Asked(self._instructions[verb], shown, self.sampling.max_new_tokens)
+        items = block.items if block is not None else ()
+        told = (*(value for item in items for value in item.fields.values()), *(s.text for s in summaries))
+        return Asked(self._instructions[verb], shown, self.sampling.max_new_tokens, "\n".join(told))
 
     def repair(self, first: Question, attempt: int, verdict: Verdict) -> Question:
         """Word an attempt after the first: the same prompt, and what was wrong with the answer before."""
+        if first.chat.is_continued:  # what goes on with a text takes no orders: the examples change places
+            head, *examples, last = first.chat.user.split("\n\n")
+            turn = attempt % max(1, len(examples))
+            turned = examples[turn:] + examples[:turn]
+            text = "\n\n".join([f"{head} ({attempt + 1})", *turned, last])
+            return replace(first, chat=replace(first.chat, user=text))
         words = max(10, round(_WORDS_A_TOKEN * self.sampling.max_new_tokens))
         note = self._templates.render(
             "repair", attempt=attempt, fault=verdict.fault, remedy=verdict.remedy, words=words
@@ -76,14 +100,19 @@ class Wording:
         return replace(first, chat=chat, template=f"{first.template} repair {version}")
 
     def _render(self, verb: str, summaries: Sequence[str], lines: Sequence[str]) -> str:
+        if self._by_examples:
+            all_of_them = {"summaries": summaries, "summary": "".join(summaries), "items": lines}
+            return self._templates.render("examples", verb=verb, **all_of_them).strip()
         filled: dict[str, Any] = {"items": lines} if verb != "combine" else {"summaries": summaries}
         if verb == "update":
             filled["summary"] = "".join(summaries)
         return self._templates.render(verb, **filled).strip()
 
 
-def template_versions(templates: Templates, verb: str) -> str:
+def template_versions(templates: Templates, verb: str, style: str = "chat") -> str:
     """Name the versions of all templates that word a verb; part of the key of its answers."""
+    if style == "examples":
+        return f"examples {templates.version('examples')} {verb} by examples"
     return " ".join(f"{name} {templates.version(name)}" for name in ("system", verb))
 
 
@@ -96,7 +125,8 @@ class Inquiry:
     useless answer is kept, never asked for or paid for again, and never served. A run asks at most two
     attempts: the one after the useless answers it found in the store, and one more where that makes a pair.
 
-    `users` are those whose text the prompt holds, `keys` the questions that were answered. `question` is the
+    `said` is the last answer, and `text` the summary: the answer that is of use. `users` are those whose text
+    the prompt holds, `keys` the questions that were answered. `question` is the
     present attempt, and `unanswered` says why it got no answer at all. `usage` is that of all attempts so
     far, of this run and of earlier ones; `paid` what the present one did cost. `is_elsewhere` while another
     process is at it; `over` when it ended.
@@ -109,6 +139,7 @@ class Inquiry:
     users: set[str]
     question: Question = field(init=False)
     text: str = ""
+    said: str = ""
     verdict: Verdict | None = None
     attempt: int = 0
     usage: Usage = field(default=Usage())
@@ -137,10 +168,12 @@ class Inquiry:
             self._last = self.attempt | 1
         told = charge(completion, otherwise=Usage())
         self.usage += replace(told, calls=int(paid_now), calls_reused=int(not paid_now))
-        text = to_paragraph(completion.text)
-        self.verdict = judge(text, completion, self.asked, checks)
+        if self.first.chat.is_continued:
+            completion = first_line(completion)
+        self.said = read_answer(completion, is_line=self.first.chat.is_continued)
+        self.verdict = judge(self.said, completion, self.asked, checks)
         if self.verdict is None:
-            self.text = text
+            self.text = self.said
             return
         self.attempt += 1
         self.question = wording.repair(self.first, self.attempt, self.verdict)
@@ -198,7 +231,7 @@ class PromptWriter(ABC):
             if inquiry.is_over:  # the first who asked bears the calls, to the others they are reused
                 calls = inquiry.usage.calls + inquiry.usage.calls_reused
                 return self._end(inquiry, replace(inquiry.usage, calls=0, calls_reused=calls))
-        asked = self._wording.asked(verb, summaries, question)
+        asked = self._wording.asked(verb, summaries, block, question)
         inquiry = self._open[key] = Inquiry(question, asked, verb, summaries, {user})
         try:
             while not inquiry.is_over and key not in self._failed:
@@ -216,52 +249,6 @@ class PromptWriter(ABC):
         if inquiry.text:
             return Summary(inquiry.text, usage=usage)
         raise Unwritten(self._failed.setdefault(inquiry.first.key, inquiry).failure(), usage)
-
-
-_Asked = TypeVar("_Asked")
-_Given = TypeVar("_Given")
-
-
-class Together(Generic[_Asked, _Given]):
-    """Does work that blocks in a thread, for all at once who asked while the last of it was done.
-
-    What was asked for is done even when nobody waits for it any more.
-    """
-
-    def __init__(self, work: Callable[[list[_Asked]], list[_Given]], thread: Executor | None = None) -> None:
-        self._work = work
-        self._thread = thread
-        self._waiting: list[tuple[_Asked, asyncio.Future[_Given]]] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def __call__(self, asked: _Asked) -> asyncio.Future[_Given]:
-        """Ask for one."""
-        loop = asyncio.get_running_loop()
-        given: asyncio.Future[_Given] = loop.create_future()
-        self._waiting.append((asked, given))
-        if self._task is None:
-            self._task = loop.create_task(self._run())  # whoever asks in the same moment comes along
-        return given
-
-    async def finish(self) -> None:
-        """Wait until all is done."""
-        if self._task is not None:
-            await self._task
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            try:
-                results = await loop.run_in_executor(self._thread, self._work, [each for each, _ in waiting])
-                for (_, given), result in zip(waiting, results, strict=True):
-                    if not given.done():
-                        given.set_result(result)
-            except Exception as error:  # told to those who asked
-                for _, given in waiting:
-                    if not given.done():
-                        given.set_exception(error)
-        self._task = None
 
 
 class LanguageModelWriter:
@@ -290,7 +277,7 @@ class LanguageModelWriter:
         budget: Budget | None = None,
     ) -> None:
         self.name = generator.identity
-        self.wording = Wording(generator.identity, templates, sampling, tokens, item_tokens)
+        self.wording = Wording(generator.identity, templates, sampling, tokens, item_tokens, generator.style)
         self.generator = generator
         self.store = store
         self.tokens = tokens
@@ -333,6 +320,9 @@ class _Session(PromptWriter):
         self._claim = Together(self._take, thread)
         self._put = Together(self._keep, thread)
         self._claimed: set[str] = set()
+        self._first = FirstAnswers()
+        self._first_under_way = 0
+        self._judged = asyncio.Event()
         self._places = asyncio.Semaphore(writer.ahead)
         self._purse = asyncio.Lock()
         self._busy = 0
@@ -348,6 +338,17 @@ class _Session(PromptWriter):
             await self._in_thread(self._store.release, [*self._claimed])
 
     async def _advance(self, inquiry: Inquiry) -> None:
+        is_first = inquiry.attempt == 0
+        self._first_under_way += is_first
+        try:
+            await self._answer_next(inquiry)
+        finally:
+            self._first_under_way -= is_first
+            self._judged.set()
+        if is_first and inquiry.attempt + bool(inquiry.text):
+            self._first.note(inquiry.verdict, inquiry.said)
+
+    async def _answer_next(self, inquiry: Inquiry) -> None:
         with self._at_work():
             if inquiry.is_elsewhere:
                 await self._wait_for_others()
@@ -355,6 +356,9 @@ class _Session(PromptWriter):
         if found is not None:
             inquiry.take(found, self._wording, self._checks, paid_now=False)
             return
+        while inquiry.attempt and self._first.is_awaited and self._first_under_way:
+            self._judged.clear()  # nothing is asked again before it is known whether that can help
+            await self._judged.wait()
         async with self._places:
             reserved = await self._reserve(inquiry.question.chat)
             with self._at_work():

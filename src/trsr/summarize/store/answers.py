@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -416,3 +418,49 @@ def storable(text: str) -> str:
     'a\ufffdb'
     """
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+_Asked = TypeVar("_Asked")
+_Given = TypeVar("_Given")
+
+
+class Together(Generic[_Asked, _Given]):
+    """Does work that blocks in a thread, for all at once who asked while the last of it was done.
+
+    What was asked for is done even when nobody waits for it any more.
+    """
+
+    def __init__(self, work: Callable[[list[_Asked]], list[_Given]], thread: Executor | None = None) -> None:
+        self._work = work
+        self._thread = thread
+        self._waiting: list[tuple[_Asked, asyncio.Future[_Given]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, asked: _Asked) -> asyncio.Future[_Given]:
+        """Ask for one."""
+        loop = asyncio.get_running_loop()
+        given: asyncio.Future[_Given] = loop.create_future()
+        self._waiting.append((asked, given))
+        if self._task is None:
+            self._task = loop.create_task(self._run())  # whoever asks in the same moment comes along
+        return given
+
+    async def finish(self) -> None:
+        """Wait until all is done."""
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            try:
+                results = await loop.run_in_executor(self._thread, self._work, [each for each, _ in waiting])
+                for (_, given), result in zip(waiting, results, strict=True):
+                    if not given.done():
+                        given.set_result(result)
+            except Exception as error:  # told to those who asked
+                for _, given in waiting:
+                    if not given.done():
+                        given.set_exception(error)
+        self._task = None

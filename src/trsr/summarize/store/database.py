@@ -51,6 +51,8 @@ class Question:
     def key(self) -> str:
         """SHA-256 of model, sampling, template versions and rendered prompt."""
         sampling = self.sampling.model_dump(mode="json")
+        if not self.sampling.frequency_penalty:  # a later setting: answers without it keep their keys
+            del sampling["frequency_penalty"]
         return hash_value([self.model, sampling, self.template, self.chat.system, self.chat.user])
 
 
