@@ -278,14 +278,19 @@ def test_a_text_is_gone_on_with_as_it_is_up_to_the_lines_end(
     generator = open_model(tiny_model_dir)
     assert generator._tokenizer.decode(generator._encode(LINE)) == LINE.user
     assert generator._tokenizer.eos_token_id not in generator._encode(LINE)
-    wild = Sampling(max_new_tokens=1500, temperature=9.0, seed=1)
-    generator._stops = frozenset()  # so that nothing else ends an answer
-    [line] = ask(generator, [LINE], wild)
-    assert (line.finish_reason, "\n" in line.text) == ("stop", False)
-    assert 0 < line.completion_tokens < 1500
-    [message] = ask(generator, [Chat(LINE.user)], wild)
-    assert message.finish_reason == "length"
-    assert "\n" in message.text
+    generator._stops = frozenset()
+    third = greedy_ids(generator, LINE, 3)[2]
+    line_ends = generator._line_ends
+    generator.__dict__["_line_ends"] = frozenset({third})  # a random model writes no line end soon
+    sampling = Sampling(max_new_tokens=6)
+    [line, message] = ask(generator, [LINE, Chat("Tea.")], sampling)
+    assert (line.completion_tokens, message.completion_tokens) == (3, 6)
+    texts = {token: generator._tokenizer.decode([token]) for token in range(len(generator._tokenizer))}
+    assert line_ends == {token for token, text in texts.items() if "\n" in text} != set()
+    row = generator._tokenizer("Buys tea.\n").input_ids
+    written = generator._completion(9, row, is_line=True)
+    assert (written.text, written.finish_reason) == ("Buys tea.", "stop")
+    assert generator._completion(9, row[:-1], is_line=True).finish_reason == "length"
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -347,7 +347,7 @@ def unknown_names(text: str, told: str) -> list[str]:
     return found
 
 
-_BEGIN: Final = re.compile(r"\A\W*|[.!?:…]\W+")
+_BEGIN: Final = re.compile(r"\A\W*|[.!?…]\W+")
 
 
 def _stems(word: str) -> set[str]:
