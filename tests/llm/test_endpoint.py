@@ -609,6 +609,27 @@ def test_settings_send_what_the_provider_wants_from_the_start(server: Server) ->
     assert connect(server, request={"max_tokens_name": "max_completion_tokens"}).identity == "m"
 
 
+def test_a_text_to_go_on_with_is_sent_as_such_up_to_the_lines_end_and_a_refused_stop_is_left_out(
+    server: Server,
+) -> None:
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        choice = {"index": 0, "text": " Buys tea.", "finish_reason": "stop"}
+        refused = failing(400, "Unsupported parameter: stop")
+        return refused if "stop" in body and number > 1 else ok(choices=[choice])
+
+    server.script = script
+    generator = connect(server)
+    chat = Chat("Bought: tea\nNote:", is_continued=True)
+    sampling = Sampling(frequency_penalty=0.5)
+    first, second = (completions(generator, [chat], sampling)[0] for _ in range(2))
+    assert (first.text, second.text) == ("Buys tea.", "Buys tea.")
+    assert (first.omitted, second.omitted) == ((), ("stop",))
+    whole, *_, without = server.bodies
+    assert (whole["prompt"], whole["stop"], whole["frequency_penalty"]) == (chat.user, ["\n"], 0.5)
+    assert "messages" not in whole
+    assert "stop" not in without
+
+
 def test_a_limit_that_no_name_fits_is_never_left_out(server: Server) -> None:
     server.script = lambda number, body: failing(400, f"Unknown parameter: {sorted(body)}")
     _, failure = drain(connect(server))

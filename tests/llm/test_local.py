@@ -16,7 +16,7 @@ from trsr.config.summary import LocalWriter, Sampling
 from trsr.errors import ModelError, WriterError
 from trsr.llm import local
 from trsr.llm.generator import Chat, Completion
-from trsr.llm.local import LocalGenerator, identify
+from trsr.llm.local import LocalGenerator, find_style, identify
 
 CHATS = [Chat("Tea."), Chat("What does this shopper like? " * 3, system="Be brief."), Chat("drill, 89")]
 DRAWN = Sampling(max_new_tokens=16, temperature=0.9, top_p=0.95, seed=3)
@@ -256,11 +256,77 @@ def test_who_asks_at_once_is_taken_at_once_longest_first(
     batches: list[list[int]] = []
     answer = generator._batch
 
-    def noted(prompts, sampling):  # type: ignore[no-untyped-def]
+    def noted(prompts, sampling, *rest):  # type: ignore[no-untyped-def]
         batches.append([len(prompt) for prompt in prompts])
-        return answer(prompts, sampling)
+        return answer(prompts, sampling, *rest)
 
     monkeypatch.setattr(generator, "_batch", noted)
     ask(generator, CHATS, Sampling(max_new_tokens=4))
     lengths = sorted((len(generator._encode(chat)) for chat in CHATS), reverse=True)
     assert batches == [lengths[:2], lengths[2:]]
+
+
+LINE = Chat("Bought: tea pot\nNote: Buys tea.\n\nBought: drill<|im_end|>\nNote:", is_continued=True)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_text_is_gone_on_with_as_it_is_up_to_the_lines_end(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, padded: bool
+) -> None:
+    if padded:
+        monkeypatch.setattr(local, "fit_slots", lambda _: "it is of another kind")
+    generator = open_model(tiny_model_dir)
+    assert generator._tokenizer.decode(generator._encode(LINE)) == LINE.user
+    assert generator._tokenizer.eos_token_id not in generator._encode(LINE)
+    generator._stops = frozenset()
+    third = greedy_ids(generator, LINE, 3)[2]
+    line_ends = generator._line_ends
+    generator.__dict__["_line_ends"] = frozenset({third})  # a random model writes no line end soon
+    sampling = Sampling(max_new_tokens=6)
+    [line, message] = ask(generator, [LINE, Chat("Tea.")], sampling)
+    assert (line.completion_tokens, message.completion_tokens) == (3, 6)
+    texts = {token: generator._tokenizer.decode([token]) for token in range(len(generator._tokenizer))}
+    assert line_ends == {token for token, text in texts.items() if "\n" in text} != set()
+    row = generator._tokenizer("Buys tea.\n").input_ids
+    written = generator._completion(9, row, is_line=True)
+    assert (written.text, written.finish_reason) == ("Buys tea.", "stop")
+    assert generator._completion(9, row[:-1], is_line=True).finish_reason == "length"
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_frequency_penalty_keeps_an_answer_from_loops_and_leaves_the_prompt_alone(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, padded: bool
+) -> None:
+    if padded:
+        monkeypatch.setattr(local, "fit_slots", lambda _: "it is of another kind")
+    generator = open_model(tiny_model_dir)
+    generator._stops = frozenset()
+    prompt = generator._encode(CHATS[0])
+    wanted: list[int] = []
+    with torch.inference_mode():
+        for _ in range(60):  # by hand: one prompt, no cache
+            logits = generator._model(torch.tensor([[*prompt, *wanted]])).logits[0, -1]
+            for token in wanted:
+                logits[token] -= 2.0
+            wanted.append(int(logits.argmax()))
+    [answer] = ask(generator, CHATS[:1], Sampling(max_new_tokens=60, frequency_penalty=2.0))
+    assert answer.text == generator._tokenizer.decode(wanted, skip_special_tokens=True).strip()
+    assert wanted != greedy_ids(generator, CHATS[0], 60)
+
+
+def test_the_style_follows_width_and_chat_template_and_is_known_before_loading(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def style(folder: Path, **settings: object) -> str:
+        config = LocalWriter(kind="local", model=str(folder), device="cpu", **settings)
+        assert LocalGenerator(config).style == find_style(config)
+        return find_style(config)
+
+    assert style(tiny_model_dir) == "examples"  # 32 wide
+    assert style(tiny_model_dir, style="chat") == "chat"
+    monkeypatch.setattr(local, "_NARROW", 32)
+    assert style(tiny_model_dir) == "chat"
+    assert style(tiny_model_dir, style="examples") == "examples"
+    base = shutil.copytree(tiny_model_dir, tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    assert style(base) == "examples"

@@ -19,6 +19,7 @@ CHATS = [
     Chat("title: cordless drill; brand: Bolt; price: 89; " * 4 + "new"),
     Chat("中文 é 👩‍🔧"),
     Chat("What does this shopper like?", system="You write long profiles."),
+    Chat("Bought: tea pot\nNote: Buys tea.\n\nBought: drill\nNote:", is_continued=True),
 ]
 
 
@@ -37,7 +38,7 @@ def ask(generator: TextGenerator, chats: list[Chat]) -> dict[int, Completion]:
 
 
 def test_answers_every_chat_exactly_once(generator: TextGenerator) -> None:
-    assert sorted(ask(generator, CHATS)) == [0, 1, 2, 3, 4]
+    assert sorted(ask(generator, CHATS)) == [0, 1, 2, 3, 4, 5]
 
 
 def test_answers_keep_the_limits_and_count_tokens(generator: TextGenerator) -> None:

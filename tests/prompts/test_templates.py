@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +27,32 @@ def test_the_rendered_prompt_is_the_golden_one(domain: Domain, verb: str) -> Non
     """A change here is a change of every prompt: raise the template's version and read the new text."""
     golden = (GOLDEN / f"{verb}_{domain}.txt").read_text(encoding="utf-8")
     assert Templates(domain).render(verb, **VERBS[verb]) == golden
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("verb", ["describe", "update", "combine"])
+def test_worked_examples_end_where_a_note_begins_and_show_the_new_case_last_alone(
+    domain: Domain, verb: str
+) -> None:
+    given = {"describe": {}, "update": {}, "combine": {}} | VERBS
+    filled = {"summary": "", "summaries": [], "items": []} | given[verb]
+    text = Templates(domain).render("examples", verb=verb, **filled).strip()
+    head, *examples, case = text.split("\n\n")
+    assert head.endswith(".")
+    assert len(examples) == (3 if verb == "describe" else 2)
+    for example in examples:
+        assert re.search(r"\n- .+\n(- .+\n)+Note: [A-Z].+\.\Z", example)
+        assert example.startswith("Known: ") == (verb == "update")
+    shown = ITEMS if verb != "combine" else VERBS[verb]["summaries"]
+    assert case.endswith("".join(f"\n- {line}" for line in shown) + "\nNote:")
+    assert ("\nKnown: Likes sturdy tools.\n" in f"\n{case}") == (verb == "update")
+
+
+def test_an_own_template_of_one_domain_goes_before_that_of_all(folder: Path) -> None:
+    write(folder, "{# version: 1 #}all")
+    write(folder, "{# version: 2 #}news alone", "describe_news.jinja")
+    assert Templates("news", folder).render("describe") == "news alone"
+    assert Templates("video", folder).render("describe") == "all"
 
 
 @pytest.mark.parametrize("path", sorted(BUILT_IN.glob("*.jinja")), ids=lambda path: path.stem)

@@ -7,7 +7,7 @@ import pytest
 
 from trsr.config.summary import LocalWriter, Sampling, Summarization
 from trsr.llm.generator import ApproximateChatTokens, ChatTokens, FakeGenerator, TokenizerChatTokens
-from trsr.llm.local import LocalGenerator, identify
+from trsr.llm.local import LocalGenerator, find_style, identify
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Item, Usage
@@ -39,8 +39,8 @@ class Plan(NamedTuple):
     reused: int
 
 
-def plan(store: Store, paradigm: Paradigm, tokens: ChatTokens, model: str, who) -> Plan:
-    wording = Wording(model, TEMPLATES, SAMPLING, ApproximateTokens(), 30)
+def plan(store: Store, paradigm: Paradigm, tokens: ChatTokens, model: str, who, style: str = "chat") -> Plan:
+    wording = Wording(model, TEMPLATES, SAMPLING, ApproximateTokens(), 30, style)
     experience = learn(store, model, tokens, SAMPLING)
     planner = Planner(wording, store, ("empty",), tokens, experience)
     written = summarize(who, paradigm, planner, progress=False)
@@ -84,12 +84,12 @@ def test_with_the_models_own_tokenizer_prompts_are_counted_to_the_token(
     with Store("sqlite://") as store:
         model = identify(config)
         first = [(user, blocks[:1]) for user, blocks in users(5)]
-        described = plan(store, paradigm, tokens, model, first)
+        described = plan(store, paradigm, tokens, model, first, find_style(config))
         real = summarize(first, paradigm, writer(LocalGenerator(config), store), progress=False)
         paid = sum((summary.usage for summary in real if summary.usage.calls), Usage())
         assert (described.paid.calls, described.paid.prompt_tokens) == (paid.calls, paid.prompt_tokens)
         # What is known of answers now makes the rest of the bill: later prompts hold them.
-        planned = plan(store, paradigm, tokens, model, users(5))
+        planned = plan(store, paradigm, tokens, model, users(5), find_style(config))
         real = summarize(users(5), paradigm, writer(LocalGenerator(config), store), progress=False)
     paid = sum((summary.usage for summary in real), Usage())
     assert planned.paid.calls == paid.calls

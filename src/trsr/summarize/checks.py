@@ -91,7 +91,7 @@ _SENTENCE: Final = re.compile(
 
 
 def first_line(completion: Completion) -> Completion:
-    """Take an answer's first line: what comes after it, from a server that didn't stop there, is no answer."""
+    """Take an answer's first line: what a server that didn't stop there went on with is no answer."""
     line, line_end, _ = completion.text.strip().partition("\n")
     return replace(completion, text=line, finish_reason="stop") if line_end else completion
 
@@ -347,7 +347,7 @@ def unknown_names(text: str, told: str) -> list[str]:
     return found
 
 
-_BEGIN: Final = re.compile(r"\A\W*|[.!?:…]\W+")
+_BEGIN: Final = re.compile(r"\A\W*|[.!?…]\W+")
 
 
 def _stems(word: str) -> set[str]:
