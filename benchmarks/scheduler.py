@@ -30,8 +30,8 @@ from trsr.prompts.templates import Templates
 from trsr.records import Block, Item
 from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import open_paradigm
-from trsr.summarize.summarizer import summarize
 from trsr.summarize.store import Store
+from trsr.summarize.summarizer import summarize
 
 ROOT = Path(__file__).parent.parent
 BLOCKS, BLOCK_SIZE = 5, 5

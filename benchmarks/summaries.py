@@ -35,8 +35,8 @@ from trsr.prompts.templates import BUILT_IN, Templates
 from trsr.records import ITEM, Block, Item, UserSummary
 from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import open_paradigm
-from trsr.summarize.summarizer import summarize
 from trsr.summarize.store import Store
+from trsr.summarize.summarizer import summarize
 
 ROOT = Path(__file__).parent.parent
 BLOCKS, BLOCK_SIZE = 5, 5
@@ -61,7 +61,7 @@ class OneByOne:
     """Good engineering without batches: transformers' own cached decoding, one chat a call."""
 
     def __init__(self, generator: LocalGenerator) -> None:
-        self.identity = generator.identity
+        self.identity, self.style = generator.identity, generator.style
         self._generator = generator
 
     @asynccontextmanager

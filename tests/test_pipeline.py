@@ -384,7 +384,10 @@ def test_language_models_write_and_are_asked_once(
 def test_a_whole_run_with_summaries_of_a_server(
     tmp_path: Path, writer_settings: Callable[[str], dict[str, object]]
 ) -> None:
-    changes = {"data__users": 30, "summary__writer": writer_settings("endpoint"), "training__epochs": 1}
+    changes = {
+        "data__users": 30, "summary__writer": writer_settings("endpoint"), "training__epochs": 1,
+        "summary__checks": [],
+    }  # fmt: skip
     folder = run(small_config(tmp_path / "served", **changes), say=lambda line: None)
     assert folder.report.stat().st_size > 10_000
     assert "endpoint" in folder.report.read_text()
