@@ -41,7 +41,9 @@ def test_the_page_is_whole_and_balanced(page: str) -> None:
     assert {link[1:] for link in links if link.startswith("#")} <= set(structure.ids)
 
 
-def test_the_page_loads_nothing(page: str) -> None:
+@pytest.mark.parametrize("shown", ["page", "comparison_page"])
+def test_the_page_loads_nothing(shown: str, request: pytest.FixtureRequest) -> None:
+    page: str = request.getfixturevalue(shown)
     assert not re.search(r"https?:|//[a-z]|@import|@font-face", page)
     for tag, name, value in Structure(page).attributes:
         assert name != "src"

@@ -94,17 +94,17 @@ class FusedSystem:
         self._protocol = protocol
         self._form = form
         self._companions = companions
+        self._fitted: dict[int, tuple[Fusion, float]] = {}
 
     def fit(self, seed: int) -> Fusion:
-        """Learn from the validation users."""
-        return fit_fusion(*self._learnt_from(seed))
+        """Learn from the validation users, once for each training seed."""
+        return self._timed_fit(seed)[0]
 
     def scores(self, seed: int) -> SeedScores:
         """Score all candidates; those of validation users by weights that never saw the user."""
+        fusion, fitted = self._timed_fit(seed)
         started = time.monotonic()
         evidence, targets, users = self._learnt_from(seed)
-        fusion = fit_fusion(evidence, targets, users)
-        fitted = time.monotonic() - started
         valid, test = (self._protocol.splits[split] for split in (Split.VALID, Split.TEST))
         honest = np.split(cross_fit(evidence, targets, users), len(valid.candidates))
         tested = {
@@ -117,7 +117,7 @@ class FusedSystem:
         }
         info = ScoreInfo(
             training_seconds=fitted + sum(part.training_seconds for part in parts),
-            scoring_seconds=time.monotonic() - started - fitted,
+            scoring_seconds=time.monotonic() - started,
             examples=fusion.users,
             negatives=f"{', '.join(valid.candidates)} candidates of validation users",
             details={_WEIGHTS: weights, "penalty": fusion.penalty, "calibration": fusion.calibration.kind},
@@ -134,6 +134,14 @@ class FusedSystem:
         told = {LANGUAGE_MODEL: self._form.reranked[place]} | {str(name): of for name, of in scores.items()}
         drawn = np.full(len(retrieved), self._protocol.samplers[0] == _POPULARITY)
         return self.fit(seed).score(Evidence(told, self._protocol.data.counts[retrieved], drawn))
+
+    def _timed_fit(self, seed: int) -> tuple[Fusion, float]:
+        """Return what was learnt, and the seconds that it took."""
+        if seed not in self._fitted:
+            started = time.monotonic()
+            fusion = fit_fusion(*self._learnt_from(seed))
+            self._fitted[seed] = fusion, time.monotonic() - started
+        return self._fitted[seed]
 
     def _learnt_from(self, seed: int) -> tuple[Evidence, Ints, tuple[str, ...]]:
         data = self._protocol.splits[Split.VALID]

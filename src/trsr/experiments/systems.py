@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -92,7 +93,7 @@ class LanguageModel:
         """Hash of all that its scores depend on."""
         return hash_value([self.summaries.digest, self.ranker.digest, self.config.ranking_fields])
 
-    @property
+    @cached_property
     def told(self) -> dict[str, str]:
         """The summary of every user."""
         return dict(self.summaries.value.select(USER, SUMMARY).iter_rows())
