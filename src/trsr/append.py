@@ -127,19 +127,63 @@ def append_to(
         _growth(config, catalogue, before.get(user, UserRow(user)), now) for user, now in grown.items()
     ]
     written = summarizer.append(growths) if growths else []
-    rows = [
-        replace(
-            grown[summary.user_id],
-            summary=summary.final.text,
-            blocks=[step.text for step in summary.steps],
-            state=summary.final.state,
-            failed=summary.failed,
-            appended=True,
-        )
-        for summary in written
-    ]
+    rows = [_told(grown[summary.user_id], summary) for summary in written]
     users.put(rows, {row.user_id: before[row.user_id] for row in rows if row.user_id in before})
     return written
+
+
+def grow(users: Users, events: pl.DataFrame, notes: Notes) -> list[UserRow]:
+    """Put events that were read behind the histories of their users now; `catch_up` brings the summaries.
+
+    When it returns, they are on the disk. A user who has no summary yet has an empty one meanwhile.
+    """
+
+    def grown(before: dict[str, UserRow]) -> Iterator[UserRow]:
+        with notes.told_with_errors():
+            now = _grown(events, before, notes)
+        for row in now.values():
+            known = len(before[row.user_id].history) if row.user_id in before else 0
+            if len(row.history) > known:
+                read = known if row.read is None else row.read
+                yield replace(row, summary=row.summary or "", read=read, appended=True)
+
+    return users.change(events[USER].unique(maintain_order=True), grown)
+
+
+def catch_up(
+    users: Users, names: Collection[str], catalogue: Catalogue, config: Config, summarizer: Summarizer
+) -> list[UserSummary]:
+    """Write the summaries of users who are behind, as far as their histories reach now.
+
+    Events that come while it writes leave their user behind. Raises as `append_events` does; a summary that
+    can't be written leaves the old one, and its user behind.
+    """
+    found = {name: row for name, row in users.find(names).items() if row.read is not None}
+    growths = [_growth(config, catalogue, row, row) for row in found.values()]
+    written = {summary.user_id: summary for summary in summarizer.append(growths)} if growths else {}
+
+    def caught_up(now: dict[str, UserRow]) -> Iterator[UserRow]:
+        for name, row in now.items():
+            before, summary = found[name], written[name]
+            if summary.failed or (row.read, row.blocks) != (before.read, before.blocks):
+                continue  # another process has written it meanwhile
+            length = len(before.history)
+            yield replace(_told(row, summary), read=None if len(row.history) == length else length, failed="")
+
+    users.change(found, caught_up)
+    return [*written.values()]
+
+
+def _told(row: UserRow, summary: UserSummary) -> UserRow:
+    return replace(
+        row,
+        summary=summary.final.text,
+        blocks=[step.text for step in summary.steps],
+        state=summary.final.state,
+        failed=summary.failed,
+        read=None,
+        appended=True,
+    )
 
 
 def _mended(
@@ -220,7 +264,9 @@ def _grown(events: pl.DataFrame, users: Mapping[str, UserRow], notes: Notes) -> 
     }
     now = {user: grown.get(user, before[user]) for user in names}
     return {
-        user: now[user] for user in names if user in grown or (now[user].history and now[user].is_unfinished)
+        user: row
+        for user, row in now.items()
+        if user in grown or row.unread or (row.history and row.is_unfinished)
     }
 
 
@@ -242,7 +288,10 @@ def _states(events: pl.DataFrame, before: Mapping[str, UserRow], table: str) -> 
 
 
 def _growth(config: Config, catalogue: Catalogue, before: UserRow, now: UserRow) -> Growth:
-    old, new = (cut_history(list(catalogue.items(known.history)), config) for known in (before, now))
+    old, new = (
+        cut_history(list(catalogue.items(known)), config)
+        for known in (before.history[: before.read], now.history)
+    )
     # A row keeps the state of the last summary alone; the keyphrase writer, which calls no model and needs
     # every block's, reads the history again.
     if before.is_unfinished or isinstance(config.summary.writer, KeyphraseWriter):

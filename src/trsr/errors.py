@@ -6,6 +6,7 @@
     ├── UsageError          the caller's input must change          exit code 2
     │   ├── ConfigError     a setting is unknown, missing or out of its rule
     │   ├── DataError       a file or a row can't be read or repaired
+    │   │   └── UnknownUser     nobody of this id is known
     │   └── TemplateError   a prompt template is missing or uses an unknown variable
     └── RunError            the input was fine, the work failed     exit code 1
         ├── BudgetError     the cap on calls or money is reached    exit code 3
@@ -64,6 +65,10 @@ class DataError(UsageError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.findings: tuple[Finding, ...] = ()
+
+
+class UnknownUser(DataError):
+    """Nobody of this id is known."""
 
 
 class TemplateError(UsageError):

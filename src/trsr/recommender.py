@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder
-from trsr.bundle import CARD, Bundle, require_fused
+from trsr.bundle import CARD, Bundle
 from trsr.config import Config
 from trsr.config.load import load_run
 from trsr.config.summary import Limits
 from trsr.data.dataset import Catalogue
-from trsr.errors import ConfigError, DataError, WriterError
-from trsr.fusion.companions import KeptFusion
-from trsr.ranking.scoring import RankingUser
-from trsr.ranking.shared_prefix.forward import PrefixMemory
+from trsr.errors import DataError, WriterError
 from trsr.records import (
     CANDIDATES,
     HISTORY,
@@ -35,37 +30,27 @@ from trsr.records import (
     TIME,
     USER,
     Finding,
-    Item,
     RankedItem,
     Ranking,
     UserSummary,
 )
-from trsr.users import SERVED, Users, open_users
+from trsr.scorer import (
+    ItemLike,
+    RankedBy,
+    Request,
+    Scorer,
+    require_candidates,
+    require_ranker,
+    resolve,
+    whole_catalogue,
+)
+from trsr.users import SERVED, UserRow, Users, open_users
 
 if TYPE_CHECKING:
     from trsr.summarize.summarizer import Summarizer
 
-_MEMORY_BYTES: Final = 256 << 20
-"""Keys and values kept of the users asked for last, so that a second request costs the candidates alone."""
-
-ItemLike = str | Mapping[str, str]
-"""An item of the catalogue by its id, or any other item as its text fields (with or without ``item_id``)."""
-
-RankedBy = Literal["fused", "language_model"]
-"""Whose scores make the order."""
-
 RANK: Final = "rank"
 """Column of `Recommender.rank_many`: 1 for the first of a user."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One user's history and candidates; the summary is None where it is to be written."""
-
-    user_id: str
-    history: Sequence[ItemLike]
-    candidates: Sequence[ItemLike]
-    summary: str | None
 
 
 class Recommender:
@@ -93,19 +78,27 @@ class Recommender:
         ranker: RankedBy | None = None,
         users: RunFolder | Path | None = None,
     ) -> None:
-        _require_ranker(ranker)
-        if ranker == "fused":
-            require_fused(bundle)
-        self._bundle = bundle
-        self._config = config or bundle.config
-        self._whole: Catalogue = bundle.catalogue()
-        self._read = self._whole.showing(bundle.config.items.fields)
-        self._ranked = self._whole.showing(bundle.config.ranking_fields)
-        self._ranker = bundle.ranker()
-        fused = bundle.is_fused and ranker != "language_model"
-        self._fusion: KeptFusion | None = bundle.fusion() if fused else None
+        self.bundle = bundle
+        self.config: Config = config or bundle.config
+        """Settings to write summaries by."""
+        self.scorer = Scorer(bundle, ranker)
+        self.catalogue: Catalogue = self.scorer.catalogue
+        """All items, with all texts that are known of them."""
+        self.read: Catalogue = self.catalogue.showing(bundle.config.items.fields)
+        """All items, as summaries read them."""
+        self.limits = Limits()
+        """What summaries that aren't appended under caps of their own may cost together."""
         self._place_of_users = users
-        self._memory = PrefixMemory(_MEMORY_BYTES)
+
+    @property
+    def knows_users(self) -> bool:
+        """Whether there are users, or a bundle alone."""
+        return self._place_of_users is not None
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """The run folder whose users these are; None where they lie elsewhere, or there are none."""
+        return self._place_of_users if isinstance(self._place_of_users, RunFolder) else None
 
     def __enter__(self) -> Recommender:
         return self
@@ -117,7 +110,7 @@ class Recommender:
 
     def close(self) -> None:
         """Let go of the users and the store of answers, if they are open; a request opens them again."""
-        for name in ("_summarizer", "_users"):
+        for name in ("summarizer", "users"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
@@ -150,7 +143,7 @@ class Recommender:
         ModelError
             When the saved model can't be loaded.
         """
-        _require_ranker(ranker)
+        require_ranker(ranker)
         given = None if users is None else Path(users)
         if (Path(path) / CARD).exists():
             return cls(Bundle(Path(path)), None, ranker, given)
@@ -199,7 +192,7 @@ class Recommender:
         WriterError
             When the summary can't be written.
         """
-        [ranking] = self._rank([self._request("", history, candidates, summary)], k)
+        [ranking] = self._rank([self.request("", history, candidates, summary)], k)
         return ranking
 
     def rank_user(
@@ -221,7 +214,7 @@ class Recommender:
         DataError
             When there is no such user, or no summary or candidates of this one.
         """
-        [ranking] = self._rank([self._known(user_id, candidates)], k)
+        [ranking] = self._rank([self.request_of(self.users.get(user_id, SERVED), candidates)], k)
         return ranking
 
     def rank_many(
@@ -261,9 +254,9 @@ class Recommender:
         for number, row in enumerate(rows, start=1):
             user, offered = str(row.get(USER, f"#{number}")), row.get(CANDIDATES, candidates)
             if HISTORY in row:
-                requests.append(self._request(user, row[HISTORY], offered, row.get(SUMMARY)))
+                requests.append(self.request(user, row[HISTORY], offered, row.get(SUMMARY)))
             else:
-                requests.append(self._known(user, offered))
+                requests.append(self.request_of(self.users.get(user, SERVED), offered))
         ranked = [
             (request.user_id, place, item.item_id, item.score, item.p_yes)
             for request, ranking in zip(requests, self._rank(requests, k), strict=True)
@@ -313,155 +306,108 @@ class Recommender:
             rows = [tuple(event) for event in events]
             columns = (USER, ITEM, TIME)[: max(map(len, rows), default=3)]
             events = pl.DataFrame(rows, schema=columns, orient="row", strict=False)
-        notes, users = Notes(), self._users
+        notes, users = Notes(), self.users
         with notes.told_with_errors():
-            read = read_frame(events, self._whole.ids, self._config, notes)
+            read = read_frame(events, self.catalogue.ids, self.config, notes)
         if max_calls is None and max_cost is None:
-            return append_to(users, read, self._read, self._config, self._summarizer, notes, _warn)
+            return append_to(users, read, self.read, self.config, self.summarizer, notes, _warn)
         limits = Limits(max_calls=max_calls, max_cost=max_cost)
         with self._open_summarizer(limits) as summarizer:
-            return append_to(users, read, self._read, self._config, summarizer, notes, _warn)
+            return append_to(users, read, self.read, self.config, summarizer, notes, _warn)
 
     def describe(self, item_id: str) -> str:
         """One line of text for an item of the catalogue; empty for an item that isn't in it."""
-        if item_id not in self._whole:
+        if item_id not in self.catalogue:
             return ""
-        return next(iter(self._whole.item(item_id).fields.values()), "")
+        return next(iter(self.catalogue.item(item_id).fields.values()), "")
 
     @cached_property
-    def _summarizer(self) -> Summarizer:
-        # Opening a writer may load a language model: only when a summary must be written.
-        return self._open_summarizer(Limits())
+    def summarizer(self) -> Summarizer:
+        """What writes summaries; opened when it is first needed, for that may load a language model."""
+        return self._open_summarizer(self.limits)
 
     def _open_summarizer(self, limits: Limits) -> Summarizer:
         from trsr.summarize.summarizer import Summarizer  # noqa: PLC0415  ranking a known user writes nothing
 
-        summary = self._config.summary.model_copy(update={"limits": limits})
-        config = self._config.model_copy(update={"summary": summary})
-        return Summarizer(config, self._bundle.vocabulary())
+        summary = self.config.summary.model_copy(update={"limits": limits})
+        config = self.config.model_copy(update={"summary": summary})
+        return Summarizer(config, self.bundle.vocabulary())
 
     @cached_property
-    def _users(self) -> Users:
+    def users(self) -> Users:
+        """Who is known; see `open_users`."""
+        return self.open_users()
+
+    def open_users(self) -> Users:
+        """Open those who are known once more, for another thread that writes.
+
+        Raises DataError where nobody is known, and ArtifactError where they can't be read.
+        """
         if self._place_of_users is None:
             message = (
-                f"{self._bundle.path}: a bundle knows no users; load the run folder, name its users.sqlite "
+                f"{self.bundle.path}: a bundle knows no users; load the run folder, name its users.sqlite "
                 "by `users`, or rank by a history"
             )
             raise DataError(message)
         place = self._place_of_users
         return open_users(place) if isinstance(place, RunFolder) else Users(place)
 
-    def _request(
+    def request(
         self,
         user_id: str,
         history: Sequence[ItemLike] | None,
         candidates: Sequence[ItemLike] | None,
         summary: str | None,
-    ) -> _Request:
+    ) -> Request:
+        """Ask for a history; without candidates for the whole catalogue without it."""
         history = history or ()
         if candidates is None:
-            known = {item if isinstance(item, str) else item.get(ITEM) for item in history}
-            candidates = [item_id for item_id in self._whole.ids if item_id not in known]
-        if not candidates:
-            message = "candidates must hold at least one item, got none"
-            raise DataError(message)
-        return _Request(user_id, history, candidates, summary)
+            candidates = whole_catalogue(self.catalogue, history)
+        require_candidates(candidates)
+        return Request(user_id, history, candidates, summary)
 
-    def _known(self, user_id: str, candidates: Sequence[ItemLike] | None) -> _Request:
-        row = self._users.get(user_id, SERVED)
-        if row.summary is None:
-            message = f"user {user_id!r} has no summary; run `trsr summarize` on the run folder again"
+    def request_of(self, row: UserRow, candidates: Sequence[ItemLike] | None) -> Request:
+        """Ask for a known user; without candidates for the frozen ones. Raises as `rank_user` does."""
+        if row.shown is None:
+            message = f"user {row.user_id!r} has no summary; run `trsr summarize` on the run folder again"
             raise DataError(message)
         if candidates is None and row.candidates is None:
-            message = f"user {user_id!r} came after the run and has no frozen candidates; give candidates"
+            message = f"user {row.user_id!r} came after the run and has no frozen candidates; give candidates"
             raise DataError(message)
-        return self._request(
-            user_id, row.history, row.candidates if candidates is None else candidates, row.summary
+        return self.request(
+            row.user_id, row.history, row.candidates if candidates is None else candidates, row.shown
         )
 
-    def _rank(self, requests: Sequence[_Request], k: int | None) -> list[Ranking]:
+    def _rank(self, requests: Sequence[Request], k: int | None) -> list[Ranking]:
         """Score all requests together, and order each."""
-        told = self._summaries(requests)
-        tasks = [
-            RankingUser(
-                request.user_id,
-                summary,
-                tuple(_resolve(request.history, self._ranked)),
-                tuple(_resolve(request.candidates, self._ranked)),
-            )
-            for request, summary in zip(requests, told, strict=True)
-        ]
-        # One user may ask again; many are dearer to remember than to compute together.
-        p_yes = self._ranker.score(tasks, memory=self._memory if len(tasks) == 1 else None)
-        scores = p_yes if self._fusion is None else self._fuse(self._fusion, requests, p_yes)
         rankings = []
-        for task, said, own in zip(tasks, p_yes, scores, strict=True):
-            order = np.argsort(-own, kind="stable")[:k]
-            ranked = (RankedItem(task.candidates[at].id, float(said[at]), float(own[at])) for at in order)
-            rankings.append(Ranking(tuple(ranked), task.summary))
+        for request, said in zip(requests, self.scorer.score(self.with_summaries(requests)), strict=True):
+            names = self.scorer.names(request.candidates)
+            order = np.argsort(-said.scores, kind="stable")[:k]
+            ranked = (RankedItem(names[at].id, float(said.p_yes[at]), float(said.scores[at])) for at in order)
+            rankings.append(Ranking(tuple(ranked), said.summary))
         return rankings
 
-    def _summaries(self, requests: Sequence[_Request]) -> list[str]:
-        """Return the requests' summaries, those that are missing written together."""
+    def with_summaries(self, requests: Sequence[Request]) -> list[Request]:
+        """Give every request its summary, those that are missing written together.
+
+        Raises WriterError when one can't be written.
+        """
         missing = [request for request in requests if request.summary is None]
-        read = [(request.user_id, _resolve(request.history, self._read)) for request in missing]
-        written = self._summarizer.summarize(read, progress=False) if missing else []
+        read = [(request.user_id, resolve(request.history, self.read)) for request in missing]
+        written = self.summarizer.summarize(read, progress=False) if missing else []
         for summary in written:
             if summary.failed:
                 whose = f"the history of {summary.user_id!r}" if summary.user_id else "this history"
                 message = f"{whose} can't be summarised: {summary.failed}; give a summary or try again"
                 raise WriterError(message, retryable=True)
         new = iter(written)
-        return [next(new).final.text if each.summary is None else each.summary for each in requests]
-
-    def _fuse(
-        self, fusion: KeptFusion, requests: Sequence[_Request], p_yes: Sequence[NDArray[np.float64]]
-    ) -> list[NDArray[np.float64]]:
-        """Join p(yes) with what the companions say; requests of one number of candidates go together."""
-        scores: dict[int, NDArray[np.float64]] = {}
-        by_width = sorted(range(len(requests)), key=lambda at: len(requests[at].candidates))
-        for _, group in groupby(by_width, key=lambda at: len(requests[at].candidates)):
-            chosen = list(group)
-            new: list[Item] = []
-            histories = [self._places(requests[at].history, new) for at in chosen]
-            offered = np.stack([self._places(requests[at].candidates, new) for at in chosen])
-            texts = pl.DataFrame(
-                {name: [item.fields.get(name, "") for item in new] for name in self._read.fields},
-                schema=dict.fromkeys(self._read.fields, pl.String),
-            )
-            fused = fusion.score(histories, offered, np.stack([p_yes[at] for at in chosen]), texts)
-            scores.update(zip(chosen, fused, strict=True))
-        return [scores[at] for at in range(len(requests))]
-
-    def _places(self, items: Sequence[ItemLike], new: list[Item]) -> NDArray[np.int32]:
-        """Return items' places in the catalogue; others are put behind those in `new`."""
-        places = []
-        for item in items:
-            if isinstance(item, str):
-                places.append(self._whole.place(item))
-            else:
-                places.append(len(self._whole) + len(new))
-                new.append(self._read.make_item("", item))
-        return np.array(places, dtype=np.int32)
+        return [
+            replace(each, summary=next(new).final.text) if each.summary is None else each for each in requests
+        ]
 
 
 def _warn(findings: Iterable[Finding]) -> None:
     for finding in findings:
         if finding.action != "noted":
             warnings.warn(f"{finding.count:,} events: {finding.message}", stacklevel=4)
-
-
-def _resolve(items: Sequence[ItemLike], catalogue: Catalogue) -> list[Item]:
-    """Find items by id, and put those given as text into the catalogue's form, as if they had been in it."""
-    return [
-        catalogue.item(item)
-        if isinstance(item, str)
-        else catalogue.make_item(item.get(ITEM, f"#{place}"), item)
-        for place, item in enumerate(items, start=1)
-    ]
-
-
-def _require_ranker(ranker: str | None) -> None:
-    if ranker not in (None, *get_args(RankedBy)):
-        message = f"the ranker must be one of {', '.join(get_args(RankedBy))}, got {ranker!r}"
-        raise ConfigError(message)

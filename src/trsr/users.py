@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import polars as pl
 
 from trsr.artifacts import RunFolder, hash_value, read_parquet
-from trsr.errors import ArtifactError, DataError
+from trsr.errors import ArtifactError, UnknownUser
 from trsr.records import BLOCK_SUMMARIES, CANDIDATES, FAILED, HISTORY, STATE, SUMMARY, TIMES, USER
 
 Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
@@ -45,6 +45,10 @@ class UserRow:
         Hashes of the tables that gave the user events without a time.
     appended
         Whether there are events that the run didn't have.
+    read
+        How many events of the history, oldest first, the summary was written from; None for all of them.
+    edited
+        What a person has put in the summary's place; None where nobody has.
     """
 
     user_id: str
@@ -57,6 +61,18 @@ class UserRow:
     blocks: Sequence[str] = ()
     state: str = ""
     appended: bool = False
+    read: int | None = None
+    edited: str | None = None
+
+    @property
+    def shown(self) -> str | None:
+        """What the ranker is told: a person's text goes before the writer's."""
+        return self.summary if self.edited is None else self.edited
+
+    @property
+    def unread(self) -> int:
+        """How many of the newest events the summary doesn't know yet."""
+        return 0 if self.read is None else len(self.history) - self.read
 
     @property
     def is_unfinished(self) -> bool:
@@ -64,7 +80,9 @@ class UserRow:
         return self.summary is None or bool(self.failed)
 
 
-_COLUMNS: Final = tuple(field.name for field in fields(UserRow))
+_ASIDE: Final = {"read": "behind", "edited": "edits"}
+"""Known of few users, so that they have tables of their own: who is behind is found without reading all."""
+_COLUMNS: Final = tuple(field.name for field in fields(UserRow) if field.name not in _ASIDE)
 _LISTS: Final = frozenset(("history", "times", "untimed", "candidates", "blocks"))
 SERVED: Final = _COLUMNS[:5]
 """Columns that ranking reads. They come first: of a long row, what follows them isn't looked at."""
@@ -72,6 +90,10 @@ _TABLES: Final = f"""
     CREATE TABLE IF NOT EXISTS users (user_id TEXT PRIMARY KEY, {", ".join(_COLUMNS[1:])});
     CREATE TABLE IF NOT EXISTS told (name TEXT PRIMARY KEY, value TEXT);
     INSERT OR IGNORE INTO told VALUES ('format', '{_FORMAT}');
+"""
+_TABLES_ASIDE: Final = """
+    CREATE TABLE IF NOT EXISTS behind (user_id TEXT PRIMARY KEY, read INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS edits (user_id TEXT PRIMARY KEY, edited TEXT NOT NULL);
 """
 
 
@@ -105,6 +127,7 @@ class Users:
                 if make:
                     self._connection.executescript(_TABLES)
                 found = self._told("format")
+                self._connection.executescript(_TABLES_ASIDE)  # an older file has none
             if found != str(_FORMAT):
                 message = (
                     f"{path}: format must be {_FORMAT}, got {found}; update trsr, or delete it and run again"
@@ -125,11 +148,11 @@ class Users:
         self._connection.close()
 
     def get(self, user_id: str, columns: Sequence[str] = _COLUMNS) -> UserRow:
-        """Read one user, or only some columns of one; raises DataError when there is no such user."""
+        """Read one user, or only some columns of one; raises UnknownUser when there is no such user."""
         for row in self._read([user_id], columns):
             return row
         message = f"{self.path}: no user {user_id!r}; give --history with item ids, or a user of the run"
-        raise DataError(message)
+        raise UnknownUser(message)
 
     def find(self, user_ids: Iterable[str]) -> dict[str, UserRow]:
         """Read the users that there are among some."""
@@ -140,17 +163,47 @@ class Users:
 
         Raises ArtifactError when `before`, what some users are to be now, isn't what the file holds.
         """
-        with self._telling(), self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            if before is not None and self.find(before) != before:
+
+        def unless_changed(now: dict[str, UserRow]) -> Iterable[UserRow]:
+            if before is not None and now != before:
                 message = f"{self.path}: others have appended to these users meanwhile; append again"
                 raise ArtifactError(message)
+            return rows
+
+        self.change(before or (), unless_changed)
+
+    def change(
+        self, user_ids: Iterable[str], how: Callable[[dict[str, UserRow]], Iterable[UserRow]]
+    ) -> list[UserRow]:
+        """Write what `how` makes of the users that there are among some; nobody else writes meanwhile.
+
+        Returned is what was written: it is on the disk.
+        """
+        with self._telling(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            rows = list(how(self.find(user_ids)))
             self._write("INSERT OR REPLACE INTO users VALUES ({})", rows)
+            for name, table in _ASIDE.items():
+                told = [(row.user_id, getattr(row, name)) for row in rows]
+                self._connection.executemany(
+                    f"DELETE FROM {table} WHERE user_id = ?", [(user,) for user, _ in told]
+                )
+                self._connection.executemany(
+                    f"INSERT INTO {table} VALUES (?, ?)", [each for each in told if each[1] is not None]
+                )
+        return rows
+
+    def behind(self, limit: int = -1) -> list[str]:
+        """Return users whose summary doesn't know their newest events yet, `limit` at most."""
+        with self._telling():
+            found = self._connection.execute("SELECT user_id FROM behind LIMIT ?", [limit]).fetchall()
+        return [user_id for (user_id,) in found]
 
     def forget(self, user_id: str) -> bool:
         """Delete a user, and the bytes of the row; says whether there was one."""
         with self._telling(), self._connection:
-            gone = self._connection.execute("DELETE FROM users WHERE user_id = ?", [user_id]).rowcount
+            for table in (*_ASIDE.values(), "users"):
+                gone = self._connection.execute(f"DELETE FROM {table} WHERE user_id = ?", [user_id]).rowcount
         if gone:
             with self._telling():
                 self._connection.execute("VACUUM")
@@ -190,11 +243,15 @@ class Users:
         return None if found is None else str(found[0])
 
     def _read(self, user_ids: Iterable[str], columns: Sequence[str]) -> Iterator[UserRow]:
-        query = f"SELECT {', '.join(columns)} FROM users WHERE user_id = ?"
+        aside = ", ".join(
+            f"(SELECT {name} FROM {table} WHERE {table}.user_id = users.user_id)"
+            for name, table in _ASIDE.items()
+        )
+        query = f"SELECT {', '.join(columns)}, {aside} FROM users WHERE user_id = ?"
         with self._telling():
             for user_id in user_ids:
                 for found in self._connection.execute(query, [user_id]):
-                    values = dict(zip(columns, found, strict=True))
+                    values = dict(zip((*columns, *_ASIDE), found, strict=True))
                     for name in _LISTS & values.keys():
                         values[name] = None if values[name] is None else json.loads(values[name])
                     if "state" in values:

@@ -13,7 +13,7 @@ from typing import Final
 
 import typer
 
-from trsr.cli import data, run, store
+from trsr.cli import data, run, serve, store
 from trsr.cli import run as experiments
 from trsr.errors import DataError, TrsrError
 
@@ -47,6 +47,8 @@ for _command in (
     data.export,
     experiments.compare,
     experiments.ablate,
+    serve.serve,
+    serve.key,
 ):
     app.command()(_command)
 app.command("import")(data.import_scores)

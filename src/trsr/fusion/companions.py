@@ -137,9 +137,27 @@ class KeptFusion:
         new_items: pl.DataFrame,
     ) -> NDArray[np.float64]:
         """Return p(next item) of users' candidates; see `Companions.evidence`."""
+        return self._fusion.score(self._evidence(histories, candidates, p_yes, new_items))
+
+    def explain(
+        self,
+        histories: Sequence[Places],
+        candidates: Places,
+        p_yes: NDArray[np.float64],
+        new_items: pl.DataFrame,
+    ) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float64]], NDArray[np.float64]]:
+        """Return what every system says, what every column adds to the sum, and p(next item)."""
+        evidence = self._evidence(histories, candidates, p_yes, new_items)
+        return evidence.scores, self._fusion.terms(evidence), self._fusion.score(evidence)
+
+    def _evidence(
+        self,
+        histories: Sequence[Places],
+        candidates: Places,
+        p_yes: NDArray[np.float64],
+        new_items: pl.DataFrame,
+    ) -> Evidence:
         users = [""] * len(histories)
-        return self._fusion.score(
-            self._companions.evidence(
-                users, histories, candidates, p_yes, self._drawn_by_popularity, new_items
-            )
+        return self._companions.evidence(
+            users, histories, candidates, p_yes, self._drawn_by_popularity, new_items
         )

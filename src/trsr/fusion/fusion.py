@@ -271,13 +271,20 @@ class Fusion:
         DataError
             When a system has no scores.
         """
+        return self.calibration(self._weighted(evidence).sum(axis=-1))
+
+    def terms(self, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
+        """Return what every column adds to the sum that the score is made of, ``(n_users, n_candidates)``."""
+        return dict(zip(self.weights, np.moveaxis(self._weighted(evidence), -1, 0), strict=True))
+
+    def _weighted(self, evidence: Evidence) -> NDArray[np.float64]:
         missing = [name for name in self.systems if name not in evidence.scores]
         if missing:
             message = f"the fused ranker needs scores of {', '.join(self.systems)}, got none of {missing[0]}"
             raise DataError(message)
         # A product of matrices would round equal evidence differently at different places, and break ties.
-        weighted = columns(evidence, self.scales) * np.array(list(self.weights.values()))
-        return self.calibration(weighted.sum(axis=-1))
+        weighted: NDArray[np.float64] = columns(evidence, self.scales) * np.array([*self.weights.values()])
+        return weighted
 
     def save(self, path: Path) -> None:
         """Write it as JSON that a person can read."""

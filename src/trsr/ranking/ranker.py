@@ -183,7 +183,17 @@ class Ranker:
         title
             What the progress bar says; None for no bar.
         """
-        encoded = self.encode(users)
+        return self.score_encoded(self.encode(users), batch_tokens, memory=memory, title=title)
+
+    def score_encoded(
+        self,
+        encoded: Sequence[EncodedUser],
+        batch_tokens: int = 16384,
+        *,
+        memory: PrefixMemory | None = None,
+        title: str | None = None,
+    ) -> list[NDArray[np.float64]]:
+        """Do what `score` does, of tasks that are token ids already."""
         return score(self.model, encoded, self.answers, self.plan, batch_tokens, memory=memory, title=title)
 
     def save(self, folder: Path) -> None:

@@ -87,7 +87,9 @@ class _Traces:
         for path in stores:
             with Users(path) as users:
                 rows = users.find([user_id]).values()
-            texts |= {text.strip() for row in rows for text in (row.summary or "", *row.blocks)}
+            texts |= {
+                text.strip() for row in rows for text in (row.shown or "", row.summary or "", *row.blocks)
+            }
         texts.discard("")
         words = (rf"(?<!\w){re.escape(form)}(?!\w)" for form in sorted(forms))
         self._pattern = re.compile("|".join([*words, *map(re.escape, sorted(texts))]))

@@ -307,6 +307,12 @@ class Summarizer:
             return [UserSummary.empty(growth.summary.user_id) for growth in growths]
         return append(growths, self._paradigm, self._writer)
 
+    def rewrite(self, growth: Growth) -> UserSummary:
+        """Write one summary again behind its kept steps, also where the history is as it was."""
+        if self._writer is None:
+            return UserSummary.empty(growth.summary.user_id)
+        return _write([growth], self._paradigm, self._writer, progress=False)[0]
+
 
 def cut_history(history: Sequence[Item], config: Config) -> tuple[Block, ...]:
     """Cut a history into blocks by items or by tokens, as the configuration says."""

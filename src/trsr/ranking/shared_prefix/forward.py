@@ -51,6 +51,9 @@ class PrefixMemory:
     def __len__(self) -> int:
         return len(self._prefixes)
 
+    def __contains__(self, prefix: Sequence[int]) -> bool:
+        return tuple(prefix) in self._prefixes
+
     def get(self, prefix: Sequence[int]) -> dict[int, KeysAndValues] | None:
         """Return a prefix's keys and values, layer by layer, if they are held."""
         with self._lock:

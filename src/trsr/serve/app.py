@@ -1,0 +1,484 @@
+"""The service: its own API, and what it answers when something is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC
+from typing import Any, Final, TypeVar
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Query
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from trsr import __version__
+from trsr.errors import DataError, TrsrError, UnknownUser, UsageError
+from trsr.recommender import Recommender
+from trsr.scorer import ItemLike
+from trsr.serve import rerank
+from trsr.serve import schemas as forms
+from trsr.serve.door import Door, Figures, Keys, Refusal
+from trsr.serve.engine import Answer, Asked, Engine, Limits
+from trsr.serve.lanes import Overloaded
+from trsr.serve.profiles import blocks_of, line, sentences_of
+from trsr.users import UserRow
+
+_STOP_S: Final = 60
+"""Seconds that requests under way have when the process is told to stop."""
+_OUT: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": forms.Failed, "description": told}
+    for status, told in {
+        401: "No key, or none that is known",
+        404: "No such user",
+        422: "The request can't be served as it is",
+        429: "Too many wait; see Retry-After",
+        503: "Something that is needed is away",
+    }.items()
+}
+User = Query(description="A user's id.", min_length=1, max_length=1000)
+T = TypeVar("T")
+
+
+class Json(JSONResponse):
+    """JSON in plain ASCII: whatever stands in a text, it can be sent."""
+
+    def render(self, content: Any) -> bytes:
+        """Write the bytes."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def create_app(engine: Engine, figures: Figures, keys: Keys | None = None) -> FastAPI:
+    """Make the application around an engine.
+
+    Parameters
+    ----------
+    engine
+        Is started and stopped with the application.
+    figures
+        What is counted.
+    keys
+        Who may come in; None for everybody on this machine.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await engine.start()
+        try:
+            yield
+        finally:
+            await engine.stop()
+
+    app = FastAPI(
+        title="TRSR",
+        version="1",
+        description="Ranks items for a user from text, with profiles that can be read, edited and forgotten.",
+        lifespan=lifespan,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        default_response_class=Json,
+        strict_content_type=False,  # the door has looked
+    )
+    app.include_router(_ranking(engine, figures))
+    app.include_router(_users(engine, figures))
+    app.include_router(_watching(engine, figures))
+    app.include_router(rerank.router(engine, lambda call: answered(engine, figures, call)))
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Exception, _unforeseen)
+    paths = {route.path for route in app.routes if hasattr(route, "path")}
+    app.add_middleware(Door, limits=engine.limits, keys=keys, figures=figures, render=render, paths=paths)
+    figures.watch("trsr_requests_waiting", "Requests that wait for the model.", lambda: engine.waiting)
+    figures.watch(
+        "trsr_summaries_written", "Summaries written in the background.", lambda: engine.state.written
+    )
+    figures.watch(
+        "trsr_summaries_in_trouble", "1 while summaries can't be written.", lambda: bool(engine.state.trouble)
+    )
+    figures.watch(
+        "trsr_prefix_bytes",
+        "Bytes of the prefixes held.",
+        lambda: engine.recommender.scorer.memory.held_bytes,
+    )
+    return app
+
+
+# -- Ranking -------------------------------------------------------------------------------------------------
+
+
+def _ranking(engine: Engine, figures: Figures) -> APIRouter:
+    routes = APIRouter(prefix="/v1", tags=["ranking"], responses=_OUT)
+
+    async def ranked(asked: Asked, k: int | None) -> forms.RankOut:
+        answer = await answered(engine, figures, engine.rank(asked))
+        return _ranking_out(asked, answer, k)
+
+    def recommending(body: forms.RecommendAsked) -> Asked:
+        return _asked(engine, body, body.candidates, everything=body.candidates is None)
+
+    async def each(calls: Sequence[Callable[[], Awaitable[forms.RankOut]]]) -> forms.BatchOut:
+        async def one(call: Callable[[], Awaitable[forms.RankOut]]) -> forms.RankOut | forms.Failed:
+            try:
+                return await call()
+            except Refusal as refusal:
+                return _failed(refusal)
+
+        return forms.BatchOut(results=[*await asyncio.gather(*map(one, calls))])
+
+    @routes.post("/rank")
+    async def rank(body: forms.RankAsked) -> forms.RankOut:
+        """Rank candidates for a known user or a history."""
+        return await ranked(_asked(engine, body, body.candidates), body.k)
+
+    @routes.post("/rank/batch")
+    async def rank_batch(body: forms.BatchOfRank) -> forms.BatchOut:
+        """Rank for several users, who share forward passes."""
+        return await each([lambda ask=ask: rank(ask) for ask in body.requests])  # type: ignore[misc]
+
+    @routes.post("/recommend")
+    async def recommend(body: forms.RecommendAsked) -> forms.RankOut:
+        """Recommend the best of the catalogue that the user doesn't have; every item is scored."""
+        asked = recommending(body)
+        answer = await answered(engine, figures, engine.rank(asked))
+        known = {item for item in answer.request.history if isinstance(item, str)}
+        return _ranking_out(asked, answer, body.k, without=known)
+
+    @routes.post("/recommend/batch")
+    async def recommend_batch(body: forms.BatchOfRecommend) -> forms.BatchOut:
+        """Recommend to several users."""
+        return await each([lambda ask=ask: recommend(ask) for ask in body.requests])  # type: ignore[misc]
+
+    @routes.post("/explain")
+    async def explain(body: forms.ExplainAsked) -> forms.ExplainOut:
+        """Say what the ranker and its companions said of one item, and what the model's say rests on."""
+        asked = _asked(engine, body, [body.item])
+        told, answer = await answered(engine, figures, engine.explain(asked))
+        recommender = engine.recommender
+        [item] = answer.items
+        return forms.ExplainOut(
+            user=body.user,
+            item=item.id,
+            line=next(iter(item.fields.values()), ""),
+            score=told.score,
+            p_yes=told.p_yes,
+            ranked_by=recommender.scorer.ranked_by,
+            summary=answer.scored.summary,
+            p_yes_without_summary=told.without_summary,
+            recent_items=[
+                forms.ShownOut(item=name, line=line(recommender.catalogue, name), p_yes_without=p_yes)
+                for name, p_yes in told.without_item
+            ],
+            systems=[
+                forms.VoiceOut(system=voice.system, said=voice.said, adds=voice.adds) for voice in told.voices
+            ],
+            edited=answer.edited,
+            unread_events=answer.unread,
+            warnings=[*answer.warnings],
+        )
+
+    return routes
+
+
+def _asked(
+    engine: Engine,
+    who: forms.Who,
+    candidates: Sequence[str | forms.Texts] | None,
+    *,
+    everything: bool = False,
+) -> Asked:
+    if who.user is None and who.history is None and who.summary is None:
+        raise Refusal(422, "invalid", "give a user, a history or a summary")
+    read = rerank.Documents(engine)
+    history = None if who.history is None else [read.item(each) for each in who.history]
+    offered: list[ItemLike] | None = None if candidates is None else [read.item(each) for each in candidates]
+    read.require_short(who.summary)
+    return Asked(who.user, history, who.summary, offered, everything)
+
+
+def _ranking_out(
+    asked: Asked,
+    answer: Answer,
+    k: int | None,
+    without: set[str] = frozenset(),  # type: ignore[assignment]
+) -> forms.RankOut:
+    scored = answer.scored
+    order = [at for at in answer.order() if answer.items[at].id not in without][:k]
+    return forms.RankOut(
+        user=asked.user,
+        summary=scored.summary,
+        edited=answer.edited,
+        unread_events=answer.unread,
+        items=[
+            forms.RankedOut(
+                item=answer.items[at].id,
+                rank=rank,
+                score=float(scored.scores[at]),
+                p_yes=float(scored.p_yes[at]),
+                index=at,
+            )
+            for rank, at in enumerate(order, start=1)
+        ],
+        usage=forms.Usage(prompt_tokens=scored.tokens, reused_tokens=scored.tokens_reused),
+        warnings=[*answer.warnings],
+    )
+
+
+# -- Users ---------------------------------------------------------------------------------------------------
+
+
+def _users(engine: Engine, figures: Figures) -> APIRouter:
+    routes = APIRouter(prefix="/v1", tags=["users"], responses=_OUT)
+
+    @routes.post("/events", status_code=202)
+    async def events(body: forms.EventsAsked) -> forms.EventsOut:
+        """Append events. They are on the disk when this answers, and count at once; the summary follows.
+
+        An event that is known (user, item and second) is left out: the same request can be sent again.
+        """
+        now = int(time.time())
+        told = [(each.user, each.item, _seconds(each, now)) for each in body.events]
+        rows, findings = await answered(engine, figures, engine.append(told), timed=False)
+        dropped = sum(found.count for found in findings if found.action == "dropped")
+        accepted = len(told) - dropped
+        figures.events.inc(max(0, accepted))
+        return forms.EventsOut(
+            accepted=accepted,
+            users={row.user_id: row.unread for row in rows},
+            findings=_findings(findings),
+        )
+
+    @routes.get("/profile")
+    async def profile(user: str = User) -> forms.ProfileOut:
+        """Read a user's history and summary, how it grew block by block, and what its sentences rest on."""
+        return _profile(engine, await answered(engine, figures, engine.user(user)))
+
+    @routes.put("/profile")
+    async def edit(body: forms.EditAsked, user: str = User) -> forms.ProfileOut:
+        """Put a text in the place of the summary; it stays until it is taken away, whatever is written."""
+        rerank.Documents(engine).require_short(body.summary)
+        return _profile(engine, await answered(engine, figures, engine.edit(user, body.summary), timed=False))
+
+    @routes.delete("/profile")
+    async def undo(user: str = User) -> forms.ProfileOut:
+        """Take an edit away: the summary is what the writer wrote."""
+        return _profile(engine, await answered(engine, figures, engine.edit(user, None), timed=False))
+
+    @routes.post("/profile/rewrite")
+    async def rewrite(body: forms.RewriteAsked, user: str = User) -> forms.ProfileOut:
+        """Write the summary again from a block on; an edit goes."""
+        rerank.Documents(engine).require_short(body.text)
+        call = engine.rewrite(user, body.block, body.text, fresh=body.fresh)
+        return _profile(engine, await answered(engine, figures, call, timed=False))
+
+    @routes.delete("/users")
+    async def delete(user: str = User) -> forms.DeletedOut:
+        """Delete a user: history, summaries, edits, answers, what a run folder shows; says what went."""
+        removed = await answered(engine, figures, engine.forget(user), timed=False)
+        return forms.DeletedOut(user=user, known=bool(removed), removed=removed)
+
+    @routes.post("/users/delete")
+    async def delete_many(body: forms.UsersAsked) -> forms.DeletedManyOut:
+        """Delete several users."""
+        return forms.DeletedManyOut(users=[await delete(user) for user in body.users])
+
+    return routes
+
+
+def _seconds(event: forms.Event, now: int) -> int:
+    moment = event.time
+    if moment is None:
+        return now
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _profile(engine: Engine, row: UserRow) -> forms.ProfileOut:
+    recommender = engine.recommender
+    times = row.times or [None] * len(row.history)
+    told = row.shown or ""
+    return forms.ProfileOut(
+        user=row.user_id,
+        summary=row.shown,
+        written=row.summary,
+        edited=row.edited is not None,
+        unread_events=row.unread,
+        failed=row.failed,
+        history=[
+            forms.EventOut(item=item, line=line(recommender.catalogue, item), time=moment)
+            for item, moment in zip(row.history, times, strict=True)
+        ],
+        blocks=[
+            forms.BlockOut(index=block.index, items=[*block.items], summary=block.summary)
+            for block in blocks_of(recommender, row)
+        ],
+        sentences=[
+            forms.SentenceOut(text=text, items=places)
+            for text, places in sentences_of(told, row.history, recommender.read)
+        ],
+    )
+
+
+def _findings(findings: Sequence[Any]) -> list[forms.FindingOut]:
+    return [
+        forms.FindingOut(
+            rule=found.rule,
+            count=found.count,
+            action=found.action,
+            message=found.message,
+            examples=[*found.examples],
+        )
+        for found in findings
+    ]
+
+
+# -- Watching ------------------------------------------------------------------------------------------------
+
+
+def _watching(engine: Engine, figures: Figures) -> APIRouter:
+    routes = APIRouter(tags=["watching"])
+
+    @routes.get("/health")
+    async def health() -> forms.HealthOut:
+        """Say that the process lives."""
+        return forms.HealthOut(status="ok", version=__version__)
+
+    @routes.get("/ready", responses={503: {"model": forms.ReadyOut}})
+    async def ready(response: Response) -> forms.ReadyOut:
+        """Say whether requests are answered: 503 before the model is there, and when it goes."""
+        response.status_code = 200 if engine.is_ready else 503
+        recommender = engine.recommender
+        return forms.ReadyOut(
+            ready=engine.is_ready,
+            ranked_by=recommender.scorer.ranked_by,
+            items=len(recommender.catalogue),
+            users=recommender.knows_users,
+            trouble=engine.state.trouble,
+        )
+
+    @routes.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Give the figures to Prometheus."""
+        return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return routes
+
+
+# -- What is wrong -------------------------------------------------------------------------------------------
+
+
+async def answered(engine: Engine, figures: Figures, call: Awaitable[T], *, timed: bool = True) -> T:
+    """Wait for the engine; its errors become refusals. What changes users isn't given up half-way."""
+    try:
+        async with asyncio.timeout(engine.limits.timeout_s if timed else None):
+            result = await call
+    except TimeoutError:
+        took = engine.limits.timeout_s
+        raise Refusal(
+            503, "timeout", f"no answer within {took:g} seconds; send it again later", 1.0
+        ) from None
+    except TrsrError as error:
+        raise refusal_of(error) from error
+    if isinstance(result, Answer):
+        reused = result.scored.tokens_reused
+        figures.tokens.labels("yes").inc(reused)
+        figures.tokens.labels("no").inc(result.scored.tokens - reused)
+    return result
+
+
+def refusal_of(error: TrsrError) -> Refusal:
+    """Say which status an error has."""
+    message = str(error)
+    if isinstance(error, Overloaded):
+        return Refusal(429, "overloaded", message, error.retry_after_s)
+    if isinstance(error, UnknownUser):
+        return Refusal(404, "unknown_user", "no such user is known; append events of the user, or give a history")
+    if isinstance(error, DataError):
+        details = [found.model_dump() for found in _findings(error.findings)]
+        return Refusal(422, "invalid", message, details=details)
+    if isinstance(error, UsageError):
+        return Refusal(422, "invalid", message)
+    return Refusal(503, "unavailable", message, 5.0)
+
+
+def render(path: str, refusal: Refusal) -> Response:
+    """Write a refusal in the form of the API that a path belongs to."""
+    status, content = rerank.error_of(path, refusal) or (refusal.status, _failed(refusal).model_dump())
+    headers = {}
+    if refusal.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Json(content, status, headers)
+
+
+def _failed(refusal: Refusal) -> forms.Failed:
+    error = forms.ErrorOut(
+        type=refusal.kind, message=refusal.message, status=refusal.status, details=[*refusal.details]
+    )
+    return forms.Failed(error=error)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return render(request.url.path, error)
+
+
+def _malformed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # What was given is not repeated: it may be long, or not for everybody.
+    found = [{"where": ".".join(map(str, each["loc"])), "what": each["msg"]} for each in error.errors()][:10]
+    message = "; ".join(f"{each['where']}: {each['what']}" for each in found)
+    return render(request.url.path, Refusal(422, "invalid", message, details=found))
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return render(request.url.path, Refusal(error.status_code, "http", str(error.detail)))
+
+
+def _unforeseen(request: Request, error: Exception) -> Response:
+    message = f"{type(error).__name__}; the service's log has more"
+    return render(request.url.path, Refusal(500, "internal", message))
+
+
+# -- The process ---------------------------------------------------------------------------------------------
+
+
+def run(
+    recommender: Recommender,
+    host: str,
+    port: int,
+    limits: Limits,
+    keys: Keys | None,
+    say: Callable[[str], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT: then nobody new comes in, and what was accepted is answered.
+
+    Raises OSError when the address can't be had.
+    """
+    figures = Figures()
+    app = create_app(Engine(recommender, limits, figures.batch.observe), figures, keys)
+    listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    settings = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # paths name users
+        server_header=False,
+        timeout_graceful_shutdown=_STOP_S,
+        limit_concurrency=None,
+    )
+    # Models and catalogues live as long as the process: the collector need not look at them again and again.
+    gc.collect()
+    gc.freeze()
+    with listening:
+        shown = f"[{host}]" if ":" in host else host
+        say(f"http://{shown}:{listening.getsockname()[1]} serves {recommender.config.name}; Ctrl-C ends it")
+        uvicorn.Server(settings).run(sockets=[listening])
