@@ -95,8 +95,7 @@ def create_app(engine: Engine, figures: Figures, keys: Keys | None = None) -> Fa
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(Exception, _unforeseen)
-    paths = {route.path for route in app.routes if hasattr(route, "path")}
-    app.add_middleware(Door, limits=engine.limits, keys=keys, figures=figures, render=render, paths=paths)
+    app.add_middleware(Door, limits=engine.limits, keys=keys, figures=figures, render=render)
     figures.watch("trsr_requests_waiting", "Requests that wait for the model.", lambda: engine.waiting)
     figures.watch(
         "trsr_summaries_written", "Summaries written in the background.", lambda: engine.state.written
@@ -399,7 +398,9 @@ def refusal_of(error: TrsrError) -> Refusal:
     if isinstance(error, Overloaded):
         return Refusal(429, "overloaded", message, error.retry_after_s)
     if isinstance(error, UnknownUser):
-        return Refusal(404, "unknown_user", "no such user is known; append events of the user, or give a history")
+        return Refusal(
+            404, "unknown_user", "no such user is known; append events of the user, or give a history"
+        )
     if isinstance(error, DataError):
         details = [found.model_dump() for found in _findings(error.findings)]
         return Refusal(422, "invalid", message, details=details)

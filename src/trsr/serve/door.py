@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -20,7 +21,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trsr.errors import ConfigError
 from trsr.serve.engine import Limits
-from trsr.summarize.store.answers import storable
 
 Role = Literal["read", "full"]
 """What a key is good for: to rank and to look, or also to append, edit and delete."""
@@ -28,15 +28,24 @@ Role = Literal["read", "full"]
 OPEN: Final = frozenset(("/health", "/ready"))
 """Paths for which nobody needs a key: they say whether the service lives, and nothing else."""
 
-LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "localhost"))
 _OF_USERS: Final = re.compile(r"/v1/(events|profile(/.*)?|users(/.*)?)")
-_HALF_CHARACTER: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPED_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _KEY_BYTES: Final = 32
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches an address."""
-    return host in LOOPBACK or host.startswith("127.")
+    """Say whether only this machine reaches an address.
+
+    Examples
+    --------
+    >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "0.0.0.0", "127.0.0.1.example")]
+    [True, True, True, False, False]
+    """
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def changes(method: str, path: str) -> bool:
@@ -182,8 +191,8 @@ class Door:
     keys
         None where everybody on this machine may come in: then requests must name it as their host, so that no
         page of somebody else's can reach it through a browser.
-    paths
-        Those that there are: only they are counted by name.
+    render
+        Makes what is answered to those who aren't let in.
     """
 
     def __init__(
@@ -193,14 +202,12 @@ class Door:
         keys: Keys | None,
         figures: Figures,
         render: Render,
-        paths: set[str],
     ) -> None:
         self._app = app
         self._limits = limits
         self._keys = keys
         self._figures = figures
         self._render = render
-        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or refuse it."""
@@ -215,11 +222,13 @@ class Door:
                 status = message["status"]
             await send(message)
 
-        path = scope["path"] if scope["path"] in self._paths else "other"
         with self._figures.under_way.track_inprogress():
             try:
                 await self._serve(scope, receive, noting)
             finally:
+                path = getattr(
+                    scope.get("route"), "path", "none"
+                )  # one that isn't there is not counted by name
                 self._figures.requests.labels(path, str(status)).inc()
                 self._figures.seconds.labels(path).observe(time.perf_counter() - began)
 
@@ -287,7 +296,7 @@ class Door:
 
 def _whole_characters(body: bytes) -> bytes:
     """Replace halves of characters, which no text can be stored or tokenised with, as everywhere in TRSR."""
-    if not _HALF_CHARACTER.search(body):
+    if not _ESCAPED_HALF.search(body):
         return body
     try:
         return json.dumps(_mended(json.loads(body))).encode()
@@ -297,7 +306,7 @@ def _whole_characters(body: bytes) -> bytes:
 
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
-        return storable(value) if not value.isascii() else value
+        return _HALF.sub("\ufffd", value)
     if isinstance(value, list):
         return [*map(_mended, value)]
     if isinstance(value, dict):
