@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -466,7 +467,8 @@ def run(
     Raises OSError when the address can't be had.
     """
     figures = Figures()
-    app = create_app(Engine(recommender, limits, figures.batch.observe), figures, keys)
+    engine = Engine(recommender, limits, figures.batch.observe)
+    app = create_app(engine, figures, keys)
     listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     settings = uvicorn.Config(
         app,
@@ -483,3 +485,5 @@ def run(
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{listening.getsockname()[1]} serves {recommender.config.name}; Ctrl-C ends it")
         uvicorn.Server(settings).run(sockets=[listening])
+    if not engine.is_idle:  # a server of summaries is being waited for; what is noted is on the disk
+        os._exit(0)

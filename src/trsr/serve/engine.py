@@ -31,6 +31,8 @@ _USERS_A_TURN: Final = 16
 _ROWS_HELD: Final = 10_000
 _LOOK_AGAIN_S: Final = 30.0
 """Others may append to the same users: who is behind is looked for so often, too."""
+_LAST_WAIT_S: Final = 5.0
+"""What a thread is at when the service stops has so long; a summary that isn't written is written later."""
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 300.0
 
@@ -55,6 +57,8 @@ class Limits:
         Bytes of one request.
     timeout_s
         Seconds that a request may take, and that its body may take to arrive.
+    summary_s
+        Seconds that a history may wait for its summary; it is ranked without, then.
     """
 
     wait_s: float = 0.002
@@ -64,6 +68,7 @@ class Limits:
     text: int = 20_000
     body: int = 4 << 20
     timeout_s: float = 30.0
+    summary_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,7 @@ class Engine:
         self.limits = limits or Limits()
         self.state = State()
         self.is_ready = False
+        self.is_idle = True
         self._model, self._store, self._writer = Lane("model"), Lane("store"), Lane("writer")
         self._scoring: Batcher[Asked, Answer] = Batcher(
             self._model,
@@ -183,11 +189,13 @@ class Engine:
             self._background.cancel()
             with suppress(asyncio.CancelledError):
                 await self._background
-        for lane in (self._model, self._store, self._writer):
-            await asyncio.to_thread(lane.close)
-        for users in self._opened.values():
-            users.close()
-        self.recommender.close()
+        lanes = (self._model, self._store, self._writer)
+        closed = [await lane.close(_LAST_WAIT_S) for lane in lanes]
+        self.is_idle = all(closed)
+        if self.is_idle:
+            for users in self._opened.values():
+                users.close()
+            self.recommender.close()
 
     # -- Ranking ---------------------------------------------------------------------------------------------
 
@@ -237,7 +245,17 @@ class Engine:
 
         if not asked.history:
             return replace(asked, summary=""), ()
-        return await self._writer(work)
+        writing = asyncio.ensure_future(self._writer(work))
+        try:
+            return await asyncio.wait_for(asyncio.shield(writing), self.limits.summary_s)
+        except TimeoutError:
+            writing.add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )  # nobody asks any more
+            took = self.limits.summary_s
+            return replace(asked, summary=""), (
+                f"ranked without a summary, not written within {took:g} seconds",
+            )
 
     def _score(self, batch: list[Asked]) -> Sequence[Answer | Exception]:
         """Score what can be scored together; whoever asks for what isn't there has the error alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,9 +38,20 @@ class Lane:
         """Do it there. Whoever stops waiting doesn't stop it."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *more, **named))
 
-    def close(self) -> None:
-        """Wait for what was begun, and end the thread."""
-        self._thread.shutdown()
+    async def close(self, wait_s: float) -> bool:
+        """End the thread when it has done what it is at; says whether that was within the time."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def waiting() -> None:
+            self._thread.shutdown()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.cancel)
+
+        threading.Thread(target=waiting, daemon=True).start()
+        done, _ = await asyncio.wait([ended], timeout=wait_s)
+        return bool(done)
 
 
 @dataclass(slots=True)
