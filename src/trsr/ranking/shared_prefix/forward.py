@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import linear
 
 from trsr.errors import ModelError
 from trsr.ranking.shared_prefix.attention import (
@@ -180,7 +182,24 @@ def answer_columns(model: nn.Module, inputs: dict[str, Any], answers: Sequence[i
     name = next(name for name, module in model.named_modules() if module is head)
     rows = {f"{name}.{part}": value.index_select(0, wanted) for part, value in head.named_parameters()}
     # Not tied: the input embedding keeps all its rows when it is the same tensor.
-    return _logits(functional_call(model, rows, args=(), kwargs=inputs, tie_weights=False))
+    with _in_float32(head):
+        return _logits(functional_call(model, rows, args=(), kwargs=inputs, tie_weights=False))
+
+
+@contextmanager
+def _in_float32(head: nn.Linear) -> Iterator[None]:
+    """Let the answers' logits be computed in float32: with the 8 bits of bfloat16 candidates would tie."""
+
+    def forward(input: Tensor) -> Tensor:
+        bias = None if head.bias is None else head.bias.float()
+        with torch.autocast(input.device.type, enabled=False):
+            return linear(input.float(), head.weight.float(), bias)
+
+    head.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        head.__dict__.pop("forward", None)
 
 
 def columns_at(
