@@ -227,7 +227,9 @@ class Layout:
             key_run, is_key = (
                 functional.pad(part, (prefix, 0), value=fill) for part, fill in ((key_run, 0), (is_key, 1))
             )
-            key_at = torch.cat([torch.arange(prefix, device=self.device)[None], key_at], dim=1)
+            key_at = torch.cat(
+                [torch.arange(prefix, device=self.device).expand(len(key_at), -1), key_at], dim=1
+            )
         distance = query_at[:, :, None] - key_at[:, None]
         own = (key_run[:, None] == 0) | (key_run[:, None] == query_run[:, :, None])
         seen = is_key[:, None] & own & (distance >= 0)
