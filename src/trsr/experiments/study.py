@@ -179,7 +179,7 @@ class Study:
                 now, before = json.loads(json.dumps(plan)), written["plan"]
                 changed = [name for name in now if now[name] != before.get(name)]
                 message = (
-                    f"{path}: written down at {written['written_at']}, and {', '.join(changed)} changed since: "
+                    f"{path}: written down at {written['written_at']}; {', '.join(changed)} changed since: "
                     "a study isn't changed once it has begun; give another --out"
                 )
                 raise ConfigError(message)

@@ -22,7 +22,7 @@ CLAIM: Final = (
 )
 TEST: Final = (
     f"paired sign-flip tests over test users, each averaged over training seeds first ({FLIPS:,} patterns); "
-    f"the growth is the slope of the gain over the users’ ranks by length ({FLIPS:,} permutations); two-sided, "
+    f"growth is the slope of the gain over the users’ ranks by length ({FLIPS:,} permutations); two-sided; "
     "Holm’s method takes the three together"
 )
 
