@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trsr.errors import ModelError
 from trsr.progress import Progress
 from trsr.prompts.ranking_prompt import Cut, Encode, RankingPrompt
-from trsr.ranking.shared_prefix.forward import PrefixMemory, scored_logits
+from trsr.ranking.shared_prefix.forward import PrefixMemory, remembered_logits
 from trsr.ranking.shared_prefix.layout import UserPrompts
 from trsr.ranking.shared_prefix.strategy import Path, Plan, candidate_logits, row_budget
 from trsr.records import Item
@@ -190,12 +190,9 @@ def _logits(
 ) -> Tensor:
     words = (answers.yes, answers.no)
     if memory is not None and plan.path is Path.PACKED:
-        budget = row_budget(model)
-        parts = [
-            scored_logits(model, user, words, budget=budget, trims=plan.trims, memory=memory)
-            for user in prompts
-        ]
-        return torch.cat(parts)
+        return remembered_logits(
+            model, prompts, words, budget=row_budget(model), trims=plan.trims, memory=memory
+        )
     return candidate_logits(
         model, prompts, words, plan, budget=batch_tokens if plan.path is Path.PLAIN else None
     )

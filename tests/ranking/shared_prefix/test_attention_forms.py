@@ -55,7 +55,7 @@ def test_values_and_gradients(lengths: tuple[int, ...], prefix: int, at_ends: bo
     if form == "cascade":
         got = cascade(query, (far_key, far_value), (near_key, near_value), queries, keys, SCALE)
     else:
-        row = _Row(near_key, near_value, SCALE, window, 0.0, (far_key, far_value))
+        row = _Row(near_key, near_value, SCALE, window, 0.0, ((far_key, far_value),))
         layout = Layout.of([(prefix, lengths)], CPU, is_held=True)
         got = gridded(query, row, layout, window, at_answers=at_ends)
     expected = written_out(parts, lengths, at_ends=at_ends, window=window)
@@ -75,7 +75,7 @@ def test_prefix_on_itself(window: int | None) -> None:
     query, _, _, key, value = parts
     # The last token stands for a candidate: a prefix alone is no row.
     got = _attend(
-        query, _Row(key, value, SCALE, window, 0.0, None), Layout.of([(8, [1])], CPU), at_answers=False
+        query, _Row(key, value, SCALE, window, 0.0, ()), Layout.of([(8, [1])], CPU), at_answers=False
     )
     torch.testing.assert_close(got, written_out(parts, (9,), at_ends=False, window=window))
 
@@ -85,7 +85,7 @@ def test_one_product_for_all_users_is_what_each_user_alone_gives(at_answers: boo
     layout = Layout.of([(3, [2, 4]), (0, [1, 1, 5]), (6, [3])], CPU)
     queries = 6 if at_answers else layout.tokens
     query, _, _, key, value = tensors(0, queries, layout.tokens)
-    row = _Row(key, value, SCALE, None, 0.0, None)
+    row = _Row(key, value, SCALE, None, 0.0, ())
     alone = _attend(query, row, layout, at_answers=at_answers)
     together = gridded(query, row, layout, None, at_answers=at_answers)
     torch.testing.assert_close(together, alone)

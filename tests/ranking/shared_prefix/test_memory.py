@@ -6,7 +6,7 @@ from small_models import ANSWERS, PACKED, make, one_by_one, users
 
 from trsr.errors import ModelError
 from trsr.ranking.shared_prefix.attention import Attachment
-from trsr.ranking.shared_prefix.forward import PrefixMemory, packed_logits, scored_logits
+from trsr.ranking.shared_prefix.forward import PrefixMemory, packed_logits, remembered_logits, scored_logits
 from trsr.ranking.shared_prefix.layout import UserPrompts, pack
 
 
@@ -30,6 +30,28 @@ def test_second_request_costs_the_candidates_alone(architecture: str, trims: boo
     assert tokens == [11 + 17, 5]
     for values, wanted in zip(got, expected, strict=True):
         assert (values - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_users_share_rows_whether_or_not_their_prefixes_are_held(architecture: str) -> None:
+    model = make(PACKED[architecture])
+    asked = users((11, (5, 3)), (7, (4, 2)), (0, (3,)), (9, (6, 1)), (7, (2, 2)))
+    later = [UserPrompts(user.prefix, [*user.suffixes[::-1], [7, 8]]) for user in asked]
+    with torch.no_grad():
+        expected = [one_by_one(model, part) for part in (asked[:2], later)]
+    Attachment(model)
+    rows: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, __, inputs: rows.append(inputs["input_ids"].shape[1]), with_kwargs=True
+    )
+    memory = PrefixMemory(10**6)
+    for part, wanted in zip((asked[:2], later), expected, strict=True):
+        got = remembered_logits(model, part, ANSWERS, budget=50, memory=memory)
+        assert (got - wanted).abs().max() < 1e-5
+    assert len(memory) == 4
+    if getattr(model.config, "sliding_window", None) is None:
+        # Together: two users, and later all of them in two rows, the first two without their prefixes.
+        assert rows == [11 + 8 + 7 + 6, 10 + 8 + 5 + 9 + 9, 7 + 6]
 
 
 def test_an_empty_prefix_is_not_held() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -45,14 +45,14 @@ class Transcript:
     ----------
     windows
         The sliding window of every layer that ran.
-    prefix
-        Of the prefix, layer by layer: handed in for a row that does not have its prefix, filled for one
-        that does if `keeps_prefix` (for rows of one user).
+    prefixes
+        Of the prefix of each segment, layer by layer: handed in for one that is not in the row, filled for
+        one that is if `keeps_prefixes`.
     """
 
     windows: dict[int, int | None] = field(default_factory=dict)
-    prefix: dict[int, KeysAndValues] = field(default_factory=dict)
-    keeps_prefix: bool = False
+    prefixes: Sequence[dict[int, KeysAndValues]] = ()
+    keeps_prefixes: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,14 @@ def packed_attention(
     window: int | None = kwargs.get("sliding_window")
     transcript.windows[layer] = window
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    row = _Row(*(call.kept or (key, value)), scale, window, dropout, transcript.prefix.get(layer))
-    if transcript.keeps_prefix:
-        shared = call.layout.segments[0].shared
-        # Copies: a slice would keep the whole row's keys alive.
-        transcript.prefix[layer] = (row.key[:, :, shared].clone(), row.value[:, :, shared].clone())
+    held = tuple(prefix.get(layer) for prefix in transcript.prefixes)
+    row = _Row(*(call.kept or (key, value)), scale, window, dropout, held)
+    if transcript.keeps_prefixes:
+        for prefix, segment in zip(transcript.prefixes, call.layout.segments, strict=True):
+            if not segment.is_held:
+                # Copies: a slice would keep the whole row's keys alive.
+                key, value = row.at(segment.shared)
+                prefix[layer] = (key.clone(), value.clone())
     output = _attend(query, row, call.layout, at_answers=call.kept is not None)
     return output.transpose(1, 2), None
 
@@ -151,7 +154,7 @@ class _Row:
     scale: float
     window: int | None
     dropout: float
-    held: KeysAndValues | None
+    held: Sequence[KeysAndValues | None]
 
     def at(self, places: slice) -> KeysAndValues:
         return self.key[:, :, places], self.value[:, :, places]
@@ -170,7 +173,7 @@ def _attend(query: Tensor, row: _Row, layout: Layout, *, at_answers: bool) -> Te
 
 def _by_user(query: Tensor, row: _Row, layout: Layout, *, at_answers: bool) -> Iterator[Tensor]:
     start = 0
-    for segment in layout.segments:
+    for place, segment in enumerate(layout.segments):
         if at_answers:
             runs = Fold((1,) * len(segment.fold.lengths), query.device)
             own = query[:, :, start : start + len(runs.lengths)]
@@ -184,19 +187,22 @@ def _by_user(query: Tensor, row: _Row, layout: Layout, *, at_answers: bool) -> I
                 )
         far = row.at(segment.shared)
         if segment.is_held and segment.prefix:
-            far = _handed(row)
+            far = _handed(row, place)
         yield cascade(own, far, row.at(segment.suffixes), runs, segment.fold, row.scale)
 
 
-def _handed(row: _Row) -> KeysAndValues:
-    if row.held is None:
+def _handed(row: _Row, place: int) -> KeysAndValues:
+    held = row.held[place] if row.held else None
+    if held is None:
         message = "the row has no prefix, and no keys of one were handed in"
         raise ModelError(message)
-    return row.held
+    return held
 
 
 def gridded(query: Tensor, row: _Row, layout: Layout, window: int | None, *, at_answers: bool) -> Tensor:
     """Attend with one product for the whole row, its users under each other; differentiable.
+
+    Where prefixes are held, all segments have the first one's.
 
     `query` and the output are ``(1, heads, n_queries, width)``. Whatever a query may not see is computed and
     left out: what that costs on a GPU is less than what many small products would. `window` counts the
@@ -208,7 +214,7 @@ def gridded(query: Tensor, row: _Row, layout: Layout, window: int | None, *, at_
     if layout.segments[0].is_held and layout.segments[0].prefix:
         key, value = (
             torch.cat([far.expand(len(near), -1, -1, -1), near], dim=2)
-            for far, near in zip(_handed(row), (key, value), strict=True)
+            for far, near in zip(_handed(row, 0), (key, value), strict=True)
         )
     groups = query.shape[1] // key.shape[1]
     if groups > 1 and query.device.type != "cpu":

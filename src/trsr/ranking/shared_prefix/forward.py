@@ -162,17 +162,60 @@ def scored_logits(
     # Candidates of a row pay for each other's tokens on a GPU (`gridded`): large rows are of several groups.
     groups = divide(user, min(budget, _GROUP_TOKENS))
     keeps = held is None and bool(user.prefix) and (memory is not None or len(groups) > 1)
-    transcript = Transcript(prefix=held or {}, keeps_prefix=keeps)
+    prefix = held or {}
     logits = []
     first = 1 if keeps else 0
     rest = share_rows([replace(group, prefix=()) for group in groups[first:]], budget)
     for places in [[0]] * first + [[place + first for place in row] for row in rest]:
-        row = pack([groups[place] for place in places], is_held=bool(transcript.prefix))
+        row = pack([groups[place] for place in places], is_held=bool(prefix))
+        transcript = Transcript(prefixes=[prefix] * len(places), keeps_prefixes=keeps and not prefix)
         logits.append(packed_logits(model, row, answers, trims=trims, transcript=transcript))
-        transcript.keeps_prefix = False
     if keeps and memory is not None:
-        memory.put(user.prefix, transcript.prefix)
+        memory.put(user.prefix, prefix)
     return torch.cat(logits)
+
+
+@torch.no_grad()
+def remembered_logits(
+    model: nn.Module,
+    users: Sequence[UserPrompts],
+    answers: Sequence[int] | None,
+    *,
+    budget: int,
+    trims: bool = True,
+    memory: PrefixMemory,
+) -> Tensor:
+    """Do what `scored_logits` does for several users, who share rows with and without their prefixes.
+
+    Where attention is one product for a row (`gridded`), users of held prefixes have rows of their own.
+    """
+    held = [memory.get(user.prefix) for user in users]
+    asked = [
+        user if keys is None else replace(user, prefix=()) for user, keys in zip(users, held, strict=True)
+    ]
+    logits = []
+    for places in share_rows(asked, budget):
+        if len(places) == 1 or not _attends_by_user(model):
+            logits += [
+                scored_logits(model, users[place], answers, budget=budget, trims=trims, memory=memory)
+                for place in places
+            ]
+            continue
+        prefixes = [held[place] or {} for place in places]
+        row = pack([users[place] for place in places], is_held=[held[place] is not None for place in places])
+        transcript = Transcript(prefixes=prefixes, keeps_prefixes=True)
+        logits.append(packed_logits(model, row, answers, trims=trims, transcript=transcript))
+        for place, prefix in zip(places, prefixes, strict=True):
+            if held[place] is None and users[place].prefix:
+                memory.put(users[place].prefix, prefix)
+    return torch.cat(logits)
+
+
+def _attends_by_user(model: nn.Module) -> bool:
+    inner = pretrained(model)
+    text = inner.config.get_text_config()
+    on_cpu = next(inner.parameters()).device.type == "cpu"
+    return on_cpu and getattr(text, "sliding_window", None) is None
 
 
 def answer_columns(model: nn.Module, inputs: dict[str, Any], answers: Sequence[int] | None) -> Tensor:

@@ -130,11 +130,15 @@ class Layout:
 
     @classmethod
     def of(
-        cls, users: Sequence[tuple[int, Sequence[int]]], device: torch.device, *, is_held: bool = False
+        cls,
+        users: Sequence[tuple[int, Sequence[int]]],
+        device: torch.device,
+        *,
+        is_held: bool | Sequence[bool] = False,
     ) -> Layout:
         """Lay out users, each given as its prefix's tokens and its candidates' tokens.
 
-        With `is_held` the prefixes are counted in the positions, but are not in the row.
+        With `is_held`, of all or of each, prefixes are counted in the positions, but are not in the row.
 
         Examples
         --------
@@ -144,8 +148,8 @@ class Layout:
         """
         segments = []
         start = 0
-        for prefix, lengths in users:
-            segments.append(Segment(start, prefix, Fold(tuple(lengths), device), is_held))
+        for (prefix, lengths), held in zip(users, _each(is_held, len(users)), strict=True):
+            segments.append(Segment(start, prefix, Fold(tuple(lengths), device), held))
             start = segments[-1].stop
         return cls(tuple(segments), device)
 
@@ -265,15 +269,20 @@ class Pack:
         if device == self.ids.device:
             return self
         users = [(segment.prefix, segment.fold.lengths) for segment in self.layout.segments]
-        is_held = self.layout.segments[0].is_held
+        is_held = [segment.is_held for segment in self.layout.segments]
         layout = Layout.of(users, device, is_held=is_held)
         return Pack(self.ids.to(device, non_blocking=non_blocking), layout)
 
 
-def pack(users: Sequence[UserPrompts], device: torch.device | str = "cpu", *, is_held: bool = False) -> Pack:
+def pack(
+    users: Sequence[UserPrompts],
+    device: torch.device | str = "cpu",
+    *,
+    is_held: bool | Sequence[bool] = False,
+) -> Pack:
     """Put users behind each other into one row.
 
-    With `is_held` the prefixes are left out of the row; their keys are held from an earlier one. Raises
+    With `is_held`, of all or of each, prefixes are left out of the row; their keys are held. Raises
     `ModelError` when there is no user, a user has no candidate, or a candidate has no token.
 
     Examples
@@ -287,10 +296,15 @@ def pack(users: Sequence[UserPrompts], device: torch.device | str = "cpu", *, is
             "a pack needs one user at least, each with one candidate at least, each of one token at least"
         )
         raise ModelError(message)
-    parts = [part for user in users for part in ((() if is_held else user.prefix), *user.suffixes)]
+    each = zip(users, _each(is_held, len(users)), strict=True)
+    parts = [part for user, held in each for part in ((() if held else user.prefix), *user.suffixes)]
     ids = [token for part in parts for token in part]
     sizes = [(len(user.prefix), [len(suffix) for suffix in user.suffixes]) for user in users]
     return Pack(torch.tensor([ids], device=device), Layout.of(sizes, torch.device(device), is_held=is_held))
+
+
+def _each(is_held: bool | Sequence[bool], count: int) -> Sequence[bool]:
+    return [is_held] * count if isinstance(is_held, bool) else is_held
 
 
 def share_rows(users: Sequence[UserPrompts], budget: int) -> list[list[int]]:
