@@ -128,3 +128,33 @@ def test_what_is_no_store_is_told(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(ArtifactError, match="format must be 1, got 2; update trsr"):
         Users(path)
+
+
+def test_who_is_behind_and_what_was_edited_is_known_beside_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "users.sqlite"
+    with Users(path, make=True) as users:
+        users.put([replace(ADA, read=1), UserRow("bob", edited="Likes tea."), UserRow("eve")])
+        assert users.behind() == ["ada"]
+        assert (users.get("ada").unread, users.get("ada", SERVED).unread) == (1, 1)
+        assert [users.get(name, SERVED).shown for name in ("ada", "bob")] == [ADA.summary, "Likes tea."]
+        changed = users.change(["ada", "nobody"], lambda now: [replace(now["ada"], read=None)])
+        assert changed == [ADA]
+        assert users.get("ada") == ADA
+        assert users.behind() == []
+        users.change(["bob"], lambda now: [replace(now["bob"], edited=None)])
+        assert users.get("bob").shown is None
+        users.put([replace(ADA, read=0, edited="Loves xylophones.")])
+        assert users.forget("ada")
+        assert users.behind() == []
+    assert b"xylophones" not in path.read_bytes()
+
+
+def test_a_file_of_before_there_were_edits_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "users.sqlite"
+    with Users(path, make=True) as users:
+        users.put([ADA])
+    with sqlite3.connect(path) as connection:
+        connection.executescript("DROP TABLE behind; DROP TABLE edits")
+    connection.close()
+    with Users(path) as users:
+        assert users.get("ada") == ADA

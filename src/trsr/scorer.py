@@ -178,6 +178,11 @@ class Scorer:
             voices=voices,
         )
 
+    def forget(self) -> None:
+        """Forget what is held of users."""
+        self.memory.clear()
+        self.ranker.prompt.forget()
+
     def names(self, items: Sequence[ItemLike]) -> list[Item]:
         """Find items by id, and put those given as text into the form in which the model sees items."""
         return resolve(items, self._shown)

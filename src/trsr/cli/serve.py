@@ -47,6 +47,10 @@ def serve(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Seconds that a request may take.")
     ] = 30.0,
+    summary_wait_s: Annotated[
+        float,
+        typer.Option("--summary-wait", min=0, help="Seconds that a history waits for a summary, at most."),
+    ] = 10.0,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
 ) -> None:
@@ -76,6 +80,7 @@ def serve(
         text=max_text,
         body=max_body,
         timeout_s=timeout_s,
+        summary_s=summary_wait_s,
     )
     recommender = trsr.Recommender.load(path, ranker, users=users)  # type: ignore[arg-type]
     recommender.limits = WriterLimits(max_calls=max_calls, max_cost=max_cost)

@@ -24,6 +24,7 @@ Encode = Callable[[Sequence[str]], list[list[int]]]
 """Texts to the token ids of each, without special tokens."""
 
 _CACHED_ITEMS: Final = 1 << 17
+_CACHED_USERS: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,11 @@ class RankingPrompt:
             raise ConfigError(message)
         self._line = lru_cache(maxsize=_CACHED_ITEMS)(self._make_line)
         self._suffix = lru_cache(maxsize=_CACHED_ITEMS)(self._make_suffix)
+        self._prefix = lru_cache(maxsize=_CACHED_USERS)(self._make_prefix)
+
+    def forget(self) -> None:
+        """Forget what was built of users."""
+        self._prefix.cache_clear()
 
     @property
     def versions(self) -> dict[str, str]:
@@ -122,7 +128,9 @@ class RankingPrompt:
         Items are oldest first; the newest `prompting.recent_items` are shown.
         """
         shown = recent[len(recent) - min(len(recent), self.prompting.recent_items) :]
-        lines = [self._line(_key(item)) for item in shown]
+        return self._prefix(summary, tuple(self._line(_key(item)) for item in shown))
+
+    def _make_prefix(self, summary: str, lines: tuple[str, ...]) -> Prefix:
         whole = neutralise(summary)
         summary = self._tokens.cut(whole, self.prompting.summary_tokens)
         dropped = 0

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from trsr import __version__
 from trsr.errors import DataError, TrsrError, UnknownUser, UsageError
 from trsr.recommender import Recommender
-from trsr.scorer import ItemLike
+from trsr.scorer import Explanation, ItemLike
 from trsr.serve import rerank
 from trsr.serve import schemas as forms
 from trsr.serve.door import Door, Figures, Keys, Refusal
@@ -162,30 +162,36 @@ def _ranking(engine: Engine, figures: Figures) -> APIRouter:
         """Say what the ranker and its companions said of one item, and what the model's say rests on."""
         asked = _asked(engine, body, [body.item])
         told, answer = await answered(engine, figures, engine.explain(asked))
-        recommender = engine.recommender
-        [item] = answer.items
-        return forms.ExplainOut(
-            user=body.user,
-            item=item.id,
-            line=next(iter(item.fields.values()), ""),
-            score=told.score,
-            p_yes=told.p_yes,
-            ranked_by=recommender.scorer.ranked_by,
-            summary=answer.scored.summary,
-            p_yes_without_summary=told.without_summary,
-            recent_items=[
-                forms.ShownOut(item=name, line=line(recommender.catalogue, name), p_yes_without=p_yes)
-                for name, p_yes in told.without_item
-            ],
-            systems=[
-                forms.VoiceOut(system=voice.system, said=voice.said, adds=voice.adds) for voice in told.voices
-            ],
-            edited=answer.edited,
-            unread_events=answer.unread,
-            warnings=[*answer.warnings],
-        )
+        return _explained(engine, body, told, answer)
 
     return routes
+
+
+def _explained(
+    engine: Engine, body: forms.ExplainAsked, told: Explanation, answer: Answer
+) -> forms.ExplainOut:
+    recommender = engine.recommender
+    [item] = answer.items
+    return forms.ExplainOut(
+        user=body.user,
+        item=item.id,
+        line=next(iter(item.fields.values()), ""),
+        score=told.score,
+        p_yes=told.p_yes,
+        ranked_by=recommender.scorer.ranked_by,
+        summary=answer.scored.summary,
+        p_yes_without_summary=told.without_summary,
+        recent_items=[
+            forms.ShownOut(item=name, line=line(recommender.catalogue, name), p_yes_without=p_yes)
+            for name, p_yes in told.without_item
+        ],
+        systems=[
+            forms.VoiceOut(system=voice.system, said=voice.said, adds=voice.adds) for voice in told.voices
+        ],
+        edited=answer.edited,
+        unread_events=answer.unread,
+        warnings=[*answer.warnings],
+    )
 
 
 def _asked(

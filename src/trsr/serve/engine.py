@@ -379,7 +379,7 @@ class Engine:
 
         def held() -> None:
             self._rows.pop(user_id, None)
-            self.recommender.scorer.memory.clear()
+            self.recommender.scorer.forget()
 
         removed = await self._writer(lambda: forget(self.recommender, self._users(self._writer), user_id))
         await self._model(held)

@@ -151,27 +151,19 @@ class Documents:
         return {title: item_id for title, item_id in found.items() if title and title not in twice}
 
 
-def router(engine: Engine, answered: Answered[Any]) -> APIRouter:
-    """Make the paths of other people's APIs; `answered` waits for the engine and tells its errors."""
-    routes = APIRouter(tags=["other APIs"])
-    documents = Documents(engine)
-    model = engine.recommender.config.name
+class _Desk:
+    """Reads what others ask, and writes what they read; `answered` waits for the engine and tells errors."""
 
-    async def ranked(asked: Asked, candidates: Sequence[ItemLike]) -> tuple[Answer, str | None]:
-        """Rank for a user, or, where nobody knows the user, as for a newcomer."""
-        asked = replace(asked, candidates=candidates)
-        try:
-            return await answered(engine.rank(asked)), None
-        except Refusal as refusal:
-            if not isinstance(refusal.__cause__, UnknownUser):
-                raise
-            warning = f"no user {asked.user!r} is known: ranked as for a newcomer"
-            return await answered(engine.rank(replace(asked, user=None, history=(), summary=""))), warning
+    def __init__(self, engine: Engine, answered: Answered[Any]) -> None:
+        self._engine = engine
+        self._answered = answered
+        self._documents = Documents(engine)
+        self.model = engine.recommender.config.name
 
-    async def rerank(body: RerankBody, version: str) -> dict[str, Any]:
-        asked, read_as = _who(body, documents)
-        candidates = [documents.document(each, body.rank_fields) for each in body.documents]
-        answer, warning = await ranked(asked, candidates)
+    async def rerank(self, body: RerankBody, version: str) -> dict[str, Any]:
+        asked, read_as = _who(body, self._documents)
+        candidates = [self._documents.document(each, body.rank_fields) for each in body.documents]
+        answer, warning = await self._ranked(asked, candidates)
         most = body.top_n or body.top_k or None
         scored = answer.scored
         results: list[dict[str, Any]] = [
@@ -183,31 +175,15 @@ def router(engine: Engine, answered: Answered[Any]) -> APIRouter:
                 result["document"] = {_TEXT: given} if isinstance(given, str) else given
         return {
             "id": str(uuid.uuid4()),
-            "model": model,
+            "model": self.model,
             "results": results,
             "usage": {"prompt_tokens": scored.tokens, "total_tokens": scored.tokens},
             "meta": _meta(answer, version, read_as, warning),
         }
 
-    @routes.post("/v2/rerank")
-    async def rerank_v2(body: RerankBody) -> dict[str, Any]:
-        """Rerank as Cohere's API of version 2."""
-        return await rerank(body, "2")
-
-    @routes.post("/v1/rerank")
-    async def rerank_v1(body: RerankBody) -> dict[str, Any]:
-        """Rerank as Cohere's API of version 1, Jina's and vLLM's."""
-        return await rerank(body, "1")
-
-    @routes.post("/rerank", response_model=None)
-    async def rerank_plain(
-        body: Annotated[TextsBody | RerankBody, Body()],
-    ) -> list[dict[str, Any]] | dict[str, Any]:
-        """Rerank as text-embeddings-inference where the body has `texts`, else as `/v1/rerank`."""
-        if isinstance(body, RerankBody):
-            return await rerank(body, "1")
-        asked, _ = documents.query(body.query)
-        answer, _ = await ranked(asked, [documents.document(each) for each in body.texts])
+    async def texts(self, body: TextsBody) -> list[dict[str, Any]]:
+        asked, _ = self._documents.query(body.query)
+        answer, _ = await self._ranked(asked, [self._documents.document(each) for each in body.texts])
         scores = answer.scored.scores
         if body.raw_scores:
             scores = logit(np.clip(scores, _CLOSEST, 1 - _CLOSEST))
@@ -216,16 +192,66 @@ def router(engine: Engine, answered: Answered[Any]) -> APIRouter:
             for at in answer.order()
         ]
 
+    async def score(self, body: ScoreBody) -> tuple[list[float], int]:
+        """Score one text with several, or texts with texts of the same number; and count their tokens."""
+        first = [body.text_1] if isinstance(body.text_1, str) else body.text_1
+        second: Sequence[Document] = [body.text_2] if isinstance(body.text_2, str) else body.text_2
+        if not first or not second or len(first) not in (1, len(second)):
+            message = f"text_1 must be one text, or as many as text_2: got {len(first)} and {len(second)}"
+            raise Refusal(422, "invalid", message)
+        items = [self._documents.document(each) for each in second]
+        asked = [self._documents.query(text)[0] for text in first]
+        offered = [items] if len(asked) == 1 else [[item] for item in items]
+        pairs = zip(asked, offered, strict=True)
+        answers = [each for each, _ in await asyncio.gather(*(self._ranked(*pair) for pair in pairs))]
+        scores = [float(score) for each in answers for score in each.scored.scores]
+        return scores, sum(each.scored.tokens for each in answers)
+
+    async def _ranked(self, asked: Asked, candidates: Sequence[ItemLike]) -> tuple[Answer, str | None]:
+        """Rank for a user, or, where nobody knows the user, as for a newcomer, with a warning."""
+        asked = replace(asked, candidates=candidates)
+        try:
+            return await self._answered(self._engine.rank(asked)), None
+        except Refusal as refusal:
+            if not isinstance(refusal.__cause__, UnknownUser):
+                raise
+            newcomer = replace(asked, user=None, history=(), summary="")
+            warning = f"no user {asked.user!r} is known: ranked as for a newcomer"
+            return await self._answered(self._engine.rank(newcomer)), warning
+
+
+def router(engine: Engine, answered: Answered[Any]) -> APIRouter:
+    """Make the paths of other people's APIs; `answered` waits for the engine and tells its errors."""
+    routes = APIRouter(tags=["other APIs"])
+    desk = _Desk(engine, answered)
+
+    @routes.post("/v2/rerank")
+    async def rerank_v2(body: RerankBody) -> dict[str, Any]:
+        """Rerank as Cohere's API of version 2."""
+        return await desk.rerank(body, "2")
+
+    @routes.post("/v1/rerank")
+    async def rerank_v1(body: RerankBody) -> dict[str, Any]:
+        """Rerank as Cohere's API of version 1, Jina's and vLLM's."""
+        return await desk.rerank(body, "1")
+
+    @routes.post("/rerank", response_model=None)
+    async def rerank_plain(
+        body: Annotated[TextsBody | RerankBody, Body()],
+    ) -> list[dict[str, Any]] | dict[str, Any]:
+        """Rerank as text-embeddings-inference where the body has `texts`, else as `/v1/rerank`."""
+        return await (desk.rerank(body, "1") if isinstance(body, RerankBody) else desk.texts(body))
+
     @routes.post("/v1/score")
     @routes.post("/score", include_in_schema=False)
     async def score(body: ScoreBody) -> dict[str, Any]:
         """Score pairs of texts as vLLM: a user's query, and documents."""
-        scores, tokens = await _pairs(body, documents, ranked)
+        scores, tokens = await desk.score(body)
         return {
             "id": f"score-{uuid.uuid4().hex}",
             "object": "list",
             "created": int(time.time()),
-            "model": model,
+            "model": desk.model,
             "data": [{"index": at, "object": "score", "score": score} for at, score in enumerate(scores)],
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
         }
@@ -233,7 +259,7 @@ def router(engine: Engine, answered: Answered[Any]) -> APIRouter:
     @routes.get("/v1/models")
     async def models() -> dict[str, Any]:
         """List the one model, as OpenAI's API."""
-        card = {"id": model, "object": "model", "created": 0, "owned_by": "trsr"}
+        card = {"id": desk.model, "object": "model", "created": 0, "owned_by": "trsr"}
         return {"object": "list", "data": [card]}
 
     @routes.get("/info")
@@ -241,7 +267,7 @@ def router(engine: Engine, answered: Answered[Any]) -> APIRouter:
         """Tell of the model and the limits, as text-embeddings-inference."""
         prompt = engine.recommender.scorer.ranker.prompt
         return {
-            "model_id": model,
+            "model_id": desk.model,
             "model_type": {"reranker": {"id2label": {"0": "yes"}, "label2id": {"yes": 0}}},
             "max_input_length": prompt.prompting.max_tokens,
             "max_client_batch_size": engine.limits.candidates,
@@ -273,27 +299,6 @@ def _meta(answer: Answer, version: str, read_as: str, warning: str | None) -> di
         "query_read_as": read_as,
         "unread_events": answer.unread,
     } | ({"warnings": warnings} if warnings else {})
-
-
-Ranked = Callable[[Asked, Sequence[ItemLike]], Awaitable[tuple[Answer, str | None]]]
-
-
-async def _pairs(body: ScoreBody, documents: Documents, ranked: Ranked) -> tuple[list[float], int]:
-    """Score one text with several, or texts with texts of the same number."""
-    first = [body.text_1] if isinstance(body.text_1, str) else body.text_1
-    second: Sequence[Document] = [body.text_2] if isinstance(body.text_2, str) else body.text_2
-    if not first or not second or len(first) not in (1, len(second)):
-        message = f"text_1 must be one text, or as many as text_2: got {len(first)} and {len(second)}"
-        raise Refusal(422, "invalid", message)
-    items = [documents.document(each) for each in second]
-    if len(first) == 1:
-        answer, _ = await ranked(documents.query(first[0])[0], items)
-        return [*map(float, answer.scored.scores)], answer.scored.tokens
-    asked = [documents.query(text)[0] for text in first]
-    answers = await asyncio.gather(*(ranked(who, [item]) for who, item in zip(asked, items, strict=True)))
-    return [float(each.scored.scores[0]) for each, _ in answers], sum(
-        each.scored.tokens for each, _ in answers
-    )
 
 
 def error_of(path: str, refusal: Refusal) -> tuple[int, dict[str, Any]] | None:
