@@ -127,12 +127,15 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def users_of(run: Path) -> list[bytes]:
-    """Make a request for every user of the run that was measured."""
+def users_of(run: Path, candidates: int | None = None) -> list[bytes]:
+    """Make a request for every user of the run: for the frozen candidates, or so many of the catalogue."""
     import polars as pl  # noqa: PLC0415  the parent alone needs it
 
-    histories = pl.read_parquet(run / "dataset" / "histories.parquet")
-    return [json.dumps({"user": user}).encode() for user in histories["user_id"]]
+    dataset = run / "dataset"
+    users = pl.read_parquet(dataset / "histories.parquet")["user_id"]
+    items = pl.read_parquet(dataset / "items.parquet")["item_id"]
+    given = {} if candidates is None else {"candidates": items.head(candidates).to_list()}
+    return [json.dumps({"user": user, **given}).encode() for user in users]
 
 
 def main() -> None:
@@ -141,7 +144,8 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path, help="folder of a finished run with a fused ranker")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--requests", type=int, default=400, help="of each cell")
-    parser.add_argument("--long", type=int, default=0, help="requests at the end, for the memory")
+    parser.add_argument("--long", type=int, default=0, help="requests of one candidate, for the memory")
+    parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=WAYS)
     parser.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
@@ -149,7 +153,7 @@ def main() -> None:
         return
     bodies = users_of(given.run_dir)
     print("way | clients | prefixes | requests/s | p50, ms | p95, ms | p99, ms | CPU ms a request | failed")
-    for way in WAYS:
+    for way in given.ways:
         with served(given.run_dir, way) as (port, pid):
             asyncio.run(ask(port, 1, bodies[-WARM_UP:], pid))
             for number, clients in enumerate(given.clients):
@@ -164,12 +168,12 @@ def main() -> None:
                 print(
                     f"{way} | {clients} | {'again' if way != 'naive' else 'none'} | {told.row()}", flush=True
                 )
-            if given.long and way == WAYS[-1]:
-                flat(port, pid, bodies, given.long)
+            if given.long and way == given.ways[-1]:
+                flat(port, pid, users_of(given.run_dir, 1), given.long)
 
 
 def flat(port: int, pid: int, bodies: list[bytes], count: int) -> None:
-    """Print the memory of the server as requests go by."""
+    """Print the memory of the server as requests go by, each of another user."""
     part = max(1, count // 10)
     done = 0
     while done < count:

@@ -48,7 +48,7 @@ class RerankBody(_Body):
     documents: list[Document] = Field(min_length=1)
     top_n: int | None = Field(None, ge=0)
     top_k: int | None = Field(None, ge=0)
-    return_documents: bool | None = False
+    return_documents: bool | None = None
     rank_fields: list[str] | None = None
     user: str | None = None
     history: list[Document] | None = None
@@ -169,10 +169,14 @@ class _Desk:
         results: list[dict[str, Any]] = [
             {"index": at, "relevance_score": float(scored.scores[at])} for at in answer.order()[:most]
         ]
-        if body.return_documents:
+        if body.return_documents or (body.return_documents is None and version == "1"):
             for result in results:
                 given = body.documents[result["index"]]
-                result["document"] = {_TEXT: given} if isinstance(given, str) else given
+                text = answer.items[result["index"]].fields
+                named = (
+                    {_TEXT: given} if isinstance(given, str) else {_TEXT: ", ".join(text.values())} | given
+                )
+                result["document"] = named
         return {
             "id": str(uuid.uuid4()),
             "model": self.model,
