@@ -41,7 +41,6 @@ def test_help_names_every_verb() -> None:
     assert all(verb in done.stdout for verb in VERBS)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_goes_on_where_something_changed_and_names_its_report(finished: Path) -> None:
     done = trsr("run", finished / "small.yaml", "--set", "evaluation.report_users=2")
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,6 @@ from trsr.errors import ConfigError
 from trsr.experiments.ablate import ablate
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_ablation_counts_its_variants_and_skips_what_is_complete(
     finished: Finished, tmp_path: Path
 ) -> None:

@@ -19,7 +19,6 @@ from trsr.experiments.compare import compare
 from trsr.ranking.ranker import Ranker
 from trsr.records import CANDIDATES, SPLIT, TARGET, USER
 
-pytestmark = pytest.mark.usefixtures("undrawn")
 SYSTEMS = ["popularity", "tfidf", "sasrec", "tallrec", "recurrent", "fused"]
 
 

@@ -150,7 +150,7 @@ def summarize(
 
 
 def pretrain(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
-    """Pre-train the compact model (and what it needs before)."""
+    """Teach the model what comes next in histories (and first whatever it needs)."""
     _run_until("pretrain", config, settings, out)
 
 
