@@ -198,8 +198,8 @@ def fresh_ranker(
     """Load the ranker that fine-tuning starts from.
 
     `start` is the ranker that `pretrain_ranker` made, or its folder; None for a model that isn't pre-trained
-    here. `device` is `auto`, `cpu`, `cuda`, ... `prompting` is None for the configuration's. Raises ArtifactError when there is no compact model, and
-    ModelError when a model can't be loaded.
+    here. `device` is `auto`, `cpu`, `cuda`, ... `prompting` is None for the configuration's. Raises
+    ArtifactError when there is no compact model, and ModelError when a model can't be loaded.
     """
     settings = config.model
     prompting = prompting or config.prompt
