@@ -20,6 +20,7 @@ from trsr.serve.door import Figures, Keys
 from trsr.serve.engine import Engine, Limits
 
 T = TypeVar("T")
+PATIENT = Limits(timeout_s=600, summary_s=600)
 LATER = 4_000_000_000
 """Seconds; after everything that the shop has seen."""
 
@@ -74,7 +75,7 @@ class Served:
 def served(path: Path, limits: Limits | None = None, keys: Keys | None = None) -> Iterator[Served]:
     """Serve a run folder."""
     figures = Figures()
-    engine = Engine(Recommender.load(path), limits, figures.batch.observe)
+    engine = Engine(Recommender.load(path), limits or PATIENT, figures.batch.observe)
     app = create_app(engine, figures, keys)
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield Served(client, engine, path)

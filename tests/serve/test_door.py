@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def guarded(service: Served, keys: dict[str, str]) -> Iterator[Served]:
-    """A service that asks for keys, takes little and has no patience."""
-    limits = Limits(queue=2, text=2000, body=20_000, timeout_s=0.2)
+    """A service that asks for keys and takes little."""
+    limits = Limits(queue=2, text=2000, body=20_000, timeout_s=600)
     with served(service.folder.path, limits, Keys(Path(keys["path"]))) as running:
         yield running
 
@@ -122,18 +124,34 @@ def test_who_comes_when_too_many_wait_is_sent_away_and_told_when_to_come_again(
     guarded: Served, keys: dict[str, str]
 ) -> None:
     headers, body = bearer(keys["read"]), {"history": [], "summary": "", "k": 1}
-    with held_up(guarded):
-        late = guarded.post("/v1/rank", body, headers=headers)  # is given up, and still waits
+
+    def rank() -> int:
+        status: int = guarded.post("/v1/rank", body, headers=headers).status_code
+        return status
+
+    with ThreadPoolExecutor(3) as clients:
+        with held_up(guarded):
+            first = clients.submit(rank)  # is with the model, which is busy
+            guarded.until(lambda: guarded.engine._scoring._task is not None and guarded.engine.waiting == 0)
+            waiting = [clients.submit(rank) for _ in range(2)]
+            guarded.until(lambda: guarded.engine.waiting == 2)
+            away = guarded.post("/v1/rank", body, headers=headers)
+            assert away.status_code == 429
+            assert int(away.headers["retry-after"]) >= 1
+            limited = guarded.post("/rerank", {"query": "x", "texts": ["a"]}, headers=headers)
+            assert (limited.status_code, limited.json()["error_type"]) == (429, "overloaded")
+        assert [each.result() for each in (first, *waiting)] == [200, 200, 200]
+
+
+def test_who_waits_too_long_is_told(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.engine, "limits", replace(service.engine.limits, timeout_s=0.01))
+    with held_up(service):
+        late = service.post("/v1/rank", {"history": []})
         assert late.status_code == 503
-        assert guarded.post("/v1/rank", body, headers=headers).status_code == 503
-        assert guarded.post("/v1/rank", body, headers=headers).status_code == 503
-        away = guarded.post("/v1/rank", body, headers=headers)
-        assert away.status_code == 429
-        assert int(away.headers["retry-after"]) >= 1
-        limited = guarded.post("/rerank", {"query": "x", "texts": ["a"]}, headers=headers)
-        assert (limited.status_code, limited.json()["error_type"]) == (429, "overloaded")
-    guarded.until(lambda: guarded.engine.waiting == 0)
-    assert guarded.post("/v1/rank", body, headers=headers).status_code == 200
+        assert late.json()["error"]["type"] == "timeout"
+        assert late.headers["retry-after"] == "1"
+        backend = service.post("/rerank", {"query": "x", "texts": ["a"]})
+        assert (backend.status_code, backend.json()["error_type"]) == (424, "backend")
 
 
 @pytest.mark.parametrize("attack", [*ATTACKS])

@@ -66,16 +66,15 @@ def test_version_one_takes_objects_and_gives_documents_back(service: Served) -> 
     body = {"query": "Likes benches.", "documents": given, "return_documents": True, "unheard_of": {}}
     answer = service.post("/v1/rerank", body).json()
     assert {result["index"]: result["document"] for result in answer["results"]} == {
-        0: given[0], 1: given[1], 2: {"text": "Oskelby, Copper frying pan"} | given[2], 3: {"text": other},
+        0: given[0], 1: given[1], 2: {"text": "Copper frying pan, Oskelby"} | given[2], 3: {"text": other},
     }  # fmt: skip
     assert answer["usage"]["total_tokens"] > 0
     assert answer["meta"]["query_read_as"] == "profile"
     same = [{"title": "Teak bench"}, item, {"title": "Copper frying pan", "brand": "Oskelby"}, other]
     expected = service.rank(summary="Likes benches.", candidates=same)["items"]
     assert [result["index"] for result in answer["results"]] == [one["index"] for one in expected]
-    assert (
-        service.post("/v1/rerank", body | {"return_documents": None}).json()["results"] == answer["results"]
-    )
+    unsaid = service.post("/v1/rerank", body | {"return_documents": None}).json()["results"]
+    assert [one["document"] for one in unsaid] == [one["document"] for one in answer["results"]]
     bare = service.post("/v1/rerank", body | {"return_documents": False}).json()
     assert all("document" not in result for result in bare["results"])
     titles = service.post("/v1/rerank", body | {"rank_fields": ["title"]}).json()

@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from served import LATER, Served, served, written_by
+from served import LATER, PATIENT, Served, served, written_by
 
 from counting_server import CountingServer, counting_server
 from trsr.artifacts import RunFolder
 from trsr.config import Config
-from trsr.serve.engine import Limits
 from trsr.summarize.store import Store
 from trsr.summarize.store.admin import measure
 from trsr.users import Users
@@ -30,7 +29,7 @@ def writing(run: Path) -> Iterator[tuple[Served, CountingServer]]:
     """A service whose summaries a server writes."""
     with counting_server() as server:
         written_by(server.base_url, run)
-        with served(run, replace(Limits(), summary_s=0.2)) as service:
+        with served(run, replace(PATIENT, summary_s=0.2)) as service:
             yield service, server
 
 
@@ -119,7 +118,7 @@ def test_events_that_come_while_a_summary_is_written_are_read_after_it(
 def test_a_summary_that_can_not_be_written_is_told_and_tried_again(run: Path) -> None:
     with counting_server() as server:
         written_by(server.base_url, run)
-        with served(run, replace(Limits(), summary_s=5)) as service:
+        with served(run) as service:
             service.engine.recommender.limits = service.engine.recommender.limits.model_copy(
                 update={"max_calls": 0}
             )
