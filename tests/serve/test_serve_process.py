@@ -16,6 +16,7 @@ from served import LATER, served, written_by
 from served_process import ServedProcess
 
 from counting_server import counting_server
+from postgres_server import postgres_server
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.users import Users
@@ -102,30 +103,41 @@ def test_killed_it_has_lost_no_event_that_it_accepted(run: Path) -> None:
         assert all(again.profile(user)["summary"] for user in known)
 
 
-def test_two_services_share_users_and_pay_for_no_answer_twice(run: Path, tmp_path: Path) -> None:
-    with counting_server() as server:
-        written_by(server.base_url, run)
+def test_two_services_share_users_and_a_database_and_pay_for_no_answer_twice(run: Path) -> None:
+    """The database goes away meanwhile: events are taken and users ranked, and summaries follow later."""
+    with counting_server() as server, postgres_server() as database:
+        written_by(server.base_url, run, **{"summary.store": database.make_database()})
         other = ServedProcess(run)
         with served(run) as service, ThreadPoolExecutor(2) as clients:
             items = service.items[:12]
 
-            def body(user: str, start: int) -> dict[str, Any]:
-                rows = [
-                    {"user": user, "item": item, "time": LATER + start + at} for at, item in enumerate(items)
-                ]
-                return {"events": rows}
+            def events(start: int) -> dict[str, Any]:
+                told = enumerate(items, start)
+                return {"events": [{"user": "both", "item": item, "time": LATER + at} for at, item in told]}
 
-            for round_ in range(2):
-                told = [
-                    clients.submit(other.ask, "/v1/events", body("both", 100 * round_)),
-                    clients.submit(lambda r=round_: service.post("/v1/events", body("both", 100 * r))),
-                ]
-                assert told[0].result()[0] == 202
-                assert told[1].result().status_code == 202
-            service.until(lambda: service.profile("both")["unread_events"] == 0)
+            def appended_by_both(start: int) -> None:
+                there = clients.submit(other.ask, "/v1/events", events(start))
+                here = clients.submit(service.post, "/v1/events", events(start))
+                assert (there.result()[0], here.result().status_code) == (202, 202)
+
+            def is_read() -> bool:
+                return bool(service.profile("both")["unread_events"] == 0)
+
+            appended_by_both(0)
+            appended_by_both(100)
+            service.until(is_read)
+            summary = service.profile("both")["summary"]
+            database.stop()
+            appended_by_both(200)
+            while_away = service.rank(user="both", candidates=items)
+            assert while_away["summary"] == summary
+            assert while_away["unread_events"] == len(items)
+            database.start()
+            service.until(is_read)
             profile = service.profile("both")
+            assert profile["summary"] != summary
+            assert [event["item"] for event in profile["history"]] == items * 3
             assert other.ask("/v1/profile?user=both")[1]["history"] == profile["history"]
-            assert [event["item"] for event in profile["history"]] == items * 2
             other.signal(signal.SIGTERM)
             other.end()
         assert set(server.asked.values()) == {1}
