@@ -193,3 +193,26 @@ def test_a_deleted_user_takes_the_answers_along(writing: tuple[Served, CountingS
         assert measure(store).usage.calls == 0
     with Users(service.folder.users) as users:
         assert users.behind() == []
+
+
+def test_one_user_whose_summary_fails_keeps_no_other_from_theirs(
+    writing: tuple[Served, CountingServer],
+) -> None:
+    service, server = writing
+    marked = service.items[7]
+    title = service.engine.recommender.describe(marked)
+    server.say = lambda prompt: "I cannot help with that." if title in prompt else None
+    service.append(("failing", marked, LATER), ("fine", service.items[0], LATER))
+    service.until(lambda: service.profile("fine")["unread_events"] == 0)
+    service.until(lambda: service.profile("failing")["failed"] != "")
+    assert service.profile("failing")["unread_events"] == 1
+    assert service.rank(user="failing", candidates=service.items[:2])["unread_events"] == 1
+    assert "trsr_summaries_failing 1.0" in service.client.get("/metrics").text
+    assert service.client.get("/ready").json()["trouble"] == ""
+    # What nobody foresaw is told, too, and ends nothing.
+    summarizer = service.engine.recommender.summarizer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summarizer, "append", lambda growths: 1 / 0)
+        service.append(("later", service.items[1], LATER))
+        service.until(lambda: "ZeroDivisionError" in service.client.get("/ready").json()["trouble"])
+    service.until(lambda: service.profile("later")["unread_events"] == 0)

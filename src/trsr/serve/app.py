@@ -105,6 +105,11 @@ def create_app(engine: Engine, figures: Figures, keys: Keys | None = None) -> Fa
         "trsr_summaries_in_trouble", "1 while summaries can't be written.", lambda: bool(engine.state.trouble)
     )
     figures.watch(
+        "trsr_summaries_failing",
+        "Users whose summary could not be written; tried again.",
+        lambda: len(engine.state.failing),
+    )
+    figures.watch(
         "trsr_prefix_bytes",
         "Bytes of the prefixes held.",
         lambda: engine.recommender.scorer.memory.held_bytes,
@@ -316,7 +321,7 @@ def _profile(engine: Engine, row: UserRow) -> forms.ProfileOut:
         written=row.summary,
         edited=row.edited is not None,
         unread_events=row.unread,
-        failed=row.failed,
+        failed=engine.state.failing.get(row.user_id, (row.failed, 0.0))[0],
         history=[
             forms.EventOut(item=item, line=line(recommender.catalogue, item), time=moment)
             for item, moment in zip(row.history, times, strict=True)

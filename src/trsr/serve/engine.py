@@ -19,7 +19,7 @@ import polars as pl
 
 from trsr.append import catch_up, grow, read_frame
 from trsr.data.notes import Notes
-from trsr.errors import ArtifactError, DataError, TrsrError
+from trsr.errors import ArtifactError, DataError, TrsrError, UnknownUser
 from trsr.recommender import Recommender
 from trsr.records import ITEM, TIME, USER, Finding, Item
 from trsr.scorer import Explanation, ItemLike, Request, Scored
@@ -128,12 +128,21 @@ class _Prepared:
 
 @dataclass(slots=True)
 class State:
-    """How the background does; empty `trouble` is well."""
+    """How the background does.
+
+    Parameters
+    ----------
+    trouble
+        Why no summary can be written now; empty when they can.
+    written
+        How many were.
+    failing
+        Users whose summary could not be written, with the reason and when it is tried again.
+    """
 
     trouble: str = ""
-    behind: int = 0
     written: int = 0
-    failing: dict[str, float] = field(default_factory=dict)
+    failing: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 class Engine:
@@ -323,6 +332,9 @@ class Engine:
             return row_before, (
                 f"the users can't be read now, what was known of this one stands in: {error}",
             )
+        except UnknownUser:
+            self._rows.pop(user, None)
+            raise
         self._rows[user] = row
         self._rows.move_to_end(user)
         while len(self._rows) > _ROWS_HELD:
@@ -404,8 +416,10 @@ class Engine:
                 if done:
                     continue
                 wait = _LOOK_AGAIN_S
-            except TrsrError as error:  # a server that is away, a cap that is reached, a disk that is full
-                self.state.trouble = str(error)
+            # A server that is away, a cap reached, a full disk; or a fault, which must not end it either.
+            except Exception as error:
+                told = str(error) if isinstance(error, TrsrError) else f"{type(error).__name__}: {error}"
+                self.state.trouble = told
                 wait = pause
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 await asyncio.sleep(wait)
@@ -416,7 +430,8 @@ class Engine:
 
     async def _turn(self) -> bool:
         """Write some summaries; says whether there was anybody to write for."""
-        failing = {user: until for user, until in self.state.failing.items() if until > time.monotonic()}
+        now = time.monotonic()
+        failing = {user: told for user, told in self.state.failing.items() if told[1] > now}
         self.state.failing = failing
         recommender = self.recommender
 
@@ -431,7 +446,7 @@ class Engine:
             )
             for summary in written:
                 if summary.failed:
-                    failing[summary.user_id] = time.monotonic() + _LONGEST_PAUSE_S
+                    failing[summary.user_id] = (summary.failed, time.monotonic() + _LONGEST_PAUSE_S)
             return names, len([summary for summary in written if not summary.failed])
 
         names, written = await self._writer(work)
