@@ -7,10 +7,14 @@ from typing import Any
 
 import polars as pl
 import pytest
-from served import LATER, Served
+from served import LATER, PATIENT, Served
+from starlette.testclient import TestClient
 
 from trsr.prompts.words import words
 from trsr.recommender import Recommender
+from trsr.serve.app import create_app
+from trsr.serve.door import Figures
+from trsr.serve.engine import Engine
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +247,24 @@ def test_health_readiness_and_figures(service: Served) -> None:
     assert float(figures['trsr_prompt_tokens_total{held="yes"}']) > 0
     assert float(figures["trsr_batch_requests_count"]) >= 2
     assert user not in told
+
+
+def test_a_bundle_ranks_histories_and_says_that_it_knows_nobody(service: Served) -> None:
+    figures = Figures()
+    app = create_app(Engine(Recommender.load(service.folder.bundle), PATIENT), figures)
+    history = {"history": service.items[:3], "candidates": service.items[3:6]}
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get("/ready").json()["users"] is False
+        ranking = client.post("/v1/rank", json=history).json()
+        assert [one["item"] for one in ranking["items"]] == [
+            one["item"] for one in service.rank(**history)["items"]
+        ]
+        event = {"user": "u", "item": service.items[0]}
+        for answer in (
+            client.post("/v1/rank", json={"user": "u"}),
+            client.post("/v1/events", json={"events": [event]}),
+            client.get("/v1/profile", params={"user": "u"}),
+            client.delete("/v1/users", params={"user": "u"}),
+        ):
+            assert answer.status_code == 422
+            assert "a bundle knows no users" in answer.json()["error"]["message"]

@@ -180,7 +180,7 @@ def _explained(
     return forms.ExplainOut(
         user=body.user,
         item=item.id,
-        line=next(iter(item.fields.values()), ""),
+        line=line(recommender.catalogue, item.id) or ", ".join(item.fields.values()),
         score=told.score,
         p_yes=told.p_yes,
         ranked_by=recommender.scorer.ranked_by,
