@@ -177,18 +177,14 @@ def numbering() -> Iterator[Heard]:
     with pytest.MonkeyPatch.context() as patch:
         _listen_to_prompts(patch, heard)
         _listen_to_training(patch, heard)
-        patch.setattr(
-            scoring,
-            "candidate_logits",
-            lambda model, users, *_, **__: torch.cat(
-                [heard.logits(user.prefix, user.suffixes) for user in users]
-            ),
-        )
-        patch.setattr(
-            scoring,
-            "scored_logits",
-            lambda model, user, *_, **__: heard.logits(user.prefix, user.suffixes),
-        )
+        for name in ("candidate_logits", "remembered_logits"):
+            patch.setattr(
+                scoring,
+                name,
+                lambda model, users, *_, **__: torch.cat(
+                    [heard.logits(user.prefix, user.suffixes) for user in users]
+                ),
+            )
         yield heard
 
 

@@ -161,7 +161,10 @@ def test_own_templates_travel_with_it(tmp_path: Path) -> None:
     shutil.rmtree(own)
     with Recommender.load(tmp_path / "bundle") as recommender:
         assert recommender.rank(history=[], k=5) == expected
-        assert recommender._ranker.prompt.prompting.templates == tmp_path / "bundle" / "model" / "templates"
+        assert (
+            recommender.scorer.ranker.prompt.prompting.templates
+            == tmp_path / "bundle" / "model" / "templates"
+        )
 
 
 def test_a_vocabulary_comes_back_as_it_was(copied: RunFolder, tmp_path: Path) -> None:
