@@ -16,8 +16,8 @@ from trsr.artifacts import hash_value
 from trsr.compact.model import build_model, start_embeddings, token_vectors, train_tokenizer
 from trsr.compact.next_item import WINDOW, Framed, ItemTokens, learn, learning_arguments, pretrain
 from trsr.config import Config
-from trsr.config.ranking import CompactModel
-from trsr.errors import ArtifactError
+from trsr.config.ranking import CompactModel, EndpointModel
+from trsr.errors import ArtifactError, ModelError
 from trsr.hf.loading import choose_device, load_language_model, place_model
 from trsr.hf.tokenization import PlainEncoder
 from trsr.hf.trainer import PlannedTrainer, clear_other_run
@@ -184,6 +184,9 @@ def fresh_ranker(config: Config, start: Path | Ranker | None, device: str = "aut
     when a model can't be loaded.
     """
     settings = config.model
+    if isinstance(settings, EndpointModel):
+        message = "model: a model behind a server isn't loaded here; see trsr.served, or take another kind"
+        raise ModelError(message)
     if not isinstance(settings, CompactModel):
         loaded = load_language_model(settings, device)
         origin = Origin("huggingface", loaded.identity, settings, loaded.licence)

@@ -33,7 +33,7 @@ from trsr.experiments.scores import (
     table,
 )
 from trsr.interop.candidates import imported_path
-from trsr.ranking.ranker import Ranker, score_lists
+from trsr.ranking.ranker import Ranker, Scorer, score_lists
 from trsr.records import (
     BLOCK_SUMMARIES,
     CANDIDATES,
@@ -65,7 +65,7 @@ class LanguageModel:
     start
         What the ranker began as; see `trsr.stages.train`.
     ranker
-        The fine-tuned model; it is loaded once, when first asked.
+        The fine-tuned model, or one as it stands; it is loaded once, when first asked.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LanguageModel:
         config: Config,
         summaries: Artifact[pl.DataFrame],
         start: Artifact[Path | None],
-        ranker: Artifact[Ranker],
+        ranker: Artifact[Ranker] | Artifact[Scorer],
     ) -> None:
         self.config = config
         self.summaries = summaries
@@ -139,7 +139,7 @@ class LanguageModel:
         `offered` are places in the catalogue, one array a user of the split; p(yes) has the same form.
         """
         data, config = protocol.splits[split], self.config
-        if config.cluster.kind == "ray":
+        if config.cluster.kind == "ray" and config.trains:
             return self._score_on_cluster(protocol, split, offered)
         return score_lists(
             self.ranker.value,
@@ -184,6 +184,9 @@ class LanguageModel:
             "pretrain": self.start.entry.seconds,
             "train": self.ranker.entry.seconds,
         }
+        if not self.config.trains:
+            told = {"seconds": seconds, **getattr(self.ranker.value, "told", {})}
+            return ScoreInfo(sum(seconds.values()), scoring_seconds, details=told)
         users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
         drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler
@@ -390,6 +393,8 @@ def second_stage_scores(
 
 OUTSIDE: Final = "outside"
 """Detail on the card of an outside system."""
+DESCRIPTION: Final = "description"
+"""Detail on the card of a system that only its settings describe: one sentence for the page."""
 
 
 def imported_names(folder: RunFolder) -> tuple[str, ...]:
