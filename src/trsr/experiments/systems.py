@@ -8,6 +8,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -158,7 +159,7 @@ class LanguageModel:
         for split, data in protocol.splits.items():
             # All samplers' candidates at once: what is told of a user is computed once.
             offered = np.concatenate(list(data.candidates.values()), axis=1)
-            flat = self.score(protocol, split, list(offered), f"{name.replace('/', ', ')}: {split}")
+            flat = self.score(protocol, split, list(offered), f"{unquote(name).replace('/', ', ')}: {split}")
             widths = np.cumsum([rows.shape[1] for rows in data.candidates.values()])[:-1]
             parts = np.split(np.stack(flat) if flat else offered.astype(np.float64), widths, axis=1)
             scores[split] = dict(zip(data.candidates, parts, strict=True))

@@ -88,7 +88,7 @@ class Exchange:
         self._config = config
         self._key = os.environ.get(config.api_key_env) or _NO_KEY
         self._reply, self._shorter, self._wording = reply, shorter, wording
-        self._has_answered = False
+        self._answered: set[str] = set()
         self.where = f"{config.base_url}, model {config.model!r}"
 
     def connect(self) -> httpx2.AsyncClient:
@@ -111,22 +111,23 @@ class Exchange:
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 reply = await client.post(url, json=body)
-                return self._read_as(reply.text, read) if reply.is_success else self._refusal(reply)
+                return self._read_as(url, reply.text, read) if reply.is_success else self._refusal(reply)
         except (TimeoutError, httpx2.HTTPError) as error:
             return self._lost(error)
         except (httpx2.InvalidURL, UnicodeError) as error:
             said = self._conceal(str(error))
             return Trouble(Fault.TRY, f"{self.where}: {said}; is it an OpenAI-compatible server?")
 
-    def _read_as(self, text: str, read: Callable[[Any], T]) -> T | Trouble:
+    def _read_as(self, url: str, text: str, read: Callable[[Any], T]) -> T | Trouble:
         try:
             found = read(json.loads(text))
-            self._has_answered |= not isinstance(found, Refusal)
+            if not isinstance(found, Refusal | Trouble):
+                self._answered.add(url)
             return found
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             said = f"{self.where}: {self._describe(text)}"
             # A page or a stream as the very first reply will be the second one too.
-            is_elsewhere = not self._has_answered and text.lstrip().startswith(_NO_API)
+            is_elsewhere = url not in self._answered and text.lstrip().startswith(_NO_API)
             # Whatever it was, it came with "OK": the work may have been done.
             return Trouble(Fault.SETTINGS if is_elsewhere else Fault.TRY, said, may_be_charged=True)
 

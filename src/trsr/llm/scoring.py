@@ -33,12 +33,10 @@ from trsr.config.ranking import EndpointModel
 from trsr.config.summary import Sampling
 from trsr.llm.endpoint import Payer, ServerGenerator
 from trsr.llm.exchange import Exchange, Refusal
-from trsr.llm.generator import Chat, Completion
+from trsr.llm.generator import SCORED, Chat, Completion
 from trsr.llm.pacing import Fault, Trouble
 from trsr.records import Usage
 
-SCORED: Final = "scored"
-"""How answers end that are scores: nothing was written, so that no completion token is a true count."""
 _ROUNDING: Final = 1e-6
 
 
