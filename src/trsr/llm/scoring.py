@@ -227,7 +227,8 @@ class ScoreReplies(Exchange):
             wrong = f"a score of {odd[0]!r}, which is no probability"
         else:
             usage = reply.get("usage") or {}
-            prompt, written = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+            prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+            written = _count(usage.get("completion_tokens"))
             return Completion(json.dumps([float(score) for score in scores]), prompt, written or 0, SCORED)
         said = f"{self.where}: the reply has {wrong}; see the server's log"
         return Trouble(Fault.TRY, said, may_be_charged=True)

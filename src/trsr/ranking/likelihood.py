@@ -23,7 +23,7 @@ from trsr.records import Item
 
 _ROW: Final = 1024
 """Tokens of candidates in one row; each that counts has logits of the whole vocabulary."""
-_FRAMED: Final = ("a", "7", "(")
+_FRAMED: Final = ("a", "7")
 """Texts that share nothing: what their suffixes have in common is the template's."""
 
 
@@ -79,20 +79,12 @@ class LikelihoodRanker:
         self.length = length
         self._alone: dict[tuple[int, ...], float] = {}
 
-    @property
-    def prompt(self) -> object:
-        """The ranker's own prompt."""
-        return self.ranker.prompt
-
     @cached_property
     def frame(self) -> Frame:
         """What all candidates' suffixes have in common, whatever the candidate."""
-        field = next(iter(self.ranker.prompt.prompting.item_fields), "title")
-        parts = [self.ranker.prompt.suffix(Item("", {field: text})).ids for text in _FRAMED]
-        line = self.ranker.prompt.suffix(Item("", {})).ids
-        before = min(_shared(line, part) for part in parts)
-        behind = min(_shared(parts[0][::-1], part[::-1]) for part in parts[1:])
-        return Frame(line[:before], parts[0][len(parts[0]) - behind :])
+        one, other = (self.ranker.prompt.suffix(Item("", {text: text})).ids for text in _FRAMED)
+        behind = _shared(one[::-1], other[::-1])
+        return Frame(one[: _shared(one, other)], one[len(one) - behind :])
 
     def score(
         self, users: Sequence[RankingUser], batch_tokens: int = 16384, *, title: str | None = None
@@ -121,13 +113,17 @@ class LikelihoodRanker:
         return np.array([self._ratio(suffix, given[suffix]) for suffix in user.suffixes])
 
     def _ratio(self, suffix: tuple[int, ...], given: float) -> float:
-        start, stop = self.frame.own(suffix)
+        start, stop = self._span(suffix)
         return (given - self._alone[suffix]) / (max(1, stop - start) if self.length == "mean" else 1)
+
+    def _span(self, suffix: Sequence[int]) -> tuple[int, int]:
+        blank = self.ranker.prompt.suffix(Item("", {})).ids
+        return (0, 0) if tuple(suffix) == blank else self.frame.own(suffix)
 
     def _likelihoods(self, prefix: Sequence[int], suffixes: Sequence[Sequence[int]]) -> list[float]:
         if not suffixes:
             return []
-        spans = [self.frame.own(suffix) for suffix in suffixes]
+        spans = [self._span(suffix) for suffix in suffixes]
         return text_likelihoods(self.ranker.model, UserPrompts(prefix, suffixes), spans, self.ranker.plan)
 
 
