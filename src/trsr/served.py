@@ -24,6 +24,7 @@ from trsr.progress import Progress
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
 from trsr.ranking.scoring import RankingUser, find_answers
+from trsr.records import Usage
 from trsr.summarize.cost import Budget, cost
 from trsr.summarize.purchases import Purchases, finish, purchases
 from trsr.summarize.store import Question, Store
@@ -140,6 +141,10 @@ class ServedRanker:
                 self.generator.identity, _NOTHING, Candidates(texts, how, False, *ids), self._template
             )
 
+    def most(self, question: Question) -> Usage:
+        """Return the most that a request can cost."""
+        return self.generator.most(question.chat)
+
     @property
     def _template(self) -> str:
         return " ".join(f"{name} {version}" for name, version in self.prompt.versions.items())
@@ -163,9 +168,7 @@ class ServedRanker:
         try:
             async with (
                 self.generator.session(_NOTHING) as answer,
-                purchases(
-                    store, self.budget, answer, lambda chat: self.generator.most(chat, _NOTHING), ahead
-                ) as buying,
+                purchases(store, self.budget, answer, self.generator.most, ahead) as buying,
                 asyncio.TaskGroup() as group,
             ):
                 for _ in range(min(ahead, len(asked))):

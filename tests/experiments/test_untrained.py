@@ -23,6 +23,7 @@ from trsr.experiments.tables import select_systems
 from trsr.hf.loading import load_language_model
 from trsr.pipeline import run
 from trsr.recommender import Recommender
+from trsr.stages.untrained import plan_scores
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL: dict[str, Any] = {
@@ -91,11 +92,18 @@ def test_a_run_ranks_with_a_model_behind_a_server(
 ) -> None:
     model = models(folder, server)[2]["model"]
     said: list[str] = []
-    made = run(small_config(tmp_path / "run", **SMALL, model=model), say=said.append)
+    config = small_config(tmp_path / "run", **SMALL, model=model)
+    run(config, until="prepare", say=said.append)
+    [planned] = plan_scores(config, RunFolder(config.folder))
+    made = run(config, say=said.append)
     assert "no-summary" in json.loads(made.metrics.read_text(encoding="utf-8"))["systems"]
     assert "org/far" in made.report.read_text(encoding="utf-8")
     entry = made.entries()["scores/no-summary"]
-    assert entry.details["details"]["calls"] > 0
+    paid = entry.details["details"]
+    assert (paid["calls"], paid["prompt_tokens"]) == (planned.bill.calls, planned.bill.prompt_tokens)
+    assert paid["calls"] > 0
+    [again] = plan_scores(config, made)
+    assert (again.bill.calls, again.bill.calls_reused, again.bill.money) == (0, paid["calls"], 0.0)
     assert not made.bundle.exists()
     assert "  no bundle: the ranking model is behind a server" in said
 

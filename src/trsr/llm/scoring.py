@@ -289,7 +289,7 @@ class ScoreGenerator(ServerGenerator):
         super().__init__(config, ScoreReplies(config, self.protocol, probes), identity, payer)
         self._checks = config.check_tokens and self.protocol.sends_ids
 
-    def most(self, chat: Chat, sampling: Sampling) -> Usage:
+    def most(self, chat: Chat, sampling: Sampling | None = None) -> Usage:
         """Count what is sent; at most one token is written for each prompt."""
         assert isinstance(chat, Candidates)
         return Usage(1, 0, self.protocol.tokens(chat), 2 * len(chat.suffixes))

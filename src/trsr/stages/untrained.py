@@ -6,19 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trsr.artifacts import write_json
+import polars as pl
+
+from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.compact.start import fresh_ranker
 from trsr.config import Config
 from trsr.config.evaluation import Untrained
 from trsr.config.ranking import EndpointModel, HuggingFaceModel
+from trsr.data.dataset import Catalogue
 from trsr.hf.gguf_files import is_local
 from trsr.hf.loading import model_identity
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.likelihood import LikelihoodRanker
 from trsr.ranking.ranker import CARD, Ranker, Scorer
+from trsr.ranking.scoring import RankingUser
+from trsr.records import CANDIDATES, HISTORY, MEASURED, SPLIT, USER, Usage
 from trsr.served import ServedRanker
 from trsr.stages.train import LOG
 from trsr.stages.work import Artifact, Made, Work
+from trsr.summarize.cost import Bill
+from trsr.summarize.forecast import Forecast
+from trsr.summarize.store import Store
 
 
 def stand(work: Work, start: Artifact[Path | None], untrained: Untrained | None = None) -> Artifact[Scorer]:
@@ -79,3 +87,33 @@ def _open(config: Config, start: Path | None) -> Ranker | ServedRanker:
 
 def _again(config: Config, folder: Path) -> Ranker | ServedRanker:
     return ServedRanker(config) if isinstance(config.model, EndpointModel) else Ranker.load(folder)
+
+
+def plan_scores(config: Config, folder: RunFolder) -> list[Forecast]:
+    """Forecast what a run's scores by a server cost; empty for any other model.
+
+    Raises ModelError when the tokenizer can't be loaded, StoreError when the store can't be read.
+    """
+    if not isinstance(config.model, EndpointModel):
+        return []
+    ranker, price = ServedRanker(config), config.model.price
+    items = read_parquet(folder.require(folder.items, "prepare"))
+    histories = read_parquet(folder.require(folder.histories, "prepare"))
+    candidates = read_parquet(folder.require(folder.candidates, "prepare"))
+    shown = Catalogue(items, config.ranking_fields).items
+    measured = histories.filter(pl.col(SPLIT).is_in([split.value for split in MEASURED]))
+    rows = measured.join(candidates.select(USER, CANDIDATES), on=USER).select(USER, HISTORY, CANDIDATES)
+    users = [RankingUser(user, "", shown(taken), shown(asked)) for user, taken, asked in rows.iter_rows()]
+    questions = [question for user in users for question in ranker.questions(user)]
+    with Store(config.store_url) as store:
+        stored = store.get_many([question.key for question in questions])
+    new = [question for question in questions if question.key not in stored]
+    usage = sum((ranker.most(question) for question in new), Usage())
+    told = config.summary.paradigm != "none"
+    basis = "p(yes) is asked of the validation and test users' candidates" + (
+        f"; their prompts are counted without the summaries, of at most {config.prompt.summary_tokens} "
+        "tokens each."
+        if told
+        else "."
+    )
+    return [Forecast(Bill.of("p(yes)", usage, len(questions) - len(new), None, price), basis)]
