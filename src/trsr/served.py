@@ -23,7 +23,7 @@ from trsr.llm.scoring import Candidates, ScoreGenerator
 from trsr.progress import Progress
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
-from trsr.ranking.scoring import RankingUser, find_answers
+from trsr.ranking.scoring import EncodedUser, RankingUser, encode_users, find_answers
 from trsr.records import Usage
 from trsr.summarize.cost import Budget, cost
 from trsr.summarize.purchases import Purchases, finish, purchases
@@ -125,6 +125,10 @@ class ServedRanker:
             np.array([found[place][self.prompt.suffix(item).text] for item in user.candidates])
             for place, user in enumerate(users)
         ]
+
+    def encode(self, users: Sequence[RankingUser]) -> list[EncodedUser]:
+        """Turn ranking tasks into the tokenizer's ids."""
+        return encode_users(users, self.prompt)
 
     def questions(self, user: RankingUser) -> Iterator[Question]:
         """Word a user's candidates as requests, equal texts once."""

@@ -105,6 +105,10 @@ class LikelihoodRanker:
         model.train(was_training)
         return scores
 
+    def encode(self, users: Sequence[RankingUser]) -> list[EncodedUser]:
+        """Turn ranking tasks into the model's token ids."""
+        return self.ranker.encode(users)
+
     def _ratios(self, user: EncodedUser) -> NDArray[np.float64]:
         distinct = list(dict.fromkeys(user.suffixes))
         new = [suffix for suffix in distinct if suffix not in self._alone]
