@@ -131,9 +131,10 @@ class ServedRanker:
         return encode_users(users, self.prompt)
 
     def questions(self, user: RankingUser) -> Iterator[Question]:
-        """Word a user's candidates as requests, equal texts once."""
+        """Word a user's candidates as requests: equal texts once, in an order that theirs doesn't change."""
         prefix = self.prompt.prefix(user.summary, user.history)
-        suffixes = list({suffix.text: suffix for suffix in map(self.prompt.suffix, user.candidates)}.values())
+        found = {suffix.text: suffix for suffix in map(self.prompt.suffix, user.candidates)}
+        suffixes = [found[text] for text in sorted(found)]
         size = self._model.candidates if self.generator.protocol.sends_ids else 1
         for start in range(0, len(suffixes), size):
             part = suffixes[start : start + size]

@@ -199,11 +199,9 @@ def is_quantized(model: nn.Module) -> bool:
 def quantized(name: str, place: torch.device, dtype: torch.dtype, *, is_gguf: bool = False) -> dict[str, Any]:
     """Return what transformers' ``from_pretrained`` is told of weights of 8 or 4 bits; nothing of `none`.
 
-    8 bits are LLM.int8 (Dettmers et al., NeurIPS 2022). 4 bits are NF4 with quantised scales, computed in
-    `dtype`, as QLoRA has them (Dettmers et al., NeurIPS 2023). Weights go to `place` at once, for they can't
-    be moved. `is_gguf` says that the weights come from a GGUF file.
-
-    Raises ModelError, with the next step, where that can't be had.
+    8 bits are LLM.int8 (Dettmers et al., NeurIPS 2022); 4 bits are NF4 with quantised scales, computed in
+    `dtype`, as QLoRA has them (the same, 2023). Such weights go to `place` at once and can't be moved.
+    `is_gguf`: they come from a GGUF file. Raises ModelError, with the next step, where that can't be had.
     """
     if name == "none":
         return {}
