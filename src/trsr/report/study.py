@@ -116,6 +116,9 @@ class StudyContent:
         When the first cell was scored.
     writers
         Name to what the writer is.
+    matching
+        What the texts of the prompts are worth without a language model: each with the primary measure by
+        TF-IDF between it and the candidates.
     """
 
     results: Results
@@ -126,6 +129,7 @@ class StudyContent:
     scored_at: str
     writers: Mapping[str, str]
     currency: str
+    matching: tuple[tuple[str, Estimate], ...] = ()
 
     @property
     def claim(self) -> tuple[Contrast, Contrast]:
@@ -213,6 +217,13 @@ def markdown(content: StudyContent) -> str:
         _table(heads, rows),
         _table(["contrast", "difference", "p (Holm)", *groups, "growth", "p (Holm)"], tested),
         *notes(content),
+        _table(
+            ["text alone, by TF-IDF", measure],
+            [
+                [name, f"{decimal(value.mean)} [{decimal(value.low)}, {decimal(value.high)}]"]
+                for name, value in content.matching
+            ],
+        ),
         f"Written down {content.registered['written_at']}, first scores {content.scored_at}, SHA-256 "
         f"`{content.registered['hash']}`: {plan['claim']}",
     ]
