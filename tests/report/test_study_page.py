@@ -3,10 +3,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from made_run import results_of
 
 from trsr.evaluation.statistics import Estimate, PairedTest
 from trsr.report.page import render
-from trsr.report.results import Results
 from trsr.report.study import CLAIM, ArmFigures, Contrast, Group, StudyContent, group_name, markdown, verdict
 
 PLAN: Mapping[str, Any] = {
@@ -38,9 +38,9 @@ def arm(name: str, **known: Any) -> ArmFigures:
 
 
 @pytest.fixture
-def stood(comparison: Results) -> StudyContent:
+def stood() -> StudyContent:
     return StudyContent(
-        comparison,
+        results_of({"b": 0.5, "d": 0.53, "f": 0.49}, name="study"),
         (arm("b"), arm("d", calls=2.5, written_tokens=900.0, money=0.002, writing_ms=150.0), arm("f")),
         (contrast("b", 0.03, 0.001, 0.05), contrast("f", 0.04, 0.002), contrast("a", 0.01, 0.2)),
         (Group("11 to 20 items", 90), Group("21 to 60 items", 110)),
@@ -48,6 +48,7 @@ def stood(comparison: Results) -> StudyContent:
         "2026-01-01T11:00:00+00:00",
         {"keyphrase": "keyphrase, 6 phrases, decay 0.6"},
         "EUR",
+        (("own summary (keyphrase)", Estimate(0.27, 0.25, 0.29)),),
     )
 
 
