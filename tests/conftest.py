@@ -146,6 +146,14 @@ def served_model(tiny_model_dir: Path, shared: Path) -> Iterator[EndpointWriter]
             os.kill(pid, signal.SIGTERM)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """Let nobody wait for the disk: killed programs lose nothing by it, and no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def drawing() -> Iterator[None]:
     """Leave the figures of pages empty, since drawing takes longest; `tests/report` and shared runs draw."""

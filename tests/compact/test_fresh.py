@@ -15,7 +15,7 @@ from trsr.config.ranking import CompactModel, HuggingFaceModel, Lora, Training
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.training import fine_tune
 
-SMALL = CompactModel(vocabulary=400, hidden=32, layers=2, heads=4, pretrain_epochs=2, pretrain_questions=32)
+SMALL = CompactModel(vocabulary=400, hidden=32, layers=2, heads=4, pretrain_epochs=1, pretrain_questions=16)
 CONFIG = Config(model=SMALL, prompt=tiny_shop.PROMPTING)
 PEOPLE = tiny_shop.users(40)
 HISTORIES = [[item.id for item in (*user.history, user.candidates[user.target or 0])] for user in PEOPLE]

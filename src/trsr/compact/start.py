@@ -189,14 +189,20 @@ _TOKENS: Final = 8192
 Log = dict[str, list[dict[str, float]]]
 
 
-def fresh_ranker(config: Config, start: Path | Ranker | None, device: str = "auto") -> Ranker:
+def fresh_ranker(
+    config: Config,
+    start: Path | Ranker | None,
+    device: str = "auto",
+    prompting: Prompting | None = None,
+) -> Ranker:
     """Load the ranker that fine-tuning starts from.
 
     `start` is the ranker that `pretrain_ranker` made, or its folder; None for a model that isn't pre-trained
-    here. `device` is `auto`, `cpu`, `cuda`, ... Raises ArtifactError when there is no compact model, and
+    here. `device` is `auto`, `cpu`, `cuda`, ... `prompting` is None for the configuration's. Raises ArtifactError when there is no compact model, and
     ModelError when a model can't be loaded.
     """
     settings = config.model
+    prompting = prompting or config.prompt
     if isinstance(settings, CompactModel):
         start = settings.start or start
     elif start is None:
@@ -205,12 +211,12 @@ def fresh_ranker(config: Config, start: Path | Ranker | None, device: str = "aut
             settings = settings.model_copy(update={"dtype": "float32"})
         loaded = load_language_model(settings, device)
         origin = Origin("huggingface", loaded.identity, settings, loaded.licence)
-        return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.ranking_item_tokens, origin)
+        return Ranker(loaded.model, loaded.tokenizer, prompting, config.ranking_item_tokens, origin)
     if start is None:
         message = "there is no pre-trained compact model to start from; run `trsr train` on this run folder"
         raise ArtifactError(message)
     made = start if isinstance(start, Ranker) else Ranker.load(start, device)
-    return Ranker(made.model, made.tokenizer, config.prompt, config.ranking_item_tokens, made.origin)
+    return Ranker(made.model, made.tokenizer, prompting, config.ranking_item_tokens, made.origin)
 
 
 def pretraining_settings(config: Config) -> Any:
@@ -282,7 +288,7 @@ def pretrain_ranker(
             config, settings, prompting, catalogue, (lines, whole), told, folder, device
         )
     else:
-        ranker = fresh_ranker(config.model_copy(update={"prompt": prompting}), None, device)
+        ranker = fresh_ranker(config, None, device, prompting)
         training = make_trainable(ranker, config.training, seed)
     questions = rehearse(
         ranker, catalogue, asked, folder / "questions", seed, settings.pretrain_word_dropout, training
