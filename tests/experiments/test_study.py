@@ -65,7 +65,7 @@ def done(made_once: MadeOnce) -> Done:
 
 def test_the_page_says_in_its_first_sentence_whether_the_claim_stands(done: Done) -> None:
     page = (done.folder / "study.html").read_text(encoding="utf-8")
-    assert "<h1>The claim does not stand: with the own summary, recent items can’t be told apart from" in page
+    assert "<h1>The claim does not stand: with recent items, the own summary is not told apart from" in page
     assert page.index("<h1>") < page.index("<table")
     plan = json.loads((done.folder / "preregistration.json").read_text(encoding="utf-8"))
     assert plan["hash"] in page

@@ -87,7 +87,7 @@ def study(
     write_json(rounded(asdict(content) | {"results": figures(content.results)}), written.figures)
     write_text(told.markdown(content), written.table)
     write_text(render(content), written.page)
-    say(f"\n{told.verdict(content)[1]}.\n\n{told.markdown(content)}")
+    say(f"\n{told.markdown(content)}")
     return written
 
 
