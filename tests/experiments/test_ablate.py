@@ -11,7 +11,7 @@ from trsr.errors import ConfigError
 from trsr.experiments.ablate import ablate
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unwritten")
 def test_an_ablation_counts_its_variants_and_skips_what_is_complete(
     finished: Finished, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from trsr.experiments.compare import compare
 from trsr.ranking.ranker import Ranker
 from trsr.records import CANDIDATES, SPLIT, TARGET, USER
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("unwritten")
 SYSTEMS = ["popularity", "tfidf", "sasrec", "tallrec", "recurrent", "fused"]
 
 
