@@ -37,7 +37,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "demo": {
         "name": "demo",
         "data": {"format": "demo"},
-        "model": {"kind": "compact", "vocabulary": 2048, "hidden": 64, "pretrain_questions": 8000},
+        "split": {"by": "time", "test": 0.15},
+        "model": {"kind": "compact", "vocabulary": 2048, "hidden": 64, "pretrain_questions": 4000},
         "prompt": {"domain": "shopping", "item_fields": ["category", "title"], "item_tokens": 8},
         "training": {
             "method": "full",
@@ -45,7 +46,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
             "negatives": 20,
             "batch_size": 168,
             "learning_rate": 5e-4,
-            "epochs": 3,
+            "epochs": 2,
         },
     },
     "paper": {
