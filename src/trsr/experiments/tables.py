@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 import polars as pl
 
 from trsr.config import Config
-from trsr.config.evaluation import BaselineName, LanguageModelName, Sampler
+from trsr.config.evaluation import BaselineName, LanguageModelName, Sampler, Untrained
 from trsr.config.summary import TableWriter
 from trsr.data.candidates import training_counts
 from trsr.errors import ConfigError
@@ -124,6 +124,7 @@ class SelectedSystems:
     language_models: tuple[LanguageModelName, ...]
     fused: bool
     imported: tuple[str, ...] | None = None
+    untrained: tuple[Untrained, ...] = ()
 
 
 def select_systems(
@@ -139,14 +140,17 @@ def select_systems(
     Examples
     --------
     >>> select_systems(Config(), ["tfidf", "sasrec"])
-    SelectedSystems(baselines=('tfidf', 'sasrec'), language_models=(), fused=False, imported=())
+    SelectedSystems(baselines=('tfidf', 'sasrec'), language_models=(), fused=False, imported=(), untrained=())
     """
     comparison = config.comparison
     if only is None:
         baselines, forms, taken = comparison.baselines, comparison.language_models, None
         fused = comparison.fused and bool(forms) and bool(config.fusion.companions)
+        untrained = comparison.untrained
     else:
-        others = (*get_args(LanguageModelName), FUSED, *imported)
+        untrained = tuple(each for each in comparison.untrained if each.label in only)
+        labels = (each.label for each in comparison.untrained)
+        others = (*get_args(LanguageModelName), FUSED, *labels, *imported)
         asked = [name for name in only if name not in others]
         baselines = tuple(
             dict.fromkeys(found for name in asked for found in _baselines(name, config, others))
@@ -165,7 +169,7 @@ def select_systems(
         )
         raise ConfigError(message)
     companions = config.fusion.companions if fused else ()
-    return SelectedSystems(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken)
+    return SelectedSystems(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken, untrained)
 
 
 def _forms(config: Config, names: Sequence[LanguageModelName]) -> tuple[LanguageModelName, ...]:
