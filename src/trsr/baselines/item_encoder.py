@@ -27,7 +27,7 @@ from trsr.hf.known_models import cache_folder
 from trsr.progress import Progress
 from trsr.prompts.words import words
 from trsr.records import ITEM
-from trsr.registry import ENCODERS, identity, make_part
+from trsr.registry import ENCODERS, identity, make_part, parse, settings_of
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -93,7 +93,8 @@ class ItemEncoder(Learnt, ABC):
 
 
 def open_encoder(name: str, seed: int) -> ItemEncoder:
-    """Make an encoder from its name with settings; raises `ConfigError` when there is none."""
+    """Make an encoder from its name with settings; raises `ConfigError` when there is none, or one lacks."""
+    settings_of("encoder", *parse(name), ENCODERS)
     opened: ItemEncoder = make_part("encoder", name, ENCODERS, seed=seed)
     return opened
 

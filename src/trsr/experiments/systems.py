@@ -187,7 +187,9 @@ class LanguageModel:
         }
         users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
-        drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler
+        drawn = {"both": "uniform and popularity", "retrieved": f"retrieved by {training.retriever}"}.get(
+            training.sampler, candidates.sampler
+        )
         compact = isinstance(self.config.model, CompactModel)
         pretrained = f"; pre-trained on {len(protocol.data.sequences):,} histories" if compact else ""
         return ScoreInfo(

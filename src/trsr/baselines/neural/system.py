@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from trsr.artifacts import write_json
 from trsr.baselines.base import Baseline, Places, TrainingData, share_ties
-from trsr.baselines.item_encoder import ReducerName, VectorSettings, start_table
+from trsr.baselines.item_encoder import ReducerName, VectorSettings, open_encoder, start_table
 from trsr.baselines.neural import architectures
 from trsr.baselines.neural.network import (
     Adapter,
@@ -282,6 +282,10 @@ class BERT4Rec(Sequential):
 
 class FromVectors(Sequential):
     """A network whose items start from vectors of their texts; see `ItemVectors`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        open_encoder(self.settings.encoder, self.seed)  # what it lacks is told before the long work
 
     def _text(self, data: TrainingData) -> torch.Tensor:
         vectors, self.notes = start_table(self.settings, data.items, data.fields, self.seed)
