@@ -70,7 +70,7 @@ class Hybrid(Baseline):
 
     stochastic = True
     Settings: ClassVar[type[Section]] = HybridSettings
-    learnt = ("_threshold", "_counts")
+    learnt = ("_threshold", "_counts", "notes")
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -241,7 +241,7 @@ class LLMSeqSim(ReadsText):
     label = "LLMSeqSim"
     description = "Items whose texts lie near those of the history, the newest first; nothing is trained."
     Settings: ClassVar[type[Section]] = LLMSeqSimSettings
-    learnt = ("_fields", "_keys", "_vectors", "_kinds")
+    learnt = ("_fields", "_keys", "_vectors", "_kinds", "notes")
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -48,6 +48,7 @@ class Card:
     n_items: int
     settings: Settings
     record: TrainingRecord
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Turn it into values that JSON knows; a figure that is no number becomes null."""
@@ -156,7 +157,8 @@ class Sequential(Baseline):
             name: value.float().cpu().contiguous() for name, value in self._network.state_dict().items()
         }
         save_file(weights, folder / _WEIGHTS)
-        card = Card(FORMAT, self.name, self.seed, self._network.items.n_items, self.settings, self._record)
+        n_items = self._network.items.n_items
+        card = Card(FORMAT, self.name, self.seed, n_items, self.settings, self._record, self.notes)
         write_json(card.to_json(), folder / _CARD)
 
     @classmethod
@@ -173,6 +175,7 @@ class Sequential(Baseline):
             message = f"{folder / _WEIGHTS}: not the weights of {card.name} ({reason}); train it again"
             raise ArtifactError(message) from error
         loaded._network, loaded._record = _for_scoring(network.to(_device())), card.record
+        loaded.notes = tuple(card.notes)
         return loaded
 
     def restore(self, folder: Path) -> None:
