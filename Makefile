@@ -33,9 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(READY): $(INSTALLED)
 	@echo "Installing what the tests need (once; a few minutes)"
-	@$(PIP) --editable '.[dev]'
-	@# Tests start many processes: none of them is to compile. Templates that are no Python fail, and may.
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+	@$(PIP) --no-compile --editable '.[dev]'
 	@touch $@
 
 # One thread: the compact model is so small that a second one saves a third of the time on idle cores,

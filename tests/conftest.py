@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
+import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -34,6 +36,13 @@ torch.set_num_threads(1)
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+
+def pytest_collection_finish() -> None:
+    """Take what was imported out of what is looked through for garbage, as each training does at its end."""
+    gc.collect()
+    gc.freeze()
+
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -43,13 +52,20 @@ _SERVER_START_S = 600.0
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
-    """Give the folder of a name, which the first of all workers that wants it fills; it is only read."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all workers of a session find what one of them made."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_once(shared: Path) -> MadeOnce:
+    """Give the folder of a name, which the first of all workers that wants it fills; it is only read."""
 
     def give(name: str, make: Callable[[Path], object]) -> Path:
-        home = shared / "made" / name
+        home = shared / name
         home.mkdir(parents=True, exist_ok=True)
         folder, done = home / "run", home / "done"
         with FileLock(home / "lock"):
@@ -78,9 +94,12 @@ def fused_run(made_once: MadeOnce) -> tuple[Config, RunFolder]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_model_dir(made_once: MadeOnce) -> Path:
     """A folder with a random Qwen2 model of 2,048 positions, and a byte-level BPE with a chat template."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-chat"
+    return made_once("tiny-chat", _save_tiny_model)
+
+
+def _save_tiny_model(folder: Path) -> None:
     tokenizer = _train_tokenizer()
     tokenizer.save_pretrained(folder)
     config = Qwen2Config(
@@ -100,44 +119,79 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def served_model(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointWriter]:
-    """How to reach the tiny model behind `transformers serve`, a real OpenAI-compatible server."""
-    home = tmp_path_factory.mktemp("server")
+def served_model(tiny_model_dir: Path, shared: Path) -> Iterator[EndpointWriter]:
+    """How to reach the tiny model behind `transformers serve`, a real OpenAI-compatible server.
+
+    The first of all workers that wants it starts it, the last that had it ends it.
+    """
+    home = shared / "server"
+    home.mkdir(exist_ok=True)
+    users, told = home / "users", home / "told.json"
+    with FileLock(home / "lock"):
+        left = int(users.read_text()) if users.exists() else 0
+        if not left:
+            told.write_text(json.dumps(_serve(tiny_model_dir, home)))
+        users.write_text(str(left + 1))
+    pid, port = json.loads(told.read_text())
+    yield EndpointWriter(
+        kind="endpoint", base_url=f"http://127.0.0.1:{port}/v1", model=str(tiny_model_dir), concurrency=2
+    )
+    with FileLock(home / "lock"):
+        left = int(users.read_text()) - 1
+        users.write_text(str(left))
+        if not left:
+            os.kill(pid, signal.SIGTERM)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """Let nobody wait for the disk: killed programs lose nothing by it, and no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawing() -> Iterator[None]:
+    """Leave the figures of pages empty, since drawing takes longest; `tests/report` and shared runs draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        _draw_nothing(patch)
+        yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures of pages empty where they are drawn otherwise."""
+    _draw_nothing(monkeypatch)
+
+
+def _draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        Figure, "savefig", lambda figure, stream, **_: stream.write('<svg viewBox="0 0 1 1"></svg>')
+    )
+
+
+def _serve(model: Path, home: Path) -> tuple[int, int]:
+    """Start the server and wait until it answers; give its process and port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
         str(Path(sys.executable).with_name("transformers")),
-        *("serve", str(tiny_model_dir), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)),
+        *("serve", str(model), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)),
     ]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "OMP_NUM_THREADS": "1"}
     log = home / "server.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        _wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
-        yield EndpointWriter(
-            kind="endpoint", base_url=f"http://127.0.0.1:{port}/v1", model=str(tiny_model_dir), concurrency=2
-        )
-    finally:
-        server.terminate()
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the figures of pages empty, for tests that look at something else: drawing takes longest."""
-    monkeypatch.setattr(
-        Figure, "savefig", lambda figure, stream, **_: stream.write('<svg viewBox="0 0 1 1"></svg>')
-    )
+    into_log = [
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    server = os.posix_spawn(command[0], command, environment, file_actions=into_log)
+    _wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
+    return server, port
 
 
 def _train_tokenizer() -> PreTrainedTokenizerFast:
@@ -159,14 +213,16 @@ def _train_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_healthy(url: str, server: int, log: Path) -> None:
     deadline = time.monotonic() + _SERVER_START_S
     while time.monotonic() < deadline:
-        if server.poll() is not None:
+        if os.waitpid(server, os.WNOHANG) != (0, 0):
             break
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
+    else:
+        os.kill(server, signal.SIGKILL)
     pytest.fail(f"transformers serve did not come up:\n{log.read_text()[-3000:]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -53,4 +54,5 @@ def _call(writer: Connection, target: Callable[..., object], arguments: tuple[ob
     for stream in (1, 2):
         os.dup2(writer.fileno(), stream)
     writer.close()
+    gc.freeze()  # the libraries, which every search for garbage would copy
     target(*arguments)

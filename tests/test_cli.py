@@ -15,12 +15,6 @@ from trsr.config import Config
 VERBS = ("run", "prepare", "summarize", "train", "evaluate", "report", "rank", "doctor")
 
 
-def program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in the real program: few do, for it takes seconds to start."""
-    command = [sys.executable, "-c", "from trsr.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-
-
 @pytest.fixture
 def finished(small: tuple[Config, RunFolder], tmp_path: Path) -> Path:
     """A folder with a finished run and its configuration."""
@@ -29,8 +23,9 @@ def finished(small: tuple[Config, RunFolder], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_without_a_configuration_the_demo_is_run(tmp_path: Path) -> None:
-    done = program("prepare", "--set", "data.users=60", cwd=tmp_path)
+def test_without_a_configuration_the_demo_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = trsr("prepare", "--set", "data.users=60")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "demo" / "dataset" / "candidates.parquet").exists()
 
@@ -41,7 +36,6 @@ def test_help_names_every_verb() -> None:
     assert all(verb in done.stdout for verb in VERBS)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_goes_on_where_something_changed_and_names_its_report(finished: Path) -> None:
     done = trsr("run", finished / "small.yaml", "--set", "evaluation.report_users=2")
     assert done.returncode == 0, done.stderr

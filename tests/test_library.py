@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,16 +32,41 @@ SMALL = {
 PROMPT = {"item_tokens": 12, "max_tokens": 256, "summary_tokens": 32}
 
 
-@pytest.fixture(scope="module")
-def protocol() -> trsr.EvaluationProtocol:
-    shop = trsr.read(DemoData(users=120, items=80))
-    return trsr.prepare(shop, valid=0.2, test=0.2)
+class Quickstart(NamedTuple):
+    """The README's program, run once on a small shop: its variables, what it said, where it wrote."""
+
+    made: dict[str, Any]
+    said: str
+    folder: Path
 
 
 @pytest.fixture(scope="module")
-def ranker(protocol: trsr.EvaluationProtocol) -> trsr.TextRanker:
-    summaries = trsr.write_summaries(protocol)
-    return trsr.TextRanker.from_pretrained(SMALL, prompt=PROMPT, epochs=1).fit(protocol, summaries)
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+    folder = tmp_path_factory.mktemp("quickstart")
+    small = {
+        "users=2_000": "users=120, items=80",
+        "negatives=20": "negatives=20, valid=0.2, test=0.2",
+        '"compact", epochs=2': f"{SMALL}, prompt={PROMPT}, epochs=1",
+    }
+    source = QUICKSTART.read_text(encoding="utf-8")
+    for usual, changed in small.items():
+        assert source.count(usual) == 1
+        source = source.replace(usual, changed)
+    made: dict[str, Any] = {"__name__": "quickstart"}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as said:
+        patch.chdir(folder)
+        exec(compile(source, str(QUICKSTART), "exec"), made)
+    return Quickstart(made, said.getvalue(), folder)
+
+
+@pytest.fixture(scope="module")
+def protocol(quickstart: Quickstart) -> trsr.EvaluationProtocol:
+    return quickstart.made["protocol"]
+
+
+@pytest.fixture(scope="module")
+def ranker(quickstart: Quickstart) -> trsr.TextRanker:
+    return quickstart.made["ranker"]
 
 
 def scored(system: object, protocol: trsr.EvaluationProtocol, split: Split = Split.TEST) -> np.ndarray:
@@ -46,9 +74,7 @@ def scored(system: object, protocol: trsr.EvaluationProtocol, split: Split = Spl
     return system.score(data.users, data.histories, data.candidates["uniform"])
 
 
-def test_the_quickstart_runs_and_the_readme_shows_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_quickstart_runs_and_the_readme_shows_it(quickstart: Quickstart) -> None:
     source = QUICKSTART.read_text(encoding="utf-8")
     readme = (QUICKSTART.parents[1] / "README.md").read_text(encoding="utf-8")
     shown = [
@@ -57,16 +83,9 @@ def test_the_quickstart_runs_and_the_readme_shows_it(
         if "fused.save" in block
     ]
     assert [block.strip() in source for block in shown] == [True]
-    small = source.replace("users=2_000", "users=100, items=80").replace(
-        'from_pretrained("compact"', f"from_pretrained({SMALL}, prompt={PROMPT}"
-    )
-    assert small.count("hidden") == 1
-    monkeypatch.chdir(tmp_path)
-    exec(compile(small, str(QUICKSTART), "exec"), {"__name__": "quickstart"})
-    said = capsys.readouterr().out
-    assert said.count("NDCG@10") == 4
-    assert "Ranking(items=(RankedItem(" in said
-    assert (tmp_path / "ranker" / "bundle.json").exists()
+    assert quickstart.said.count("NDCG@10") == 4
+    assert "Ranking(items=(RankedItem(" in quickstart.said
+    assert (quickstart.folder / "ranker" / "bundle.json").exists()
 
 
 def test_frames_of_every_library_are_one_data_set() -> None:

@@ -131,7 +131,6 @@ def test_a_second_run_skips_every_step(
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")} == before
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("changes", "anew"),
     [
@@ -182,7 +181,6 @@ def test_a_changed_template_reruns_what_was_made_with_it(
     assert taken(lines) == ["pretrain", "train"]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_reads_each_table_once_and_loads_its_ranker_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,8 +360,8 @@ def test_language_models_write_and_are_asked_once(
 ) -> None:
     # A model of random weights writes what every check would refuse.
     changes = {
-        "data__users": 30, "summary__writer": writer_settings(kind), "summary__paradigm": paradigm,
-        "summary__checks": [],
+        "data__users": 12, "split__by": "time", "summary__writer": writer_settings(kind),
+        "summary__paradigm": paradigm, "summary__checks": [],
     }  # fmt: skip
     first = run(small_config(tmp_path / "first", **changes), until="summarize", say=lines.append)
     summaries = pl.read_parquet(first.summaries)
@@ -385,8 +383,8 @@ def test_a_whole_run_with_summaries_of_a_server(
     tmp_path: Path, writer_settings: Callable[[str], dict[str, object]]
 ) -> None:
     changes = {
-        "data__users": 30, "summary__writer": writer_settings("endpoint"), "training__epochs": 1,
-        "summary__checks": [],
+        "data__users": 12, "split__by": "time", "summary__writer": writer_settings("endpoint"),
+        "training__epochs": 1, "summary__checks": [],
     }  # fmt: skip
     folder = run(small_config(tmp_path / "served", **changes), say=lambda line: None)
     assert folder.report.stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""``trsr train`` under torchrun: two real processes train one model, the first does the rest."""
+"""Two real processes train one model, as under torchrun; the first does the rest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+import two_processes
 from safetensors.torch import load_file
 
 from small_run import small_config, small_config_file
@@ -24,11 +26,25 @@ LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+def launched(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command under torchrun itself, whose three processes load the libraries anew."""
+    command = [*LAUNCHER, "-m", "trsr", *words]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def forked(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in two processes that have the libraries, in the environment that torchrun gives."""
+    code, said = zip(*two_processes.both(two_processes.command, words), strict=True)
+    return subprocess.CompletedProcess(words, max(code), "".join(said), "")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="compares with one process on the CPU")
-def test_two_processes_run_to_the_model_of_one_that_accumulates_twice_as_much(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [forked, pytest.param(launched, marks=pytest.mark.slow)])
+def test_two_processes_run_to_the_model_of_one_that_accumulates_twice_as_much(
+    tmp_path: Path, start: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     path = small_config_file(tmp_path, training__accumulation=1, training__lora__dropout=0.0)
-    command = [*LAUNCHER, "-m", "trsr", "evaluate", str(path)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = start("evaluate", str(path))
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     together = RunFolder(tmp_path / "run")
     assert json.loads(together.metrics.read_text(encoding="utf-8"))["systems"]
@@ -58,9 +74,9 @@ def test_users_without_a_summary_keep_nobody_from_training(
     assert waited == [True] * goes_on
 
 
+@pytest.mark.slow
 def test_what_fails_before_training_ends_all_processes(tmp_path: Path) -> None:
     path = small_config_file(tmp_path, data={"format": "microlens", "path": str(tmp_path / "nowhere")})
-    command = [*LAUNCHER, "-m", "trsr", "train", str(path)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = launched("train", str(path))
     assert done.returncode != 0
     assert "nowhere" in done.stderr

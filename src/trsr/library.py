@@ -43,7 +43,7 @@ from trsr.ranking.ranker import Ranker, score_lists
 from trsr.records import ITEM, SUMMARY, USER, Split
 from trsr.report.results import Kind
 from trsr.stages.summarize import users_of
-from trsr.stages.train import compact_ranker, fine_tune_ranker
+from trsr.stages.train import fine_tune_ranker, is_pretrained_here, pretrained_ranker
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.writer import check_table, to_frame
 
@@ -271,8 +271,8 @@ class TextRanker:
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(checkpoints or scratch)
             start: Ranker | None = None
-            if isinstance(config.model, CompactModel) and config.model.start is None:
-                start, _ = compact_ranker(config, protocol.prepared, place / "pretraining")
+            if is_pretrained_here(config):
+                start, _ = pretrained_ranker(config, protocol.prepared, place / "pretraining")
             ranker = fresh_ranker(config, start)
             fine_tune_ranker(ranker, config, protocol.prepared, table, place / "fine_tuning")
         self._ranker = ranker

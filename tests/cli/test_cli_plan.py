@@ -16,7 +16,7 @@ PRICED = {"summary__price": {"prompt": 2.0, "completion": 10.0, "currency": "EUR
 
 def configure(folder: Path, server: CountingServer, **overrides: Any) -> Path:
     writer = {"kind": "endpoint", "base_url": server.base_url, "model": "counted", "concurrency": 4}
-    settings: dict[str, Any] = {"data__users": 20, "summary__sampling__max_new_tokens": 40, **overrides}
+    settings = {"data__users": 12, "split__by": "time", "summary__sampling__max_new_tokens": 40} | overrides
     return small_config_file(folder, summary__writer=writer, **settings)
 
 
@@ -158,13 +158,13 @@ def test_a_cap_on_money_without_a_price_is_refused_before_anything_is_paid(tmp_p
 
 def test_a_trial_is_planned_as_it_is_run_and_paid_once(tmp_path: Path) -> None:
     with counting_server() as server:
-        config = configure(tmp_path, server, data__users=60)
+        config = configure(tmp_path, server, data__users=40)
         whole = plan(config)["recurrent"]["calls"]
-        planned = plan(config, "--users", 30)["recurrent"]["calls"]
+        planned = plan(config, "--users", 20)["recurrent"]["calls"]
         assert 0 < planned < whole
-        done = trsr("summarize", config, "--users", 30)
+        done = trsr("summarize", config, "--users", 20)
         assert done.returncode == 0, done.stderr
-        assert pl.read_parquet(tmp_path / "run" / "summaries.parquet").height == 30
+        assert pl.read_parquet(tmp_path / "run" / "summaries.parquet").height == 20
         assert sum(server.asked.values()) == planned
         assert plan(config)["recurrent"]["calls"] == whole - planned  # the trial's answers are kept
         refused = trsr("prepare", config, "--users", 1)

@@ -48,12 +48,10 @@ def two_nodes() -> Iterator[LocalCluster]:
     cluster.shutdown()
 
 
-def settings(cluster: LocalCluster, users: int = 4) -> Cluster:
-    return Cluster(kind="ray", address=cluster.address, workers=WORKERS, cpus=1, users=users)
-
-
-def on(config: Config, cluster: LocalCluster, users: int = 4) -> Config:
-    return config.model_copy(update={"cluster": settings(cluster, users)})
+def on(config: Config, cluster: LocalCluster, workers: int = WORKERS) -> Config:
+    """Let actors do the work, each of which loads the libraries: no more of them than a test needs."""
+    settings = Cluster(kind="ray", address=cluster.address, workers=workers, cpus=1, users=4)
+    return config.model_copy(update={"cluster": settings})
 
 
 def test_a_run_on_the_cluster_ends_in_the_tables_of_one_machine(
@@ -88,7 +86,7 @@ def test_a_killed_node_costs_no_answer_and_changes_no_summary(
         killer.join()
         needed, made = len(server.asked), sum(server.asked.values())
         two_nodes.add_node(num_cpus=2, object_store_memory=100 * 2**20)
-        again = summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories, Budget())
+        again = pl.read_parquet(run(config, until="summarize", say=lambda line: None).summaries)
         assert sum(server.asked.values()) == made, "everything was in the store"
     assert made - needed <= 2 * WORKERS, "only what was under way on the lost node is asked for again"
     assert made <= budget.spent.calls <= made + 2 * 2 * WORKERS, "what the lost worker had reserved counts"
@@ -97,9 +95,8 @@ def test_a_killed_node_costs_no_answer_and_changes_no_summary(
         writer |= {"base_url": server.base_url}
         alone = small_config(tmp_path / "alone" / "run", summary__writer=writer, data__users=80)
         here = pl.read_parquet(run(alone, until="summarize", say=lambda line: None).summaries)
-    wanted = here.join(prepared.histories.select(USER), on=USER, maintain_order="right")
-    assert there.equals(wanted)
-    assert again.equals(wanted)
+    assert there.equals(here.join(prepared.histories.select(USER), on=USER, maintain_order="right"))
+    assert again.equals(here)
 
 
 def test_what_goes_wrong_on_the_cluster_is_told_in_one_line(two_nodes: LocalCluster, tmp_path: Path) -> None:
@@ -109,7 +106,7 @@ def test_what_goes_wrong_on_the_cluster_is_told_in_one_line(two_nodes: LocalClus
     config = small_config(tmp_path / "run", summary__writer=writer)
     prepared = prepare(config)
     with pytest.raises((RunError, WriterError), match=r"127\.0\.0\.1:9"):
-        summarize_on_cluster(on(config, two_nodes), prepared.items, prepared.histories, Budget())
+        summarize_on_cluster(on(config, two_nodes, 1), prepared.items, prepared.histories, Budget())
 
 
 def test_a_cap_holds_for_all_workers_together_and_the_bill_is_written(
@@ -127,7 +124,7 @@ def test_a_cap_holds_for_all_workers_together_and_the_bill_is_written(
         stopped = json.loads((tmp_path / "run" / "bill.json").read_text(encoding="utf-8"))
         assert (stopped["finished"], stopped["actual"]["calls"]) == (False, 21)
         whole = small_config(tmp_path / "run", summary__writer=writer, data__users=80)
-        run(on(whole, two_nodes), until="summarize", say=said.append)
+        run(on(whole, two_nodes, 1), until="summarize", say=said.append)
         assert set(server.asked.values()) == {1}
         bill = json.loads((tmp_path / "run" / "bill.json").read_text(encoding="utf-8"))
         assert bill["finished"]

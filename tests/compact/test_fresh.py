@@ -7,21 +7,22 @@ import pytest
 import tiny_shop
 from peft import PeftModel
 
+from trsr.compact import next_item
 from trsr.compact import start as fresh
-from trsr.compact.start import Log, fresh_ranker, item_tokens, pretrain_compact
+from trsr.compact.start import Log, fresh_ranker, item_tokens, pretrain_ranker
 from trsr.config import Config
-from trsr.config.ranking import CompactModel, HuggingFaceModel, Training
+from trsr.config.ranking import CompactModel, HuggingFaceModel, Lora, Training
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.training import fine_tune
 
-SMALL = CompactModel(vocabulary=400, hidden=32, layers=2, heads=4, pretrain_epochs=2, pretrain_questions=32)
+SMALL = CompactModel(vocabulary=400, hidden=32, layers=2, heads=4, pretrain_epochs=1, pretrain_questions=16)
 CONFIG = Config(model=SMALL, prompt=tiny_shop.PROMPTING)
 PEOPLE = tiny_shop.users(40)
 HISTORIES = [[item.id for item in (*user.history, user.candidates[user.target or 0])] for user in PEOPLE]
 
 
 def make(folder: Path, config: Config = CONFIG, people: int = 40) -> tuple[Ranker, Log]:
-    return pretrain_compact(config, tiny_shop.ITEMS, tiny_shop.ITEMS, HISTORIES[:people], folder)
+    return pretrain_ranker(config, tiny_shop.ITEMS, tiny_shop.ITEMS, HISTORIES[:people], folder)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +114,60 @@ def test_any_other_model_comes_from_its_folder_untrained(tmp_path: Path) -> None
     made.model.save_pretrained(tmp_path / "llama")
     made.tokenizer.save_pretrained(tmp_path / "llama")
     model = HuggingFaceModel(kind="huggingface", path=str(tmp_path / "llama"))
-    ranker = fresh_ranker(CONFIG.model_copy(update={"model": model}), tmp_path / "none")
+    ranker = fresh_ranker(CONFIG.model_copy(update={"model": model}), None)
     assert ranker.origin.base == model
     assert not ranker.prompt.terse
+    full = {"model": model, "training": Training(method="full")}
+    whole = fresh_ranker(CONFIG.model_copy(update=full), None)
+    assert whole.origin.base is not None
+    assert whole.origin.base.dtype == "float32", "half-precision weights would lose most updates"
+
+
+def test_any_other_model_is_questioned_through_an_adapter_and_fine_tuned_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = tiny_shop.ranker("llama")
+    tiny.model.save_pretrained(tmp_path / "llama")
+    tiny.tokenizer.save_pretrained(tmp_path / "llama")
+    model = HuggingFaceModel(kind="huggingface", path=str(tmp_path / "llama"), pretrain_questions=96)
+    training = Training(
+        lora=Lora(rank=4, dropout=0.0), learning_rate=2e-2, batch_size=42, accumulation=2, epochs=1
+    )
+    config = CONFIG.model_copy(update={"model": model, "training": training})
+    ranker, log = make(tmp_path / "whole", config)
+    assert isinstance(ranker.model, PeftModel)
+    assert log["next_item"] == []
+    losses = [entry["loss"] for entry in log["questions"]]
+    assert len(losses) == 24, "two questions of 21 prompts a pass, two passes an update"
+    assert np.mean(losses[-6:]) < np.mean(losses[:6]) - 0.05
+    collate, asked = fresh._RehearsalTrainer._collate, []
+
+    def die(self: fresh._RehearsalTrainer, batch: list[fresh.Question]) -> object:
+        asked.extend(batch)
+        if len(asked) > 60:
+            raise KeyboardInterrupt
+        return collate(self, batch)
+
+    monkeypatch.setattr(next_item, "_STEPS_UNSAVED", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh._RehearsalTrainer, "_collate", die)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "killed", config)
+    resumed, _ = make(tmp_path / "killed", config)
+    for one, other in zip(ranker.score(PEOPLE[:3]), resumed.score(PEOPLE[:3]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    ranker.save(tmp_path / "pretrained")
+    begun = fresh_ranker(config, tmp_path / "pretrained")
+    for one, other in zip(ranker.score(PEOPLE[:3]), begun.score(PEOPLE[:3]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    fine_tune(begun, PEOPLE[:8], [], training, tmp_path / "tuned", seed=0)
+    assert isinstance(begun.model, PeftModel)
+    assert not np.allclose(begun.score(PEOPLE[:1])[0], ranker.score(PEOPLE[:1])[0])
+    once = fresh.pretraining_settings(config)
+    other_rank = config.model_copy(update={"training": training.model_copy(update={"lora": Lora(rank=2)})})
+    assert fresh.pretraining_settings(other_rank) != once
+    more_epochs = config.model_copy(update={"training": training.model_copy(update={"epochs": 3})})
+    assert fresh.pretraining_settings(more_epochs) == once
 
 
 def test_the_compact_model_trains_all_its_weights_and_others_an_adapter(

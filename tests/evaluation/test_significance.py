@@ -6,7 +6,7 @@ import pytest
 
 from trsr.errors import DataError
 from trsr.evaluation import statistics as significance
-from trsr.evaluation.statistics import all_pairs, holm, paired_tests, sign_flip_p, with_reference
+from trsr.evaluation.statistics import all_pairs, holm, paired_tests, sign_flip_p, trend, with_reference
 
 
 def _frame(values: np.ndarray, name: str = "AUC") -> pl.DataFrame:
@@ -116,3 +116,29 @@ def test_what_can_not_be_compared_is_refused() -> None:
         paired_tests(systems, [("a", "z")], ["AUC"])
     with pytest.raises(DataError, match="at least one user"):
         sign_flip_p(np.empty((0, 1)))
+
+
+def test_a_gain_that_grows_with_length_is_told_from_one_that_doesnt() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(5, 60, size=300)
+    noise = rng.normal(0, 0.3, 300)
+    ranks = np.argsort(np.argsort(lengths, kind="stable")) / 299
+    slope, p = trend(noise + 0.4 * ranks, lengths, resamples=300, flips=500)
+    assert 0 < slope.low < slope.mean < slope.high
+    assert p < 0.01
+    flat, p = trend(noise, lengths, resamples=300, flips=500)
+    assert slope.mean - flat.mean == pytest.approx(0.4, abs=0.01)
+    assert p > 0.05
+
+
+def test_a_slope_is_that_of_least_squares_over_ranks() -> None:
+    slope, _ = trend([0.0, 0.3, 0.1], [7, 90, 8], resamples=100, flips=99)
+    assert slope.mean == pytest.approx(0.3)  # ranks 0, 1 and 1/2
+    tied, _ = trend([0.0, 0.2, 0.5], [1, 1, 2], resamples=100, flips=99)
+    assert tied.mean == pytest.approx(0.4 / 0.75)  # ranks 1/4, 1/4 and 1
+
+
+def test_nothing_grows_where_all_are_alike() -> None:
+    slope, p = trend([0.1, 0.2], [4, 4])
+    assert np.isnan([slope.mean, slope.low, slope.high]).all()
+    assert p == 1

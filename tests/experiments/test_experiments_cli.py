@@ -6,7 +6,6 @@ from command_line import trsr
 from small_comparison import comparison_config_file
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_first_look_prints_the_table_and_says_where_the_report_lies(tmp_path: Path) -> None:
     config = comparison_config_file(tmp_path)
     done = trsr("compare", config, "--only", "popularity,tfidf", "--seeds", "5")
@@ -37,7 +36,6 @@ def test_wrong_arguments_are_told_in_one_message(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_trial_of_a_comparison_takes_so_many_users_and_may_show_none_of_them(tmp_path: Path) -> None:
     config = comparison_config_file(tmp_path)
     done = trsr("compare", config, "--only", "popularity", "--seeds", "5", "--users", "40", "--no-users")

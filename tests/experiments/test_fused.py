@@ -172,7 +172,6 @@ def test_without_companions_nothing_of_an_older_fusion_stays(copied: RunFolder) 
     assert "fused" not in json.loads(copied.metrics.read_text())["systems"]
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("count", [1, 2, 12, 13])
 def test_few_validation_users_cost_the_fused_ranker_at_most(count: int, copied: RunFolder) -> None:
     lines: list[str] = []

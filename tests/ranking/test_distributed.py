@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 import two_processes
 from safetensors.torch import load_file
 
-from forks import Forked
 from trsr.ranking.training import plan_epochs
 
 
@@ -18,17 +16,8 @@ from trsr.ranking.training import plan_epochs
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes that train together leave behind."""
     out = tmp_path_factory.mktemp("together")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    both = [Forked(two_processes.be_one_of_two, rank, port, out) for rank in (0, 1)]
-    try:
-        for process in both:
-            code, said = process.end()
-            assert code == 0, said[-5000:]
-    finally:
-        for process in both:  # one that fails leaves the other waiting
-            process.kill()
+    for code, said in two_processes.both(two_processes.train_all, out):
+        assert code == 0, said[-5000:]
     return out
 
 

@@ -107,7 +107,7 @@ def test_a_model_merged_from_an_adapter_is_trained_and_comes_back(method: str, t
     )
     settings = base.model_copy(update={"path": str(tmp_path / "adapter")})
     config = Config(model=settings, prompt=tiny_shop.PROMPTING)
-    ranker = fresh_ranker(config, tmp_path)
+    ranker = fresh_ranker(config, None)
     assert " merged into base-model@folder-" in ranker.origin.identity
     people = tiny_shop.users(4)
     training = Training(method=method, epochs=1, negatives=1, learning_rate=1e-2)
@@ -180,11 +180,15 @@ def test_an_adapter_that_changes_nothing_is_refused(tmp_path: Path) -> None:
         Ranker.load(tmp_path / "model")
 
 
-def test_a_model_that_has_an_adapter_takes_no_second_one() -> None:
+def test_an_adapter_that_was_read_is_trained_on_and_nothing_else() -> None:
     ranker = tiny_shop.ranker()
     ranker.adapt(Lora())
-    with pytest.raises(ModelError, match="has an adapter already"):
-        ranker.adapt(Lora())
+    adapted = ranker.model
+    adapted.requires_grad_(False)
+    ranker.adapt(Lora(rank=2))
+    assert ranker.model is adapted
+    trained = {name for name, weights in adapted.named_parameters() if weights.requires_grad}
+    assert trained == {name for name, _ in adapted.named_parameters() if ".lora_" in name} != set()
 
 
 def test_a_missing_ranker_names_the_command_that_makes_it(tmp_path: Path) -> None:

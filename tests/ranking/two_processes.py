@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
-from collections.abc import Iterator
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
+from forks import Forked
 from trsr.config.ranking import Lora, Training
 from trsr.ranking import training
 from trsr.ranking.shared_prefix import strategy as plan
@@ -89,13 +93,42 @@ def run(
     return weights, log, rows
 
 
-def be_one_of_two(rank: int, port: int, out: Path) -> None:
-    """Train in every case, in the environment that torchrun gives, and leave weights and log in `out`."""
+def both(target: Callable[..., object], *arguments: object) -> list[tuple[int, str]]:
+    """Call a function of a plain module in two processes that torchrun could have started."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [Forked(_take_part, rank, port, target, arguments) for rank in (0, 1)]
+    done = []
+    try:
+        for process in processes:
+            done.append(process.end())
+            if done[-1][0]:
+                break
+    finally:
+        for process in processes:  # one that fails leaves the other waiting
+            process.kill()
+    return done
+
+
+def _take_part(rank: int, port: int, target: Callable[..., object], arguments: tuple[object, ...]) -> None:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
     os.environ.update(MASTER_ADDR="127.0.0.1", CUDA_VISIBLE_DEVICES="")
+    target(*arguments)
+
+
+def train_all(out: Path) -> None:
+    """Train in every case, and leave weights and log in `out`."""
+    rank = os.environ["RANK"]
     for case in CASES:
         weights, log, rows = run(case, out / case)
         save_file(weights, out / f"{case}-{rank}.safetensors")
         (out / f"{case}-{rank}.json").write_text(json.dumps({"log": log, "rows": rows}), encoding="utf-8")
     torch.distributed.destroy_process_group()
+
+
+def command(words: Sequence[str]) -> None:
+    """Run the command line."""
+    sys.argv = ["trsr", *words]
+    importlib.import_module("trsr.cli").main()

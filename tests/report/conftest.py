@@ -8,6 +8,11 @@ from trsr.report.page import RunContent, render
 from trsr.report.results import Results
 
 
+@pytest.fixture(scope="module", autouse=True)
+def drawing() -> None:
+    """Draw: these tests look at what is drawn."""
+
+
 @pytest.fixture(scope="session")
 def content() -> RunContent:
     return full_content()

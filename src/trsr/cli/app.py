@@ -50,6 +50,7 @@ for _command in (
 ):
     app.command()(_command)
 app.command("import")(data.import_scores)
+app.add_typer(experiments.studies, name="study")
 app.add_typer(store.app, name="store")
 app.add_typer(store.models, name="models")
 

@@ -1,4 +1,4 @@
-"""The commands of a run, its plan, comparisons and ablations."""
+"""The commands of a run, its plan, comparisons, ablations and studies."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def summarize(
 
 
 def pretrain(config: ConfigPath = None, settings: Settings = None, out: OutFolder = None) -> None:
-    """Pre-train the compact model (and what it needs before)."""
+    """Teach the model what comes next in histories (and first whatever it needs)."""
     _run_until("pretrain", config, settings, out)
 
 
@@ -281,6 +281,54 @@ def ablate(
     typer.echo(f"Report: {written.page}")
 
 
+studies = typer.Typer(no_args_is_help=True, help="Ask one question of several arms: summaries.")
+Arms = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        metavar="ARMS",
+        help="Only these arms, by comma: --only d,f; or `summaries`, to write these and train nothing.",
+    ),
+]
+StudySeeds = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="NUMBERS", help="Only these of `study.seeds`, by comma."),
+]
+
+
+@studies.command()
+def summaries(
+    config: ConfigPath = None,
+    only: Arms = None,
+    seeds: StudySeeds = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+    users: TrialUsers = None,
+    no_users: NoUsers = False,
+) -> None:
+    """Ask what a summary is worth beside recent items in as many tokens, and beside another user's summary.
+
+    Arms, at one budget: a recent items, b recent items until it is full, c the whole history, d summary and
+    recent items, e summary alone, f another user's summary and recent items, g a summary of the recent items,
+    and these. The claim, d above b and f and growing with length, is written down before test users are
+    scored; the page says in its first sentence whether it stands.
+
+    Stop it when you like: the same command goes on. Several processes may work on one folder, by --only and
+    --seeds or just so, each takes what nobody has; a call without these options gathers and writes the page.
+    """
+    given = [*(settings or []), *options(users)]
+    resolved = read_config(config, given, out)
+    taken = None if seeds is None else _numbers(seeds)
+    from trsr.experiments.study import study  # noqa: PLC0415  torch stays out of help
+
+    written = study(
+        resolved, only=_names(only), seeds=taken, command=_command(), users=not no_users, say=typer.echo
+    )
+    if written is not None:
+        typer.echo(f"Figures: {written.figures}")
+        typer.echo(f"Report: {written.page}")
+
+
 def _names(only: str | None) -> list[str] | None:
     return (
         None if only is None else [name.strip() for name in re.split(r",(?![^(]*\))", only) if name.strip()]
@@ -292,10 +340,12 @@ def _command() -> str:
 
 
 def _seed_setting(section: str, seeds: str | None) -> list[str]:
-    if seeds is None:
-        return []
+    return [] if seeds is None else [f"{section}.seeds={_numbers(seeds)}"]
+
+
+def _numbers(seeds: str) -> list[int]:
     numbers = [number.strip() for number in seeds.split(",")]
     if not all(number.isdecimal() for number in numbers):
         message = f"--seeds must be whole numbers by comma, such as --seeds 0,1,2, got {seeds!r}"
         raise ConfigError(message)
-    return [f"{section}.seeds=[{','.join(numbers)}]"]
+    return list(map(int, numbers))

@@ -23,13 +23,12 @@ import polars as pl
 
 from trsr.config import Config
 from trsr.config.evaluation import Cluster
-from trsr.config.summary import Limits, Price
 from trsr.data.dataset import Catalogue
 from trsr.errors import BudgetError, ConfigError, RunError
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.records import CANDIDATES, HISTORY, ITEM, P_YES, SUMMARY, USER, Summary, Usage, UserSummary
-from trsr.summarize.cost import Budget
+from trsr.summarize.cost import Budget, Purse
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.writer import to_frame
 
@@ -237,7 +236,7 @@ def summarize_on_cluster(
     )
     tasks = histories.select(USER, HISTORY)
     caps = {"limits": config.summary.limits, "price": config.summary.price}
-    with one_for_all(_Purse, caps, config.cluster) as purse:
+    with one_for_all(Purse, caps, config.cluster) as purse:
         try:
             shared = {"config": located, "items": items, "purse": purse}
             table = map_rows(tasks, _open_writer, shared, config.cluster)
@@ -249,30 +248,6 @@ def summarize_on_cluster(
     if is_stopped:
         raise budget.stop()
     return table
-
-
-class _Purse:
-    """The run's budget in an actor of its own; remembers whether some worker was stopped by it."""
-
-    def __init__(self, limits: Limits, price: Price) -> None:
-        self._budget = Budget(limits, price)
-        self._is_stopped = False
-
-    def allow(self, most: Usage) -> bool:
-        return self._budget.allow(most)
-
-    def spend(self, reserved: Usage, actual: Usage) -> None:
-        self._budget.spend(reserved, actual)
-
-    def lose(self, most: Usage) -> bool:
-        return self._budget.lose(most)
-
-    def stop(self) -> BudgetError:
-        self._is_stopped = True
-        return self._budget.stop()
-
-    def settle(self) -> tuple[Usage, bool]:
-        return self._budget.settle(), self._is_stopped
 
 
 class _SharedBudget(Budget):

@@ -207,8 +207,13 @@ def pretrain(
     return learn(trainer, folder)
 
 
-def learning_arguments(folder: Path, learning_rate: float, steps: int, seed: int) -> TrainingArguments:
-    """Settle how the compact model learns before its fine-tuning, from next items and from questions."""
+def learning_arguments(
+    folder: Path, learning_rate: float, steps: int, seed: int, **settings: Any
+) -> TrainingArguments:
+    """Settle how a model learns before its fine-tuning, from next items and from questions.
+
+    `steps` are updates; `settings` are further arguments of `plan_arguments`.
+    """
     return plan_arguments(
         folder,
         learning_rate=learning_rate,
@@ -220,6 +225,7 @@ def learning_arguments(folder: Path, learning_rate: float, steps: int, seed: int
         save_steps=_STEPS_UNSAVED,
         save_total_limit=1,
         seed=seed,
+        **settings,
     )
 
 

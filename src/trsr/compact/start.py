@@ -16,11 +16,12 @@ from trsr.artifacts import hash_value
 from trsr.compact.model import build_model, start_embeddings, token_vectors, train_tokenizer
 from trsr.compact.next_item import WINDOW, Framed, ItemTokens, learn, learning_arguments, pretrain
 from trsr.config import Config
-from trsr.config.ranking import CompactModel
+from trsr.config.ranking import CompactModel, Training
+from trsr.config.summary import Prompting
 from trsr.errors import ArtifactError
 from trsr.hf.loading import choose_device, load_language_model, place_model
 from trsr.hf.tokenization import PlainEncoder
-from trsr.hf.trainer import PlannedTrainer, clear_other_run
+from trsr.hf.trainer import PlannedTrainer, clear_other_run, uses_bfloat16
 from trsr.prompts.item_text import SEPARATOR, neutralise
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import RANKING_TEMPLATES, Templates
@@ -28,7 +29,7 @@ from trsr.prompts.words import joined, spaced
 from trsr.ranking.ranker import COMPACT, Origin, Ranker
 from trsr.ranking.shared_prefix.layout import UserPrompts
 from trsr.ranking.shared_prefix.strategy import candidate_logits
-from trsr.ranking.training import listwise_loss
+from trsr.ranking.training import listwise_loss, make_trainable
 from trsr.records import Item
 
 _OTHERS: Final = 20
@@ -94,18 +95,30 @@ def rehearse(
     folder: Path,
     seed: int,
     dropped: float = 0.0,
+    settings: Training | None = None,
 ) -> list[dict[str, float]]:
     """Train a ranker on questions, in place; one that was killed goes on from `folder`.
 
-    The ranker has a plain model, all of whose weights are trained. Each question of `draw_questions` is asked
-    once, and names items by their place in the catalogue. `folder` holds the checkpoints of this training
-    alone; the seed is the Trainer's. `dropped` is the share of an item's words left out each time it is read,
-    so that no single word decides. Returns ``{"step", "loss"}`` at each logged step.
+    Each question of `draw_questions` is asked once, and names items by their place in the catalogue. `folder`
+    holds the checkpoints of this training alone; the seed is the Trainer's. `dropped` is the share of an
+    item's words left out each time it is read, so that no single word decides. `settings` tell a pretrained
+    model's learning rate, prompts a forward pass, accumulation and precision; None: those of the compact
+    model. What is trained is what asks for gradients (`make_trainable`). Returns ``{"step", "loss"}`` at each
+    logged step.
     """
-    plan = [questions[start : start + _BATCH] for start in range(0, len(questions), _BATCH)]
+    size, rate, further = _BATCH, _LEARNING_RATE, {}
+    if settings is not None:
+        size = max(1, settings.batch_size // (1 + _OTHERS))
+        rate = settings.learning_rate or _LEARNING_RATE
+        further = {
+            "gradient_accumulation_steps": settings.accumulation,
+            "bf16": uses_bfloat16(settings.precision),
+        }
+    plan = [questions[start : start + size] for start in range(0, len(questions), size)]
     if not plan:
         return []
-    arguments = learning_arguments(folder, _LEARNING_RATE, len(plan), seed)
+    updates = -(-len(plan) // int(further.get("gradient_accumulation_steps", 1)))
+    arguments = learning_arguments(folder, rate, updates, seed, **further)
     trainer = _RehearsalTrainer(ranker, catalogue, plan, arguments, dropped)
     losses = learn(trainer, folder)
     ranker.model.eval()
@@ -176,35 +189,47 @@ _TOKENS: Final = 8192
 Log = dict[str, list[dict[str, float]]]
 
 
-def fresh_ranker(config: Config, start: Path | Ranker | None, device: str = "auto") -> Ranker:
+def fresh_ranker(
+    config: Config,
+    start: Path | Ranker | None,
+    device: str = "auto",
+    prompting: Prompting | None = None,
+) -> Ranker:
     """Load the ranker that fine-tuning starts from.
 
-    `start` is the compact model that `pretrain_compact` made, or its folder; None for any other model.
-    `device` is `auto`, `cpu`, `cuda`, ... Raises ArtifactError when there is no compact model, and ModelError
-    when a model can't be loaded.
+    `start` is the ranker that `pretrain_ranker` made, or its folder; None for a model that isn't pre-trained
+    here. `device` is `auto`, `cpu`, `cuda`, ... `prompting` is None for the configuration's. Raises ArtifactError when there is no compact model, and
+    ModelError when a model can't be loaded.
     """
     settings = config.model
-    if not isinstance(settings, CompactModel):
+    prompting = prompting or config.prompt
+    if isinstance(settings, CompactModel):
+        start = settings.start or start
+    elif start is None:
+        if config.training.method == "full" and settings.dtype == "auto":
+            # Half-precision weights would lose most updates; training computes in bfloat16 nevertheless.
+            settings = settings.model_copy(update={"dtype": "float32"})
         loaded = load_language_model(settings, device)
         origin = Origin("huggingface", loaded.identity, settings, loaded.licence)
-        return Ranker(loaded.model, loaded.tokenizer, config.prompt, config.ranking_item_tokens, origin)
-    start = settings.start or start
+        return Ranker(loaded.model, loaded.tokenizer, prompting, config.ranking_item_tokens, origin)
     if start is None:
         message = "there is no pre-trained compact model to start from; run `trsr train` on this run folder"
         raise ArtifactError(message)
     made = start if isinstance(start, Ranker) else Ranker.load(start, device)
-    return Ranker(made.model, made.tokenizer, config.prompt, config.ranking_item_tokens, made.origin)
+    return Ranker(made.model, made.tokenizer, prompting, config.ranking_item_tokens, made.origin)
 
 
 def pretraining_settings(config: Config) -> Any:
-    """Return the settings that a pre-trained compact model depends on, as JSON values.
+    """Return the settings that a pre-trained model depends on, as JSON values.
 
     How the prompt shows a user is not among them: what is pre-trained once serves all
     paradigms and all numbers of recent items.
     """
     prompt = config.prompt
     templates = Templates(prompt.domain, prompt.templates)
-    return {
+    # The compact model learns all its weights, in its own way.
+    taught = {} if isinstance(config.model, CompactModel) else {"training": _taught(config.training)}
+    return taught | {
         "seed": config.training_seed,
         "model": config.model.model_dump(mode="json"),
         "items": config.items.model_dump(mode="json"),
@@ -215,7 +240,12 @@ def pretraining_settings(config: Config) -> Any:
     }
 
 
-def pretrain_compact(
+def _taught(training: Training) -> Any:
+    names = {"method", "lora", "learning_rate", "batch_size", "accumulation", "precision"}
+    return training.model_dump(mode="json", include=names)
+
+
+def pretrain_ranker(
     config: Config,
     catalogue: Sequence[Item],
     texts: Sequence[Item],
@@ -223,16 +253,17 @@ def pretrain_compact(
     folder: Path,
     device: str = "auto",
 ) -> tuple[Ranker, Log]:
-    """Make the compact model: its words, the start of their embeddings, next items, then questions.
+    """Make the compact model and ask it questions; ask them of any other model, or of adapters on it.
 
-    A run that was killed goes on from its last checkpoint in `folder`, a scratch folder, and ends with the
-    weights of an uninterrupted one. Returns the ranker, and the losses by phase: ``next_item`` and
-    ``questions``. Raises ModelError when the vocabulary or the width can't be.
+    The compact model first gets its words, the start of their embeddings, and next items. A run that was
+    killed goes on from its last checkpoint in `folder`, a scratch folder, and ends with the weights of an
+    uninterrupted one. Returns the ranker, and the losses by phase: ``next_item`` and ``questions``. Raises
+    ModelError when the vocabulary or the width can't be, or a model can't be loaded or adapted.
 
     Parameters
     ----------
     config
-        Its `model`, which must be a compact one, `prompt`, `items` and training seed are used.
+        Its `model`, `prompt`, `items`, `training` and training seed are used.
     catalogue
         Every item as the ranking prompt shows it.
     texts
@@ -243,14 +274,40 @@ def pretrain_compact(
         `auto`, `cpu`, `cuda`, ...
     """
     settings, seed = config.model, config.training_seed
-    if not isinstance(settings, CompactModel):
-        message = f"only the compact model is pre-trained here, got {settings.kind!r}"
-        raise TypeError(message)
     places = {item.id: place for place, item in enumerate(catalogue)}
     told = [[places[item] for item in history] for history in histories]
     lines = [_text(item) for item in catalogue]
     whole = [_text(item) for item in texts]
     clear_other_run(folder, hash_value([pretraining_settings(config), lines, whole, told]))
+    prompting = config.prompt.model_copy(update={"recent_items": WINDOW, "max_tokens": _TOKENS})
+    asked = draw_questions(told, len(catalogue), settings.pretrain_questions, seed, settings.pretrain_popular)
+    next_item: list[dict[str, float]] = []
+    training: Training | None = None
+    if isinstance(settings, CompactModel):
+        ranker, next_item = _compact(
+            config, settings, prompting, catalogue, (lines, whole), told, folder, device
+        )
+    else:
+        ranker = fresh_ranker(config, None, device, prompting)
+        training = make_trainable(ranker, config.training, seed)
+    questions = rehearse(
+        ranker, catalogue, asked, folder / "questions", seed, settings.pretrain_word_dropout, training
+    )
+    return ranker, {"next_item": next_item, "questions": questions}
+
+
+def _compact(
+    config: Config,
+    settings: CompactModel,
+    prompting: Prompting,
+    catalogue: Sequence[Item],
+    texts: tuple[list[str], list[str]],
+    told: Sequence[Sequence[int]],
+    folder: Path,
+    device: str,
+) -> tuple[Ranker, list[dict[str, float]]]:
+    """Make the compact model and teach it next items; texts are the lines of the prompt, then all fields."""
+    (lines, whole), seed = texts, config.training_seed
     tokenizer = train_tokenizer(lines, _prompt_words(config), config.prompt.answers, settings.vocabulary)
     encode = PlainEncoder(tokenizer)
     where = choose_device(device)
@@ -258,7 +315,6 @@ def pretrain_compact(
     vectors = token_vectors(encode(lines), encode(whole), told, len(tokenizer), settings.hidden)
     start_embeddings(tower.get_input_embeddings(), vectors)
     model = build_model(settings, tokenizer, seed)
-    prompting = config.prompt.model_copy(update={"recent_items": WINDOW, "max_tokens": _TOKENS})
     origin = Origin(COMPACT, f"compact-{settings.hidden}x{settings.layers}")
     ranker = Ranker(place_model(model, where), tokenizer, prompting, config.ranking_item_tokens, origin)
     items = item_tokens(ranker.prompt, catalogue)
@@ -266,9 +322,7 @@ def pretrain_compact(
     next_item = pretrain(body, items, told, settings, folder / "next_item", seed)
     # All but the last layer, and the embeddings, are what was trained; the last layer is new.
     model.load_state_dict(tower.state_dict(), strict=False)
-    asked = draw_questions(told, len(catalogue), settings.pretrain_questions, seed, settings.pretrain_popular)
-    questions = rehearse(ranker, catalogue, asked, folder / "questions", seed, settings.pretrain_word_dropout)
-    return ranker, {"next_item": next_item, "questions": questions}
+    return ranker, next_item
 
 
 def item_tokens(prompt: RankingPrompt, catalogue: Sequence[Item]) -> ItemTokens:

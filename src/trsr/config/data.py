@@ -131,6 +131,10 @@ class MovieLensData(FileData):
     ratings: tuple[str, ...] = ()
     """Files of ratings in the folder. Empty: the first that are there of `u.data`, `u1.base` with `u1.test`,
     `ratings.dat` and `ratings.csv`."""
+    targets: tuple[str, ...] = ()
+    """Those of `ratings` that hold the targets: of each user the newest interaction in them is what is to be
+    told, by all that stands in the other files, older or not. `u1.test` is a random cut, so that it tests
+    preference and not what comes next. Users without such an interaction are left out."""
     movies: str | None = None
     """File of movies in the folder. Null: the first that is there of `movies.csv`, `u.item`, `movies.dat`."""
     columns: tuple[str, ...] | None = None
@@ -141,6 +145,15 @@ class MovieLensData(FileData):
     users at any time, also after the interactions that are to be told."""
     min_rating: float = Field(0.0, ge=0, le=5)
     """Ratings below this one are not interactions."""
+
+    @model_validator(mode="after")
+    def _targets_are_read(self) -> MovieLensData:
+        if not set(self.targets) <= set(self.ratings) or (
+            self.targets and set(self.targets) == set(self.ratings)
+        ):
+            message = f"targets must be some of `ratings`, not all, got {', '.join(self.targets)}"
+            raise ValueError(message)
+        return self
 
 
 class RecBoleData(FileData):

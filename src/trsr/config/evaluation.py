@@ -105,6 +105,48 @@ class Ablation(Section):
         return self
 
 
+ArmName = Literal["a", "b", "c", "d", "e", "f", "g"]
+"""What the language model is told in an arm of the study of summaries; see `trsr.experiments.arms`."""
+
+
+class Study(Section):
+    """What `trsr study summaries` measures.
+
+    Its claim is about `summary.writer` and the first of `recent_items`: a summary with so many recent items
+    is above recent items until the budget is full, and above another user's summary, the first the more so
+    the longer the history.
+    """
+
+    arms: tuple[ArmName, ...] = ("a", "b", "c", "d", "e", "f", "g")
+    """`a` recent items, `b` recent items until the budget is full, `c` the whole history, `d` summary and
+    recent items, `e` summary alone, `f` another user's summary and recent items, `g` a summary of the recent
+    items alone, and these. The claim needs `b`, `d` and `f`."""
+    recent_items: tuple[Annotated[int, Field(ge=1)], ...] = Field((5,), min_length=1)
+    """Recent items in `a`, `d`, `f` and `g`; with several numbers there are as many arms of each."""
+    budget: int = Field(256, ge=64)
+    """Longest prompt of every arm but `c`, in the model's tokens, the candidate included. What `d` takes is
+    a fair one: more gives `b` what no summary can use."""
+    whole: int = Field(8192, ge=64)
+    """Longest prompt of `c`."""
+    writers: tuple[Writer, ...] = ()
+    """Writers beside `summary.writer`; each makes arms `d` to `g` of its own."""
+    lengths: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Longest histories of all groups by length but the last, rising. Empty: thirds of the test users."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    """Training seeds; split and candidates stay those of the run's seed. `--seeds` takes some of them."""
+
+    @model_validator(mode="after")
+    def _tells_something(self) -> Study:
+        require_each_once(self, "arms", "recent_items", "seeds")
+        if missing := [arm for arm in ("b", "d", "f") if arm not in self.arms]:
+            message = f"arms must hold b, d and f, which the claim compares; {', '.join(missing)} is missing"
+            raise ValueError(message)
+        if sorted(set(self.lengths)) != list(self.lengths):
+            message = f"lengths must rise, got {', '.join(map(str, self.lengths))}"
+            raise ValueError(message)
+        return self
+
+
 class Cluster(Section):
     """Where summaries are written and candidates scored."""
 

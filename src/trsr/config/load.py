@@ -20,7 +20,7 @@ from trsr.config.data import (
     SplitRule,
     source_settings,
 )
-from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion
+from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion, Study
 from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
 from trsr.config.section import Section
 from trsr.config.summary import Limits, Prompting, Summarization
@@ -98,6 +98,8 @@ class Config(Section):
     """What is measured."""
     ablation: Ablation = Ablation()
     """What `trsr ablate` changes."""
+    study: Study = Study()
+    """What `trsr study summaries` measures."""
     cluster: Cluster = Cluster()
     """Machines beyond this one."""
     comparison: Comparison = Comparison()

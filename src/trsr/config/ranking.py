@@ -12,7 +12,19 @@ from trsr.config.section import Section, checking
 from trsr.registry import METRICS, make_part, spell
 
 
-class CompactModel(Section):
+class _Questioned(Section):
+    """A model that is asked about places in histories before it is fine-tuned on users' own candidates."""
+
+    pretrain_questions: int = Field(0, ge=0)
+    """Places in histories at which it learns to say yes to the next item and no to 20 others, before
+    fine-tuning. Of training users and those with too short a history, each place once before any again."""
+    pretrain_popular: float = Field(0.25, ge=0, le=1)
+    """Share of these others that are drawn by popularity; the rest is uniform."""
+    pretrain_word_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of an item's words left out in these questions; worth something where histories are few."""
+
+
+class CompactModel(_Questioned):
     """The built-in language model: a small Qwen-architecture model, trained from scratch on the catalogue."""
 
     kind: Literal["compact"] = "compact"
@@ -30,16 +42,11 @@ class CompactModel(Section):
     pretrain_learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate of these passes."""
     pretrain_questions: int = Field(15_000, ge=0)
-    """Places in histories at which it then learns to say yes to the next item and no to 20 others."""
-    pretrain_popular: float = Field(0.25, ge=0, le=1)
-    """Share of these others that are drawn by popularity; the rest is uniform."""
-    pretrain_word_dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of an item's words left out in these questions; worth something where histories are few."""
     start: Path | None = None
     """Folder of a compact model that another run pre-trained (its `pretrained`); null: pre-trains here."""
 
 
-class HuggingFaceModel(Section):
+class HuggingFaceModel(_Questioned):
     """Any causal language model that transformers reads: a folder, a GGUF file, a hub id."""
 
     kind: Literal["huggingface"]

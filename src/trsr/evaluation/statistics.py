@@ -215,6 +215,39 @@ def sign_flip_p(differences: ArrayLike, flips: int = FLIPS, seed: int = 0) -> _F
     return (extreme + 1) / (flips + 1)
 
 
+def trend(
+    differences: ArrayLike, by: ArrayLike, *, resamples: int = 1000, flips: int = FLIPS, seed: int = 0
+) -> tuple[Estimate, float]:
+    """Compute how much a difference grows from the user with the least of `by` to the one with the most.
+
+    It is the least-squares slope over the users' ranks by `by`, from 0 to 1, equal values at the mean of
+    their ranks; with its 95% interval over resamples of users, and the two-sided p of `flips` permutations of
+    `by`. Both are ``(n_users,)``. Where all users have the same, nothing can be said: NaN, and a p of 1.
+
+    Examples
+    --------
+    >>> slope, p = trend([0.0, 0.1, 0.2, 0.3] * 9, [1, 2, 3, 4] * 9)
+    >>> round(slope.mean, 2), p < 0.001
+    (0.39, True)
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    ranks = pl.Series(np.asarray(by)).rank("average").to_numpy()
+    if not len(ranks) or ranks.min() == ranks.max():
+        return Estimate(*[float("nan")] * 3), 1.0
+    places = (ranks - 1) / (len(ranks) - 1)
+    rng = np.random.default_rng(seed)
+    sums = np.stack([places, values, places * values, places**2], axis=1)
+    times = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)
+    x, y, xy, xx = ((np.vstack([np.ones(len(values)), times]) @ sums) / len(values)).T
+    with np.errstate(invalid="ignore"):  # a resample of one length has no slope
+        slopes = (xy - x * y) / (xx - x * x)
+    low, high = np.nanquantile(slopes[1:], _OUTSIDE)
+    centred = values - values.mean()
+    seen = abs(places @ centred) - _EQUAL
+    extreme = sum(abs(rng.permutation(places) @ centred) >= seen for _ in range(flips))
+    return Estimate(float(slopes[0]), float(low), float(high)), float((extreme + 1) / (flips + 1))
+
+
 def holm(p: ArrayLike) -> _Floats:
     """Adjust p by Holm's step-down method: the i-th smallest of m is taken m - i + 1 times, and never falls.
 

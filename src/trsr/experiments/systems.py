@@ -18,7 +18,6 @@ from trsr.baselines.hybrids import Hybrid
 from trsr.baselines.neural.system import Sequential
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Sampler
-from trsr.config.ranking import CompactModel
 from trsr.config.summary import TableWriter
 from trsr.data.dataset import Catalogue
 from trsr.evaluation.catalogue import CatalogueRanks, place_in_catalogue, top_items
@@ -51,6 +50,7 @@ from trsr.records import (
 )
 from trsr.registry import BASELINES, identity, path_name
 from trsr.report.results import Kind
+from trsr.stages.train import is_pretrained_here
 from trsr.stages.work import Artifact, Made, Work
 
 
@@ -190,8 +190,11 @@ class LanguageModel:
         drawn = {"both": "uniform and popularity", "retrieved": f"retrieved by {training.retriever}"}.get(
             training.sampler, candidates.sampler
         )
-        compact = isinstance(self.config.model, CompactModel)
-        pretrained = f"; pre-trained on {len(protocol.data.sequences):,} histories" if compact else ""
+        pretrained = (
+            f"; pre-trained on {len(protocol.data.sequences):,} histories"
+            if is_pretrained_here(self.config)
+            else ""
+        )
         return ScoreInfo(
             training_seconds=sum(seconds.values()),
             scoring_seconds=scoring_seconds,

@@ -206,7 +206,7 @@ def _described(name: DimensionName, config: Config) -> tuple[str, str, list[Valu
             return "summary.block_size", "How many items should one summary call read?", values, True
         case "writer":
             values = [
-                Value(_writer_label(writer), {"summary.writer": writer.model_dump(mode="json")})
+                Value(writer_label(writer), {"summary.writer": writer.model_dump(mode="json")})
                 for writer in told.writers
             ]
             return "summary.writer", "Does it matter who writes the summaries?", values, False
@@ -252,14 +252,15 @@ def _own_value(name: DimensionName, config: Config) -> Value:
             return Value(f"answer, {config.training.loss}", {})
         case "writer":
             writer = config.summary.writer
-            return Value(_writer_label(writer), {"summary.writer": writer.model_dump(mode="json")})
+            return Value(writer_label(writer), {"summary.writer": writer.model_dump(mode="json")})
         case _:
             [key] = _described(name, config)[2][0].overrides
             setting = _setting(config, key)
             return Value(str(setting), {key: setting})
 
 
-def _writer_label(writer: Writer) -> str:
+def writer_label(writer: Writer) -> str:
+    """Name a writer, with the settings that tell it from others of its kind."""
     if isinstance(writer, KeyphraseWriter):
         return f"keyphrase, {writer.phrases} phrases, decay {writer.decay:g}"
     if isinstance(writer, OwnWriter):

@@ -78,6 +78,12 @@ def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
         raise ModelError(message) from error
 
 
+def train_adapter(model: PeftModel) -> None:
+    """Let the weights of an adapter that was read be trained on, and no others."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+
+
 def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """Put an adapter that was saved onto its base, and see that all of it goes somewhere.
 

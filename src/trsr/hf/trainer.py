@@ -180,6 +180,13 @@ def plan_arguments(folder: Path, **settings: Any) -> TrainingArguments:
     return arguments
 
 
+def uses_bfloat16(precision: str) -> bool:
+    """Say whether a training with this setting computes in bfloat16 on this machine."""
+    return precision == "bfloat16" or (
+        precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    )
+
+
 def last_checkpoint(folder: Path) -> str | None:
     """Return the newest checkpoint that was written to its end; others are deleted."""
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):

@@ -25,7 +25,7 @@ from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.config.summary import Prompting
 from trsr.data.dataset import Catalogue
 from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
-from trsr.hf.adapters import add_adapter, has_adapter, require_effect, save_base
+from trsr.hf.adapters import add_adapter, has_adapter, require_effect, save_base, train_adapter
 from trsr.hf.loading import (
     choose_device,
     load_language_model,
@@ -142,14 +142,14 @@ class Ranker:
         )
 
     def adapt(self, settings: Lora) -> None:
-        """Put fresh adapters onto the model; only they will be trained.
+        """Let adapters be trained and nothing else: those that are on the model, or else fresh ones.
 
-        Raises `ModelError` when the model has adapters already, or no module to adapt.
+        Raises `ModelError` when the model has no module to adapt.
         """
         model = self.model
         if has_adapter(model):
-            message = "the model has an adapter already; start from its base model"
-            raise ModelError(message)
+            train_adapter(model)
+            return
         self.model = add_adapter(cast("PreTrainedModel", model), settings)
         self.__dict__.pop("plan", None)
 

@@ -23,7 +23,14 @@ from trsr.errors import DataError
 from trsr.evaluation.metrics import Recall, expected_metrics, place_target
 from trsr.hf.loading import without_bars
 from trsr.hf.tokenization import pad_right
-from trsr.hf.trainer import PlannedTrainer, clear_other_run, last_checkpoint, plan_arguments, shuffled_batches
+from trsr.hf.trainer import (
+    PlannedTrainer,
+    clear_other_run,
+    last_checkpoint,
+    plan_arguments,
+    shuffled_batches,
+    uses_bfloat16,
+)
 from trsr.ranking.ranker import COMPACT, Ranker
 from trsr.ranking.scoring import EncodedUser, RankingUser, score
 from trsr.ranking.shared_prefix.layout import UserPrompts
@@ -187,16 +194,7 @@ def fine_tune(
             inputs = [start, settings.model_dump(mode="json"), seed, count, encoded]
             clear_other_run(folder, hashlib.sha256(repr(inputs).encode()).hexdigest())
         checkpoint = last_checkpoint(folder)
-    torch.manual_seed(seed)
-    compact = ranker.origin.kind == COMPACT
-    if settings.method == "lora" or (settings.method == "auto" and not compact):
-        ranker.adapt(settings.lora)
-    if settings.learning_rate is None:
-        settings = settings.model_copy(update={"learning_rate": _LEARNING_RATES[compact]})
-    if settings.gradient_checkpointing:
-        # Checkpointed layers pass gradients on only if their input asks, which frozen embeddings don't.
-        ranker.model.enable_input_require_grads()
-        ranker.model.gradient_checkpointing_enable()
+    settings = make_trainable(ranker, settings, seed)
     arguments = _arguments(settings, folder, seed, accumulation, updates, bool(validation))
     trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens, settings)
     if processes.process_index:
@@ -207,6 +205,25 @@ def fine_tune(
     trainer.restore_best()
     ranker.model.eval()
     return _history(trainer.state.log_history, updates)
+
+
+def make_trainable(ranker: Ranker, settings: Training, seed: int) -> Training:
+    """Put adapters on where these settings ask for them; those that are there already are trained on.
+
+    Returns the settings with the learning rate that they mean. The seed decides how adapters begin. Raises
+    `ModelError` when they can't be put on.
+    """
+    torch.manual_seed(seed)
+    compact = ranker.origin.kind == COMPACT
+    if settings.method == "lora" or (settings.method == "auto" and not compact):
+        ranker.adapt(settings.lora)
+    if settings.gradient_checkpointing:
+        # Checkpointed layers pass gradients on only if their input asks, which frozen embeddings don't.
+        ranker.model.enable_input_require_grads()
+        ranker.model.gradient_checkpointing_enable()
+    if settings.learning_rate is not None:
+        return settings
+    return settings.model_copy(update={"learning_rate": _LEARNING_RATES[compact]})
 
 
 class _RankingTrainer(PlannedTrainer):
@@ -314,9 +331,6 @@ def _accumulation(settings: Training, users: int, processes: int) -> int:
 def _arguments(
     settings: Training, folder: Path, seed: int, accumulation: int, updates: int, validates: bool
 ) -> TrainingArguments:
-    bfloat16 = settings.precision == "bfloat16" or (
-        settings.precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    )
     return plan_arguments(
         folder,
         learning_rate=settings.learning_rate,
@@ -327,7 +341,7 @@ def _arguments(
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
         gradient_accumulation_steps=accumulation,
-        bf16=bfloat16,
+        bf16=uses_bfloat16(settings.precision),
         logging_steps=max(1, updates * settings.epochs // _LOGGED_LOSSES),
         eval_strategy="steps" if validates else "no",
         eval_steps=updates,

@@ -32,6 +32,7 @@ from trsr.report.sections import (
     Figure,
     Section,
 )
+from trsr.report.study import STUDY, StudyContent
 from trsr.report.words import split_name
 
 
@@ -294,17 +295,18 @@ _KINDS: Final = {
     RunContent: _Kind("report", "Report of the run", RUN),
     Results: _Kind("comparison", "Comparison", COMPARISON),
     AblationContent: _Kind("ablation", "Ablation", ABLATION),
+    StudyContent: _Kind("study", "Study of summaries", STUDY),
 }
 
 
-def render(content: RunContent | Results | AblationContent) -> str:
+def render(content: RunContent | Results | AblationContent | StudyContent) -> str:
     """Make a page of its sections as a whole HTML document, to be written as UTF-8.
 
     The page needs no network: styles, script and figures are inside it, and its own security policy forbids
     everything else. Every text in the content is escaped, and the same content gives the same bytes.
     """
     environment, kind = _environment(), _KINDS[type(content)]
-    results = content.results if isinstance(content, RunContent) else content
+    results = content.results if isinstance(content, RunContent | StudyContent) else content
     shared = {"content": content, "results": results}
     bodies = []
     for section in kind.sections:

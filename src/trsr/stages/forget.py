@@ -30,14 +30,14 @@ _MADE_AGAIN: Final = (
 """Pages, and what `trsr export` writes: deleted when they show the user, for the tables make them again."""
 _OF_NO_USER: Final = (
     "config.yaml", "manifest.json", "metrics.json", "comparison.json", "comparison.csv", "ablation.json",
-    "*.safetensors", "tokenizer*.json",
+    "study.json", "study.md", "preregistration.json", "seed-*.json", "*.safetensors", "tokenizer*.json",
 )  # fmt: skip
 """Settings, hashes, means and weights: what looks like a user's id in them is a number or a word."""
 _EXAMPLES: Final = "examples"
 
 
 def forget_user(folder: RunFolder, user_id: str) -> list[str]:
-    """Take a user out of every file of a run folder, also of the runs of its comparison and ablation.
+    """Take a user out of every file of a run folder, also of the runs of its comparison, ablation and study.
 
     The manifests take in the changed tables, so that the next ``trsr run`` prepares nothing again, but
     trains and measures without the user. Figures that were measured with the user stay. Raw data isn't
@@ -68,7 +68,7 @@ def forget_user(folder: RunFolder, user_id: str) -> list[str]:
     if models:
         removed.append(
             f"{len(models)} models below {folder.path} were trained with this user: `trsr run`, "
-            "`trsr compare` and `trsr ablate` train again without"
+            "`trsr compare` and `trsr ablate` train again without; a study must begin anew, by another --out"
         )
     removed.append("figures that were measured with the user stay: they are means over users")
     removed.append(

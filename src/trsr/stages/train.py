@@ -12,7 +12,7 @@ import polars as pl
 
 from trsr.artifacts import hash_path, write_json
 from trsr.baselines.base import open_baseline, places, score_catalogue, training_data
-from trsr.compact.start import Log, fresh_ranker, pretrain_compact, pretraining_settings
+from trsr.compact.start import Log, fresh_ranker, pretrain_ranker, pretraining_settings
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.config.ranking import CompactModel, HuggingFaceModel
@@ -49,33 +49,37 @@ def learnable_histories(prepared: Prepared) -> list[list[str]]:
     return [*own, *prepared.background[ITEMS].to_list()]
 
 
-def compact_ranker(config: Config, prepared: Prepared, checkpoints: Path) -> tuple[Ranker, Log]:
-    """Make the compact model from the catalogue and from histories that may be learnt from."""
+def is_pretrained_here(config: Config) -> bool:
+    """Say whether the model learns from histories before its fine-tuning."""
+    model = config.model
+    return model.start is None if isinstance(model, CompactModel) else bool(model.pretrain_questions)
+
+
+def pretrained_ranker(config: Config, prepared: Prepared, checkpoints: Path) -> tuple[Ranker, Log]:
+    """Make the compact model, or question another, from the catalogue and histories to learn from."""
     shown, whole = (
         Catalogue(prepared.items, fields) for fields in (config.ranking_fields, config.items.fields)
     )
     histories = learnable_histories(prepared)
-    return pretrain_compact(config, shown.items(shown.ids), whole.items(whole.ids), histories, checkpoints)
+    return pretrain_ranker(config, shown.items(shown.ids), whole.items(whole.ids), histories, checkpoints)
 
 
 def pretrain(work: Work, prepared: Artifact[Prepared]) -> Artifact[Path | None]:
-    """Teach the compact model the catalogue and what comes next.
+    """Teach the model what comes next in histories; the compact model the catalogue, too.
 
-    The artifact is the folder of the model; None for a model that comes from elsewhere.
+    The artifact is the folder of the model; None for a model that comes from elsewhere as it is.
     """
     checkpoints = work.folder.checkpoints / "pretraining"
 
     def make(config: Config) -> Made:
-        model = config.model
-        if not isinstance(model, CompactModel):
-            work.say("  nothing to do: the model comes from elsewhere")
-            return Made([])
-        if model.start is not None:
-            work.say(f"  nothing to do: starts from {model.start}")
+        if not is_pretrained_here(config):
+            start = config.model.start if isinstance(config.model, CompactModel) else None
+            why = f"starts from {start}" if start else "the model comes from elsewhere"
+            work.say(f"  nothing to do: {why}")
             return Made([])
         target = work.folder.pretrained
         with tracked(config.training.report_to, work.folder.path):
-            ranker, log = compact_ranker(config, prepared.value, checkpoints)
+            ranker, log = pretrained_ranker(config, prepared.value, checkpoints)
         ranker.save(target)
         write_json(log, target / PRETRAINING_LOG)
         known = len(learnable_histories(prepared.value))
@@ -84,13 +88,13 @@ def pretrain(work: Work, prepared: Artifact[Prepared]) -> Artifact[Path | None]:
 
     return work.step(
         "pretrain",
-        "teach the compact model the catalogue and what comes next",
+        "teach the model what comes next",
         make,
         lambda made: made.path if made.entry.outputs else None,
         settings=(),
         # Which of these decide the result, `pretraining_settings` knows.
         free=("seed", "training", "model", "items", "prompt"),
-        content=[prepared.digest, pretraining_settings(work.config)],
+        content=[prepared.digest, pretraining_settings(work.config), *_weights_outside(work.config)],
         scratch=(checkpoints,),
     )
 
@@ -270,9 +274,13 @@ def retrieved(config: Config, prepared: Prepared) -> pl.DataFrame:
 def _outside(config: Config) -> list[Any]:
     """Give the hashes of what training reads from outside the run folder: weights and templates."""
     templates = Templates(config.prompt.domain, config.prompt.templates)
-    found: list[Any] = [templates.versions(RANKING_TEMPLATES)]
-    if config.training.sampler == "retrieved":
-        found.append(identity("baseline", config.training.retriever, BASELINES))
+    retriever = config.training.retriever if config.training.sampler == "retrieved" else None
+    asked = [identity("baseline", retriever, BASELINES)] if retriever else []
+    return [templates.versions(RANKING_TEMPLATES), *asked, *_weights_outside(config)]
+
+
+def _weights_outside(config: Config) -> list[str]:
+    found = []
     model = config.model
     if isinstance(model, HuggingFaceModel) and is_local(model.path):
         found.append(_weights(model.path))
@@ -293,12 +301,9 @@ def _weights(path: str) -> str:
 
 def _pretraining(config: Config, start: Path | None) -> list[dict[str, float]]:
     """Read the losses that the model's pre-training logged, if it had one."""
-    if not isinstance(config.model, CompactModel):
-        return []
-    path = config.model.start or start
+    path = config.model.start if isinstance(config.model, CompactModel) else None
+    path = path or start
     if path is None or not (path / PRETRAINING_LOG).exists():
         return []
-    losses: list[dict[str, float]] = json.loads((path / PRETRAINING_LOG).read_text(encoding="utf-8"))[
-        "next_item"
-    ]
-    return losses
+    log: Log = json.loads((path / PRETRAINING_LOG).read_text(encoding="utf-8"))
+    return log["next_item"] or log["questions"]

@@ -6,13 +6,15 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trsr.config.summary import Limits, Price
 from trsr.errors import BudgetError, ConfigError
-from trsr.llm.generator import Completion
 from trsr.progress import text_table
 from trsr.records import Usage
+
+if TYPE_CHECKING:  # who only counts needs no model's libraries
+    from trsr.llm.generator import Completion
 
 _MILLION: Final = 1_000_000
 _NO_LIMITS: Final = Limits()
@@ -39,6 +41,7 @@ def charge(answer: Completion, otherwise: Usage) -> Usage:
 
     Examples
     --------
+    >>> from trsr.llm.generator import Completion
     >>> charge(Completion("Likes tea.", 90, None, "stop"), otherwise=Usage(1, 0, 80, 150))
     Usage(calls=1, calls_reused=0, prompt_tokens=90, completion_tokens=150, calls_unreported=1)
     """
@@ -162,6 +165,35 @@ class Budget:
             "(--max-calls, --max-cost) to finish"
         )
         return BudgetError(message)
+
+
+class Purse:
+    """One budget in a process of its own, which others ask; remembers whether it stopped one of them."""
+
+    def __init__(self, limits: Limits, price: Price) -> None:
+        self._budget = Budget(limits, price)
+        self._is_stopped = False
+
+    def allow(self, most: Usage) -> bool:
+        """Reserve what calls can cost at most, as `Budget.allow` does."""
+        return self._budget.allow(most)
+
+    def spend(self, reserved: Usage, actual: Usage) -> None:
+        """Put what calls did cost in the place of what was reserved."""
+        self._budget.spend(reserved, actual)
+
+    def lose(self, most: Usage) -> bool:
+        """Count a try that has no answer, as `Budget.lose` does."""
+        return self._budget.lose(most)
+
+    def stop(self) -> BudgetError:
+        """Make the error that ends a run at its cap."""
+        self._is_stopped = True
+        return self._budget.stop()
+
+    def settle(self) -> tuple[Usage, bool]:
+        """Count what is reserved as spent; give all that was, and whether the cap has stopped anybody."""
+        return self._budget.settle(), self._is_stopped
 
 
 def _less(whole: Usage, part: Usage) -> Usage:

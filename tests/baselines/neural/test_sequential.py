@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,17 @@ def data() -> TrainingData:
     return planted()
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def trained(request: pytest.FixtureRequest, data: TrainingData) -> Sequential:
-    system = small(request.param)
-    system.fit(data)
+@cache
+def fitted(name: str, **changes: object) -> Sequential:
+    """Train a system once for all tests that only ask it."""
+    system = small(name, **changes)
+    system.fit(planted())
     return system
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def trained(request: pytest.FixtureRequest) -> Sequential:
+    return fitted(request.param)
 
 
 def recall_at_3(scores: NDArray[np.float64], targets: NDArray[np.int64]) -> float:
@@ -170,13 +177,10 @@ def test_without_validation_users_the_last_epoch_is_kept(data: TrainingData, tmp
     assert np.isnan(GRU4Rec.load(tmp_path).record.validation)
 
 
-def test_an_item_that_nobody_took_is_scored_by_its_text(data: TrainingData) -> None:
+def test_an_item_that_nobody_took_is_scored_by_its_text() -> None:
     # Titles say "pair19" of items 38 and 39 alone.
-    text, plain = small("sasrec_text"), small("sasrec")
-    for system in (text, plain):
-        system.fit(data)
     before_38 = [walk((38 - 7 * 4) % NEVER_TAKEN, 4)]
-    tables = [system.score(["u"], before_38)[0] for system in (text, plain)]
+    tables = [fitted(name).score(["u"], before_38)[0] for name in ("sasrec_text", "sasrec")]
     below_39 = [float((table < table[39]).mean()) for table in tables]
     assert below_39[0] > 0.6 > below_39[1]
 
@@ -196,7 +200,7 @@ def test_an_interrupted_training_leaves_nothing_behind(
     def interrupt(*_: object) -> float:
         raise KeyboardInterrupt
 
-    system = small("sasrec")
+    system = small("sasrec", max_epochs=1)
     with monkeypatch.context() as patched:
         patched.setattr(Validation, "__call__", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -240,12 +244,8 @@ def test_a_loss_that_is_no_number_is_told(data: TrainingData) -> None:
         ({"n_items": 12}, "not the weights of sasrec"),
     ],
 )
-def test_a_damaged_folder_is_told(
-    data: TrainingData, tmp_path: Path, change: dict[str, object], message: str
-) -> None:
-    system = small("sasrec", max_epochs=1)
-    system.fit(data)
-    system.save(tmp_path)
+def test_a_damaged_folder_is_told(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    fitted("sasrec", max_epochs=1).save(tmp_path)
     card = tmp_path / "sequential.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | change))
     with pytest.raises(ArtifactError, match=message):

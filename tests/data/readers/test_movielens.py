@@ -55,6 +55,23 @@ def test_ratings_files_are_a_setting(write, histories_of):
     assert [path.name for path in input_files(source)] == ["u.item", "u1.test", "u2.base"]
 
 
+def test_targets_come_from_their_own_file_whatever_is_older(write, histories_of, counts_of):
+    test = "196\t3\t5\t7\n196\t1\t5\t9\n7\t9\t5\t881250001\n"
+    base = "196\t2\t5\t881250940\n196\t4\t5\t881250930\n7\t1\t4\t881250000\n8\t1\t4\t881250000\n"
+    items = U_ITEM + f"{movie(3, 'Alien')}\n{movie(4, 'Brazil')}\n".encode()
+    files = {"u1.base": base, "u1.test": test, "u.item": items}
+    source = folder_of(write, files, ratings=("u1.base", "u1.test"), targets=("u1.test",))
+    dataset, findings = read_movielens(source)
+    assert histories_of(dataset) == {"196": ["4", "2", "1"]}
+    assert counts_of(findings)["no-target"] == 2
+
+
+@pytest.mark.parametrize("targets", [("u2.test",), ("u1.base", "u1.test")])
+def test_targets_are_some_of_the_ratings(tmp_path, targets):
+    with pytest.raises(ValueError, match="targets must be some of `ratings`, not all, got u"):
+        MovieLensData(format="movielens", path=tmp_path, ratings=("u1.base", "u1.test"), targets=targets)
+
+
 def test_the_files_of_1m(write, histories_of):
     movies = "1::Toy: Story (1995)::Animation|Children's\n2::Città|Città::Drama\n".encode("latin-1")
     dataset, _ = read(

@@ -6,6 +6,7 @@ from small_models import ANSWERS, PACKED, SHAPES, VOCABULARY, make, one_by_one, 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trsr.ranking.shared_prefix import forward
 from trsr.ranking.shared_prefix.attention import Attachment
 from trsr.ranking.shared_prefix.forward import packed_logits, scored_logits
 from trsr.ranking.shared_prefix.layout import pack
@@ -72,7 +73,11 @@ def test_distributed_training_synchronises_through_the_wrapper(tmp_path) -> None
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral-window", "opt"])
 @pytest.mark.parametrize("prefix", [0, 11])
-def test_groups_of_candidates_use_the_first_groups_prefix(architecture: str, prefix: int) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_groups_of_candidates_use_the_first_groups_prefix(
+    architecture: str, prefix: int, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "_GROUP_TOKENS", 12)
     model = make(PACKED[architecture])
     people = users((prefix, (5, 3, 9, 1, 4, 7)))
     with torch.no_grad():
@@ -82,6 +87,7 @@ def test_groups_of_candidates_use_the_first_groups_prefix(architecture: str, pre
     model.register_forward_pre_hook(
         lambda _, __, inputs: tokens.append(inputs["input_ids"].shape[1]), with_kwargs=True
     )
-    got = scored_logits(model, people[0], ANSWERS, budget=12)
-    assert tokens == [prefix + 8, 10, 11]
+    got = scored_logits(model, people[0], ANSWERS, budget=99 if large else 12)
+    # In a large row several groups stand beside each other, behind a prefix that is held.
+    assert tokens == ([prefix + 8, 10, 11] if not large else [prefix + 8, 21] if prefix else [29])
     assert (got - expected).abs().max() < 1e-5

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trsr.ranking.shared_prefix import attention as masked_module
-from trsr.ranking.shared_prefix.attention import cascade, causal, masked
-from trsr.ranking.shared_prefix.layout import Fold
+from trsr.ranking.shared_prefix.attention import _attend, _Row, cascade, gridded
+from trsr.ranking.shared_prefix.layout import Fold, Layout
 
 CPU = torch.device("cpu")
 SCALE = 0.3
@@ -46,18 +45,19 @@ def written_out(
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("prefix", [0, 1, 6])
 @pytest.mark.parametrize("at_ends", [False, True])
-@pytest.mark.parametrize("form", ["cascade", "masked", "window 1", "window 3", "window 6", "window 40"])
-def test_values_and_gradients(
-    lengths: tuple[int, ...], prefix: int, at_ends: bool, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(masked_module, "_GROUP_KEYS", 20)
+@pytest.mark.parametrize("form", ["cascade", "grid", "window 1", "window 3", "window 6", "window 40"])
+def test_values_and_gradients(lengths: tuple[int, ...], prefix: int, at_ends: bool, form: str) -> None:
     keys = Fold(lengths, CPU)
     queries = Fold((1,) * len(lengths), CPU) if at_ends else keys
     window = int(form.split()[1]) if form.startswith("window") else None
     parts = tensors(prefix, sum(queries.lengths), sum(lengths))
     query, far_key, far_value, near_key, near_value = parts
-    arguments = (query, (far_key, far_value), (near_key, near_value), queries, keys, SCALE)
-    got = cascade(*arguments) if form == "cascade" else masked(*arguments, window=window)
+    if form == "cascade":
+        got = cascade(query, (far_key, far_value), (near_key, near_value), queries, keys, SCALE)
+    else:
+        row = _Row(near_key, near_value, SCALE, window, 0.0, (far_key, far_value))
+        layout = Layout.of([(prefix, lengths)], CPU, is_held=True)
+        got = gridded(query, row, layout, window, at_answers=at_ends)
     expected = written_out(parts, lengths, at_ends=at_ends, window=window)
     torch.testing.assert_close(got, expected)
     weights = torch.randn(got.shape, generator=torch.Generator().manual_seed(1), dtype=got.dtype)
@@ -72,10 +72,30 @@ def test_values_and_gradients(
 @pytest.mark.parametrize("window", [None, 1, 3, 50])
 def test_prefix_on_itself(window: int | None) -> None:
     parts = tensors(0, 9, 9)
-    query, far_key, _, key, value = parts
-    got = causal(query, key, value, SCALE, window, 0.0)
-    assert far_key.shape[2] == 0
+    query, _, _, key, value = parts
+    # The last token stands for a candidate: a prefix alone is no row.
+    got = _attend(
+        query, _Row(key, value, SCALE, window, 0.0, None), Layout.of([(8, [1])], CPU), at_answers=False
+    )
     torch.testing.assert_close(got, written_out(parts, (9,), at_ends=False, window=window))
+
+
+@pytest.mark.parametrize("at_answers", [False, True])
+def test_one_product_for_all_users_is_what_each_user_alone_gives(at_answers: bool) -> None:
+    layout = Layout.of([(3, [2, 4]), (0, [1, 1, 5]), (6, [3])], CPU)
+    queries = 6 if at_answers else layout.tokens
+    query, _, _, key, value = tensors(0, queries, layout.tokens)
+    row = _Row(key, value, SCALE, None, 0.0, None)
+    alone = _attend(query, row, layout, at_answers=at_answers)
+    together = gridded(query, row, layout, None, at_answers=at_answers)
+    torch.testing.assert_close(together, alone)
+    weights = torch.randn(alone.shape, generator=torch.Generator().manual_seed(1), dtype=alone.dtype)
+    for got, expected in zip(
+        torch.autograd.grad((together * weights).sum(), (query, key, value)),
+        torch.autograd.grad((alone * weights).sum(), (query, key, value)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected)
 
 
 def test_very_unequal_sums_stay_finite() -> None:

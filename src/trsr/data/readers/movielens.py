@@ -81,7 +81,29 @@ def read_movielens(source: MovieLensData, notes: Notes, seed: int = 0) -> Datase
     events = rated(ratings, "rating", source.min_rating, notes)
     times = read_times(events, TIME, notes, remedy="MovieLens' times are seconds since 1970")
     events = events.select(FILE, LINE, USER, ITEM, times.alias(TIME))
+    if source.targets:
+        events = _targets_last(events, items, source, notes)
     return assemble(items, events, notes, null_words=source.null_words, seed=seed)
+
+
+def _targets_last(
+    events: pl.DataFrame, items: pl.DataFrame, source: MovieLensData, notes: Notes
+) -> pl.DataFrame:
+    """Let each user's newest interaction in the files of targets follow those in the other files."""
+    held = pl.col(FILE).is_in(source.targets)
+    known = events.filter(held).join(items.select(pl.col(ITEM).str.strip_chars()), on=ITEM, how="semi")
+    target = known.sort(TIME, LINE, nulls_last=False).group_by(USER, maintain_order=True).last()
+    others = events.filter(~held)
+    lacking = others.join(target, on=USER, how="anti")
+    notes.count(
+        "no-target",
+        f"users without an interaction in {', '.join(source.targets)} are left out (data.targets)",
+        "dropped",
+        lacking[USER].n_unique(),
+    )
+    last = others.group_by(USER).agg(pl.col(TIME).max().alias("_last"))
+    target = target.join(last, on=USER).with_columns(pl.max_horizontal(TIME, pl.col("_last") + 1).alias(TIME))
+    return pl.concat([others.join(target, on=USER, how="semi"), target.select(events.columns)])
 
 
 def _read(path: Path, source: MovieLensData, notes: Notes, columns: Sequence[str] | None) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trsr.errors import ModelError
-from trsr.ranking.shared_prefix.layout import Fold, Layout, Segment
+from trsr.ranking.shared_prefix.layout import Fold, Layout
 
 NAME: Final = "trsr_shared_prefix"
 """The attention implementation's name, as models' configurations know it."""
@@ -127,9 +128,7 @@ def packed_attention(
         shared = call.layout.segments[0].shared
         # Copies: a slice would keep the whole row's keys alive.
         transcript.prefix[layer] = (row.key[:, :, shared].clone(), row.value[:, :, shared].clone())
-    output = (
-        _from_all(query, row, call.layout) if call.kept is None else _from_answers(query, row, call.layout)
-    )
+    output = _attend(query, row, call.layout, at_answers=call.kept is not None)
     return output.transpose(1, 2), None
 
 
@@ -158,42 +157,73 @@ class _Row:
         return self.key[:, :, places], self.value[:, :, places]
 
 
-def _from_all(query: Tensor, row: _Row, layout: Layout) -> Tensor:
-    """Attend from every token of the row."""
-    parts = []
-    for segment in layout.segments:
-        if segment.middle > segment.start:
-            own = query[:, :, segment.shared]
-            parts.append(causal(own, *row.at(segment.shared), row.scale, row.window, row.dropout))
-        parts.append(_from_runs(query[:, :, segment.suffixes], row, segment, segment.fold))
-    return torch.cat(parts, dim=2)
+def _attend(query: Tensor, row: _Row, layout: Layout, *, at_answers: bool) -> Tensor:
+    """Attend from every token of the row, or from one query a candidate, at the candidate's last token."""
+    window = row.window
+    if window is not None and layout.longest <= window:
+        window = None
+    if query.device.type != "cpu" or window is not None or row.dropout:
+        # A GPU is quickest with few large products: one for all users, instead of two for each.
+        return gridded(query, row, layout, window, at_answers=at_answers)
+    return torch.cat(list(_by_user(query, row, layout, at_answers=at_answers)), dim=2)
 
 
-def _from_answers(query: Tensor, row: _Row, layout: Layout) -> Tensor:
-    """Attend from one query a candidate, which stands at the candidate's last token."""
-    parts = []
+def _by_user(query: Tensor, row: _Row, layout: Layout, *, at_answers: bool) -> Iterator[Tensor]:
     start = 0
     for segment in layout.segments:
-        count = len(segment.fold.lengths)
-        ends = Fold((1,) * count, query.device)
-        parts.append(_from_runs(query[:, :, start : start + count], row, segment, ends))
-        start += count
-    return torch.cat(parts, dim=2)
+        if at_answers:
+            runs = Fold((1,) * len(segment.fold.lengths), query.device)
+            own = query[:, :, start : start + len(runs.lengths)]
+            start += len(runs.lengths)
+        else:
+            runs, own = segment.fold, query[:, :, segment.suffixes]
+            if segment.middle > segment.start:
+                shared = query[:, :, segment.shared]
+                yield scaled_dot_product_attention(
+                    shared, *row.at(segment.shared), is_causal=True, scale=row.scale, enable_gqa=True
+                )
+        far = row.at(segment.shared)
+        if segment.is_held and segment.prefix:
+            far = _handed(row)
+        yield cascade(own, far, row.at(segment.suffixes), runs, segment.fold, row.scale)
 
 
-def _from_runs(query: Tensor, row: _Row, segment: Segment, queries: Fold) -> Tensor:
-    far, near = row.at(segment.shared), row.at(segment.suffixes)
-    if segment.is_held and segment.prefix:
-        if row.held is None:
-            message = "the row has no prefix, and no keys of one were handed in"
-            raise ModelError(message)
-        far = row.held
-    window = row.window
-    if window is not None and segment.prefix + segment.fold.longest <= window:
-        window = None
-    if query.device.type == "cpu" and window is None and not row.dropout:
-        return cascade(query, far, near, queries, segment.fold, row.scale)
-    return masked(query, far, near, queries, segment.fold, row.scale, window, row.dropout)
+def _handed(row: _Row) -> KeysAndValues:
+    if row.held is None:
+        message = "the row has no prefix, and no keys of one were handed in"
+        raise ModelError(message)
+    return row.held
+
+
+def gridded(query: Tensor, row: _Row, layout: Layout, window: int | None, *, at_answers: bool) -> Tensor:
+    """Attend with one product for the whole row, its users under each other; differentiable.
+
+    `query` and the output are ``(1, heads, n_queries, width)``. Whatever a query may not see is computed and
+    left out: what that costs on a GPU is less than what many small products would. `window` counts the
+    positions that a query sees, its own included; None: all before it.
+    """
+    users = layout.users
+    queries = layout.slots if at_answers else users
+    key, value = users.fold(row.key), users.fold(row.value)
+    if layout.segments[0].is_held and layout.segments[0].prefix:
+        key, value = (
+            torch.cat([far.expand(len(near), -1, -1, -1), near], dim=2)
+            for far, near in zip(_handed(row), (key, value), strict=True)
+        )
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and query.device.type != "cpu":
+        # Masked attention of grouped heads would take the slow kernel there.
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    output = scaled_dot_product_attention(
+        queries.fold(query),
+        key,
+        value,
+        attn_mask=layout.visible(window, at_answers=at_answers),
+        dropout_p=row.dropout,
+        scale=row.scale,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    return queries.unfold(output)
 
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -297,99 +327,6 @@ def cascade(
     """
     joined: Tensor = _Cascade.apply(query, *far, *near, queries, keys, scale)  # type: ignore[no-untyped-call]
     return joined
-
-
-_GROUP_KEYS: Final = 16_384
-"""Keys that are laid out at once: bounds the copies of the prefix."""
-
-
-def causal(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, dropout: float
-) -> Tensor:
-    """Attend causally, inside a window if one is given; shapes ``(1, heads, n_tokens, width)``."""
-    mask = None
-    if window is not None and query.shape[2] > window:
-        steps = torch.arange(query.shape[2], device=query.device)
-        mask = _visible(steps, steps, window)
-    return _attend(query, key, value, mask, scale, dropout, is_causal=mask is None)
-
-
-def masked(
-    query: Tensor,
-    far: tuple[Tensor, Tensor],
-    near: tuple[Tensor, Tensor],
-    queries: Fold,
-    keys: Fold,
-    scale: float,
-    window: int | None = None,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Attend as `cascade` does, inside a window of positions if one is given.
-
-    Where `queries` are not the same runs as `keys`, each run has one query, which stands at its run's last
-    position. `window` counts the positions that a query sees, its own included; None: all before it.
-    """
-    prefix = far[0].shape[2]
-    device = query.device
-    # Keys that even the first query of a run can't see are not worth copying.
-    reach = prefix if window is None else min(prefix, window - 1)
-    far_key, far_value = (part[:, :, prefix - reach :] for part in far)
-    near_key, near_value = (keys.fold(part) for part in near)
-    runs = queries.fold(query)
-    at = torch.arange(keys.longest, device=device)[None]
-    if queries is not keys:
-        at = torch.tensor(keys.lengths, device=device)[:, None] - 1
-    mask = _visible(prefix + at, torch.arange(prefix - reach, prefix + keys.longest, device=device), window)[
-        :, None
-    ]
-    size = max(1, _GROUP_KEYS // (reach + keys.longest))
-    outputs = []
-    for start in range(0, len(keys.lengths), size):
-        part = slice(start, start + size)
-        count = len(keys.lengths[part])
-        outputs.append(
-            _attend(
-                runs[part],
-                torch.cat([far_key.expand(count, -1, -1, -1), near_key[part]], dim=2),
-                torch.cat([far_value.expand(count, -1, -1, -1), near_value[part]], dim=2),
-                mask[part] if mask.shape[0] > 1 else mask,
-                scale,
-                dropout,
-            )
-        )
-    return queries.unfold(torch.cat(outputs))
-
-
-def _visible(query_at: Tensor, key_at: Tensor, window: int | None) -> Tensor:
-    distance = query_at[..., :, None] - key_at
-    visible = distance >= 0
-    return visible if window is None else visible & (distance < window)
-
-
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scale: float,
-    dropout: float,
-    is_causal: bool = False,
-) -> Tensor:
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1 and query.device.type != "cpu":
-        # Masked attention of grouped heads would take the slow kernel there.
-        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
-        groups = 1
-    return scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=is_causal,
-        scale=scale,
-        enable_gqa=groups > 1,
-    )
 
 
 class Attachment:

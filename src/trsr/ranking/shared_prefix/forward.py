@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import linear
 
 from trsr.errors import ModelError
 from trsr.ranking.shared_prefix.attention import (
@@ -20,7 +23,9 @@ from trsr.ranking.shared_prefix.attention import (
     layers_of,
     pretrained,
 )
-from trsr.ranking.shared_prefix.layout import Pack, UserPrompts, divide, pack
+from trsr.ranking.shared_prefix.layout import Pack, UserPrompts, divide, pack, share_rows
+
+_GROUP_TOKENS: Final = 2048
 
 
 class PrefixMemory:
@@ -144,19 +149,22 @@ def scored_logits(
 ) -> Tensor:
     """Return the logits of the answer tokens after every candidate of one user, without gradients.
 
-    Candidates go through the model in groups of at most `budget` of their tokens; the first group takes the
-    prefix along, unless it is remembered, and the others use its keys. On a CPU groups of about a thousand
-    tokens stay in the processor's cache, and any number of candidates needs the memory of one group.
+    Candidates go through the model in rows of at most `budget` of their tokens; the first row takes the
+    prefix along, unless it is remembered, and the others use its keys. On a CPU rows of about a thousand
+    tokens stay in the processor's cache, and any number of candidates needs the memory of one row.
     `memory`, of this model alone, is where the prefix is looked for and kept for the next request. The rest
     is as in `packed_logits`.
     """
     held = memory.get(user.prefix) if memory is not None else None
-    groups = divide(user, budget)
+    # Candidates of a row pay for each other's tokens on a GPU (`gridded`): large rows are of several groups.
+    groups = divide(user, min(budget, _GROUP_TOKENS))
     keeps = held is None and bool(user.prefix) and (memory is not None or len(groups) > 1)
     transcript = Transcript(prefix=held or {}, keeps_prefix=keeps)
     logits = []
-    for group in groups:
-        row = pack([group], is_held=bool(transcript.prefix))
+    first = 1 if keeps else 0
+    rest = share_rows([replace(group, prefix=()) for group in groups[first:]], budget)
+    for places in [[0]] * first + [[place + first for place in row] for row in rest]:
+        row = pack([groups[place] for place in places], is_held=bool(transcript.prefix))
         logits.append(packed_logits(model, row, answers, trims=trims, transcript=transcript))
         transcript.keeps_prefix = False
     if keeps and memory is not None:
@@ -180,7 +188,24 @@ def answer_columns(model: nn.Module, inputs: dict[str, Any], answers: Sequence[i
     name = next(name for name, module in model.named_modules() if module is head)
     rows = {f"{name}.{part}": value.index_select(0, wanted) for part, value in head.named_parameters()}
     # Not tied: the input embedding keeps all its rows when it is the same tensor.
-    return _logits(functional_call(model, rows, args=(), kwargs=inputs, tie_weights=False))
+    with _in_float32(head):
+        return _logits(functional_call(model, rows, args=(), kwargs=inputs, tie_weights=False))
+
+
+@contextmanager
+def _in_float32(head: nn.Linear) -> Iterator[None]:
+    """Let the answers' logits be computed in float32: with the 8 bits of bfloat16 candidates would tie."""
+
+    def forward(input: Tensor) -> Tensor:
+        bias = None if head.bias is None else head.bias.float()
+        with torch.autocast(input.device.type, enabled=False):
+            return linear(input.float(), head.weight.float(), bias)
+
+    head.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        head.__dict__.pop("forward", None)
 
 
 def columns_at(

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from trsr.errors import ModelError
 
@@ -171,6 +172,68 @@ class Layout:
     def answers(self) -> Tensor:
         """Place of every candidate's last token, after which the answer is read, in order."""
         return torch.cat([segment.middle + segment.fold.ends for segment in self.segments])
+
+    @cached_property
+    def users(self) -> Fold:
+        """The row's users as runs: the prefix, where it is in the row, and all candidates."""
+        return Fold(tuple(segment.stop - segment.start for segment in self.segments), self.device)
+
+    @cached_property
+    def slots(self) -> Fold:
+        """The answer slots as runs: those of a user behind each other."""
+        return Fold(tuple(len(segment.fold.lengths) for segment in self.segments), self.device)
+
+    def visible(self, window: int | None, *, at_answers: bool) -> Tensor:
+        """Say what each query sees, users under each other: ``(n_users, 1, n_queries, n_keys)``.
+
+        Queries are all tokens of a user, or one at each of its answer slots; keys are those of a prefix that
+        is held, then all tokens of the user. Both are filled up as `Fold` does. A query sees its prefix and
+        its own candidate up to itself, and no further back than `window` positions, its own included.
+
+        Examples
+        --------
+        >>> layout = Layout.of([(1, [2, 1])], torch.device("cpu"))
+        >>> layout.visible(None, at_answers=True)[0, 0].int().tolist()
+        [[1, 1, 1, 0], [1, 0, 0, 1]]
+        """
+        if (window, at_answers) not in self._visible:
+            self._visible[window, at_answers] = self._seen(window, at_answers=at_answers)
+        return self._visible[window, at_answers]
+
+    @cached_property
+    def _visible(self) -> dict[tuple[int | None, bool], Tensor]:
+        return {}
+
+    def _seen(self, window: int | None, *, at_answers: bool) -> Tensor:
+        runs = torch.cat(
+            [
+                torch.repeat_interleave(
+                    torch.arange(len(segment.fold.lengths) + 1),
+                    torch.tensor([segment.middle - segment.start, *segment.fold.lengths]),
+                )
+                for segment in self.segments
+            ]
+        ).to(self.device)
+        shape = len(self.segments), -1
+        key_run, key_at = (part[self.users.sources].view(shape) for part in (runs, self.positions))
+        query_run, query_at = key_run, key_at
+        if at_answers:
+            query_run, query_at = (
+                part[self.answers][self.slots.sources].view(shape) for part in (runs, self.positions)
+            )
+        is_key = self.users.is_token
+        if self.segments[0].is_held:
+            prefix = self.segments[0].prefix
+            key_run, is_key = (
+                functional.pad(part, (prefix, 0), value=fill) for part, fill in ((key_run, 0), (is_key, 1))
+            )
+            key_at = torch.cat(
+                [torch.arange(prefix, device=self.device).expand(len(key_at), -1), key_at], dim=1
+            )
+        distance = query_at[:, :, None] - key_at[:, None]
+        own = (key_run[:, None] == 0) | (key_run[:, None] == query_run[:, :, None])
+        seen = is_key[:, None] & own & (distance >= 0)
+        return (seen if window is None else seen & (distance < window))[:, None]
 
 
 @dataclass(frozen=True, slots=True)
