@@ -50,8 +50,8 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
 ENCODERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "lsa": "trsr.baselines.item_encoder:Lsa",
-        "sentence": "trsr.baselines.item_encoder:Sentence",
-        "language_model": "trsr.baselines.item_encoder:LanguageModelStates",
+        "sentence": "trsr.baselines.pretrained_encoder:Sentence",
+        "language_model": "trsr.baselines.pretrained_encoder:LanguageModelStates",
         "file": "trsr.baselines.item_encoder:VectorFile",
     }
 )

@@ -1,15 +1,10 @@
-"""Items as vectors of their texts: by words, by pretrained models, out of a file; kept, reduced, scaled."""
+"""Items as vectors of their texts: by words, or out of a file; reduced and scaled to start a table."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
-import shutil
-import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
@@ -22,9 +17,7 @@ from pydantic import BeforeValidator, Field
 from trsr.artifacts import hash_path
 from trsr.baselines.base import Learnt, row_kinds
 from trsr.config.section import Section, named_by
-from trsr.errors import ArtifactError, ConfigError, DataError
-from trsr.hf.known_models import cache_folder
-from trsr.progress import Progress
+from trsr.errors import ConfigError, DataError
 from trsr.prompts.words import words
 from trsr.records import ITEM
 from trsr.registry import ENCODERS, identity, make_part, parse, settings_of
@@ -166,111 +159,6 @@ class Lsa(ItemEncoder):
         )
 
 
-class PretrainedEncoder(ItemEncoder):
-    """An encoder of texts whose vectors are kept, so that a text is read once by a model on a machine."""
-
-    learnt = ("_model",)
-    texts_a_step: ClassVar[int] = 256
-    """Texts that are read before they are kept."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._model: str = self.settings.model
-
-    @abstractmethod
-    def _reader(self) -> Callable[[Sequence[str]], Vectors]:
-        """Load the model, and return what reads texts."""
-
-    def encode(self, keys: Sequence[str]) -> Vectors:
-        """Read the texts that were never read before; see `ItemEncoder`."""
-        if not keys:
-            return np.empty((0, 0), np.float32)
-        encoders = importlib.import_module("trsr.hf.text_encoders")  # torch, when a model is asked for
-        settings = self.settings.model_dump(mode="json", exclude={"model"})
-        owner = json.dumps([type(self).__name__, encoders.encoder_identity(self._model), settings])
-        with vector_cache() as cache:
-            known = cache.get(owner, keys)
-            unknown = list(dict.fromkeys(key for key in keys if key not in known))
-            if unknown:
-                read = self._reader()
-                with Progress(f"vectors by {self._model}", len(unknown), "texts") as progress:
-                    for start in range(0, len(unknown), self.texts_a_step):
-                        part = unknown[start : start + self.texts_a_step]
-                        made = dict(zip(part, read(part), strict=True))
-                        cache.put(owner, made)
-                        known |= made
-                        progress.advance(len(part))
-        vectors = np.stack([known[key] for key in keys])
-        vectors[[not key.strip() for key in keys]] = 0.0
-        return vectors
-
-    def save(self, folder: Path) -> None:
-        """Write what was learnt, and the model where it lies in a folder of this machine; see `Learnt`."""
-        super().save(folder)
-        if Path(self._model).is_dir():
-            shutil.copytree(self._model, folder / _MODEL, dirs_exist_ok=True)
-
-    def restore(self, folder: Path) -> None:
-        """Read what `save` wrote; see `Learnt`."""
-        super().restore(folder)
-        if (folder / _MODEL).exists():
-            self._model = str(folder / _MODEL)
-
-
-_MODEL: Final = "encoder"
-
-
-class PretrainedSettings(Section):
-    """Which model reads."""
-
-    model: str
-    """Folder, hub id or known name (`trsr models list`)."""
-
-    def content(self) -> str:
-        """Name the weights; see `trsr.registry.identity`."""
-        named: str = importlib.import_module("trsr.hf.text_encoders").encoder_identity(self.model)
-        return named
-
-
-class Sentence(PretrainedEncoder):
-    """A sentence-transformers model; needs the extra `embeddings`."""
-
-    Settings = PretrainedSettings
-
-    def _reader(self) -> Callable[[Sequence[str]], Vectors]:
-        library = importlib.import_module("trsr.hf.text_encoders")
-        return lambda texts: library.sentence_vectors(self._model, texts)
-
-
-class LanguageModelSettings(PretrainedSettings):
-    """Which model reads, and what of its states is the vector."""
-
-    pooling: Literal["mean", "last"] = "mean"
-    """Mean of a text's states, or the last one."""
-    max_tokens: int = Field(64, ge=1)
-    """Tokens of a text that are read."""
-
-
-class LanguageModelStates(PretrainedEncoder):
-    """The last hidden states of any causal language model."""
-
-    Settings = LanguageModelSettings
-    texts_a_step = 32
-
-    def _reader(self) -> Callable[[Sequence[str]], Vectors]:
-        library = importlib.import_module("trsr.hf.text_encoders")
-        encoder = library.StateEncoder(self._model, self.settings.pooling, self.settings.max_tokens)
-
-        def read(texts: Sequence[str]) -> Vectors:
-            vectors: Vectors = encoder(texts)
-            if encoder.cut:
-                told = f"of {encoder.cut:,} texts only the first {self.settings.max_tokens} tokens are read"
-                self.notes = [f"{told} (max_tokens)"]
-            return vectors
-
-        return read
-
-
 class VectorFileSettings(Section):
     """Where vectors lie."""
 
@@ -369,50 +257,6 @@ def _read_csv(path: Path, separator: str = ",") -> pl.DataFrame:
     return pl.read_csv(
         path, separator=separator, schema_overrides={ITEM: pl.String}, infer_schema_length=None
     )
-
-
-class _VectorCache:
-    """Vectors on this disk, by a hash of the encoder and of the text."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, numbers BLOB NOT NULL)")
-
-    def get(self, owner: str, keys: Sequence[str]) -> dict[str, Vectors]:
-        """Return what is kept of an encoder's texts."""
-        by_hash = {_hash(owner, key): key for key in keys}
-        rows = (
-            row
-            for key in by_hash
-            for row in self._connection.execute("SELECT key, numbers FROM vectors WHERE key = ?", (key,))
-        )
-        return {by_hash[key]: np.frombuffer(numbers, np.dtype("<f4")) for key, numbers in rows}
-
-    def put(self, owner: str, made: dict[str, Vectors]) -> None:
-        """Keep vectors of an encoder's texts."""
-        rows = [(_hash(owner, key), vector.astype("<f4").tobytes()) for key, vector in made.items()]
-        with self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-
-
-def _hash(owner: str, text: str) -> bytes:
-    return hashlib.blake2b(f"{owner}\0{text}".encode(), digest_size=24).digest()
-
-
-@contextmanager
-def vector_cache() -> Iterator[_VectorCache]:
-    """Open the vectors of this machine, ``vectors.db`` in the cache folder; several programs may at once.
-
-    Raises `ArtifactError` when the file can't be read or written.
-    """
-    path = cache_folder() / "vectors.db"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=60)) as connection:
-            yield _VectorCache(connection)
-    except (sqlite3.Error, OSError) as error:
-        message = f"{path}: can't be used ({error}); delete it, all in it is made anew, or set TRSR_CACHE"
-        raise ArtifactError(message) from error
 
 
 ReducerName = Literal["pca", "random", "none"]
