@@ -99,7 +99,7 @@ def test_the_threshold_is_the_best_on_validation_and_asks_nobody_else(
 
     def figure(threshold: float) -> float:
         other = kind(**settings, threshold=threshold)
-        other.fit(data())
+        other.join(system._systems, data())
         return validation(lambda histories, asked: other.score([""] * len(histories), histories, asked))
 
     found = system._evidence(USERS, HISTORIES, None)
@@ -144,3 +144,17 @@ def test_systems_that_take_part_anyway_are_not_trained_again() -> None:
     fitted.fit(data())
     assert system._systems == parts
     assert np.array_equal(system.score(USERS, HISTORIES), fitted.score(USERS, HISTORIES))
+
+
+def test_what_was_taken_before_has_a_place_of_its_own_and_moves_no_other() -> None:
+    system = Ensemble(**BOTH, threshold=0)
+    system.fit(data())
+    history = HISTORIES[0]
+    whole = system.score(["u"], [history])[0]
+    own = alone("itemknn").score(["u"], [history])[0]
+    outside = np.setdiff1d(np.arange(N_ITEMS), history)
+    for item in history:
+        above, tied = (own[outside] > own[item]).sum(), (own[outside] == own[item]).sum()
+        assert whole[item] == -(N_ITEMS + above + 1 + tied / 2)
+    order = np.argsort(-own[outside], kind="stable")
+    assert (np.diff(whole[outside][order]) <= 0).all()

@@ -42,7 +42,7 @@ def sessions(n: int, seed: int) -> list[Places]:
     return [session(draw, int(draw.integers(4, 9))) for _ in range(n)]
 
 
-def topical(users: int = 300, valid_users: int = 60, seed: int = 0) -> TrainingData:
+def topical(users: int = 240, valid_users: int = 60, seed: int = 0) -> TrainingData:
     """Training sessions, and validation users with 20 negatives."""
     drawn = sessions(users + valid_users, seed)
     draw = np.random.default_rng(seed + 1000)

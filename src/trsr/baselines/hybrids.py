@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.stats import rankdata
 
 from trsr.baselines.base import Baseline, Places, TrainingData, open_baseline, score_catalogue
 from trsr.baselines.validation import Validation
@@ -34,7 +33,7 @@ class Evidence:
     Parameters
     ----------
     ranks
-        Of each system's list without the history, 1 for the best, ties the mean, ``(n_users, n_asked)``.
+        Of each system's list without the history, ``(n_users, n_asked)``; see `places_outside`.
     scores
         The first system's scores, of the same form.
     best
@@ -155,14 +154,11 @@ class Hybrid(Baseline):
         scores, best = np.empty(asked.shape), np.empty(len(users))
         for number, system in enumerate(self._systems):
             for part, table in score_catalogue(system, users, histories, n_items):
-                listed = table.copy()
-                for row, history in zip(listed, histories[part], strict=True):
-                    row[history] = -np.inf
-                places = rankdata(-listed, axis=1) if listed.size else listed
-                ranks[number][part] = np.take_along_axis(places, asked[part], axis=1)
-                if number == 0:
-                    scores[part] = np.take_along_axis(table, asked[part], axis=1)
-                    best[part] = listed.max(axis=1, initial=-np.inf)
+                for row, own in enumerate(table, part.start):
+                    ranks[number][row] = places_outside(own, histories[row], asked[row])
+                    if number == 0:
+                        scores[row] = own[asked[row]]
+                        best[row] = np.delete(own, histories[row]).max(initial=-np.inf)
         newest = [self._counts[history[-1]] if len(history) else np.inf for history in histories]
         return Evidence(
             tuple(ranks), scores, best, self._counts[asked].astype(np.float64), np.array(newest)[:, None]
@@ -171,6 +167,25 @@ class Hybrid(Baseline):
     def _frequency(self, quantile: float) -> float:
         """Return the count below which this share of the items that training saw are."""
         return float(np.quantile(self._counts[self._counts > 0], quantile))
+
+
+def places_outside(scores: _Floats, history: Places, asked: Places) -> _Floats:
+    """Place items in the list of all items but those of the history, 1 for the best, ties the mean.
+
+    An item of the history has the place that it would take in that list: whether items are taken again is for
+    whoever asks to say, and no list may make a target of that kind impossible to find.
+
+    Examples
+    --------
+    >>> places_outside(np.array([0.9, 0.5, 0.7, 0.5]), np.array([0]), np.array([0, 1, 2, 3])).tolist()
+    [1.0, 2.5, 1.0, 2.5]
+    """
+    listed = np.sort(np.delete(scores, history))
+    own = scores[asked]
+    above = len(listed) - np.searchsorted(listed, own, side="right")
+    tied = len(listed) - above - np.searchsorted(listed, own, side="left") + np.isin(asked, history)
+    places: _Floats = above + (tied + 1) / 2
+    return places
 
 
 class EnsembleSettings(HybridSettings):

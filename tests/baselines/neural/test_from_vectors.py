@@ -15,7 +15,7 @@ from trsr.baselines.neural.system import FromVectorsSettings, LLM2SASRec
 from trsr.errors import ConfigError, DataError
 from trsr.evaluation.metrics import NDCG, expected_metrics
 
-SMALL = "width=32, max_epochs=12, batch_size=32, learning_rate=1e-2, dropout=0.2, layers=1"
+SMALL = "width=32, max_epochs=8, batch_size=32, learning_rate=1e-2, dropout=0.2, layers=1"
 LSA = "encoder='lsa(width=32)'"
 ASKED = sessions(200, seed=99)
 HISTORIES = [taken[:-1] for taken in ASKED]
@@ -64,9 +64,8 @@ def test_a_table_that_starts_from_texts_of_other_items_does_not() -> None:
     assert surely_above(f"llm2sasrec({LSA}, {SMALL})", permuted)
 
 
-@pytest.mark.parametrize("adapter", ["linear", "mlp"])
-def test_frozen_vectors_stay_and_their_adapter_learns(adapter: str, tmp_path: Path) -> None:
-    name = f"llm2sasrec({LSA}, adapter='{adapter}', offset_scale=0, {SMALL.replace('=12', '=4')})"
+def test_frozen_vectors_stay_and_their_adapter_learns(tmp_path: Path) -> None:
+    name = f"llm2sasrec({LSA}, adapter='linear', offset_scale=0, {SMALL})"
     system = trained(name)
     network = system._network  # type: ignore[attr-defined]
     settings = system.settings
