@@ -155,6 +155,6 @@ def test_what_was_taken_before_has_a_place_of_its_own_and_moves_no_other() -> No
     outside = np.setdiff1d(np.arange(N_ITEMS), history)
     for item in history:
         above, tied = (own[outside] > own[item]).sum(), (own[outside] == own[item]).sum()
-        assert whole[item] == -(N_ITEMS + above + 1 + tied / 2)
+        assert whole[item] == -(N_ITEMS + above + 0.5 + tied / 2)
     order = np.argsort(-own[outside], kind="stable")
     assert (np.diff(whole[outside][order]) <= 0).all()

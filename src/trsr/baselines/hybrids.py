@@ -172,18 +172,18 @@ class Hybrid(Baseline):
 def places_outside(scores: _Floats, history: Places, asked: Places) -> _Floats:
     """Place items in the list of all items but those of the history, 1 for the best, ties the mean.
 
-    An item of the history has the place that it would take in that list: whether items are taken again is for
-    whoever asks to say, and no list may make a target of that kind impossible to find.
+    An item of the history stands between those that it is between, at half a place: whether items are taken
+    again is for whoever asks to say, and no list may make a target of that kind impossible to find.
 
     Examples
     --------
     >>> places_outside(np.array([0.9, 0.5, 0.7, 0.5]), np.array([0]), np.array([0, 1, 2, 3])).tolist()
-    [1.0, 2.5, 1.0, 2.5]
+    [0.5, 2.5, 1.0, 2.5]
     """
     listed = np.sort(np.delete(scores, history))
     own = scores[asked]
     above = len(listed) - np.searchsorted(listed, own, side="right")
-    tied = len(listed) - above - np.searchsorted(listed, own, side="left") + np.isin(asked, history)
+    tied = len(listed) - above - np.searchsorted(listed, own, side="left")
     places: _Floats = above + (tied + 1) / 2
     return places
 
