@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import signal
@@ -15,40 +16,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
-from matplotlib.figure import Figure
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from small_run import FUSED, MadeOnce, small_config
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.config.summary import EndpointWriter
-from trsr.pipeline import run
-from trsr.prompts.templates import BUILT_IN
 
-# Tiny models gain nothing from a second thread, and lose much when the cores are busy.
-torch.set_num_threads(1)
+# Tiny models gain nothing from a second thread, and lose much when the cores are busy. The models' libraries
+# are imported where they are used: the process that hands the tests out to others needs none.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # A busy machine is no failure. Where CI is set, Hypothesis draws the same examples in every run.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 
+_SERVER_START_S = 600.0
+
+
 def pytest_collection_finish() -> None:
     """Take what was imported out of what is looked through for garbage, as each training does at its end."""
     gc.collect()
     gc.freeze()
-
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-_ITEM_TEXT = "title: cordless drill; brand: Bolt; price: 89. The shopper likes tools, tea and quiet news."
-_SERVER_START_S = 600.0
 
 
 @pytest.fixture(scope="session")
@@ -80,45 +71,25 @@ def made_once(shared: Path) -> MadeOnce:
 @pytest.fixture(scope="session")
 def small(made_once: MadeOnce) -> tuple[Config, RunFolder]:
     """A finished run of `small_config`, to be read or copied."""
-    folder = made_once("small", lambda folder: run(small_config(folder), say=lambda line: None))
+    folder = made_once("small", lambda folder: _run(small_config(folder)))
     return small_config(folder), RunFolder(folder)
 
 
 @pytest.fixture(scope="session")
 def fused_run(made_once: MadeOnce) -> tuple[Config, RunFolder]:
     """A run with a fused ranker, evaluated but not reported, to be read or copied."""
-    folder = made_once(
-        "fused", lambda folder: run(small_config(folder, **FUSED), until="evaluate", say=lambda line: None)
-    )
+    folder = made_once("fused", lambda folder: _run(small_config(folder, **FUSED), until="evaluate"))
     return small_config(folder, **FUSED), RunFolder(folder)
+
+
+def _run(config: Config, **options: str) -> None:
+    importlib.import_module("trsr.pipeline").run(config, say=lambda line: None, **options)
 
 
 @pytest.fixture(scope="session")
 def tiny_model_dir(made_once: MadeOnce) -> Path:
     """A folder with a random Qwen2 model of 2,048 positions, and a byte-level BPE with a chat template."""
-    return made_once("tiny-chat", _save_tiny_model)
-
-
-def _save_tiny_model(folder: Path) -> None:
-    tokenizer = _train_tokenizer()
-    tokenizer.save_pretrained(folder)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.5,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        Qwen2ForCausalLM(config).save_pretrained(folder)
+    return made_once("tiny-chat", importlib.import_module("tiny_chat").save_tiny_model)
 
 
 @pytest.fixture(scope="session")
@@ -169,9 +140,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        Figure, "savefig", lambda figure, stream, **_: stream.write('<svg viewBox="0 0 1 1"></svg>')
-    )
+    empty = '<svg viewBox="0 0 1 1"></svg>'
+    patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, stream, **_: stream.write(empty))
 
 
 def _serve(model: Path, home: Path) -> tuple[int, int]:
@@ -192,25 +162,6 @@ def _serve(model: Path, home: Path) -> tuple[int, int]:
     server = os.posix_spawn(command[0], command, environment, file_actions=into_log)
     _wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
     return server, port
-
-
-def _train_tokenizer() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    prompts = [path.read_text(encoding="utf-8") for path in sorted(BUILT_IN.glob("*.jinja"))]
-    backend.train_from_iterator([*prompts, _ITEM_TEXT], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
 
 
 def _wait_until_healthy(url: str, server: int, log: Path) -> None:

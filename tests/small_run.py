@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer
+
 from trsr.config import Config, dump, load
 
 SETTINGS: dict[str, Any] = {
@@ -53,3 +55,10 @@ def small_config_file(folder: Path, **overrides: Any) -> Path:
     path = folder / "small.yaml"
     path.write_text(dump(small_config(folder / "run", **overrides)), encoding="utf-8")
     return path
+
+
+def one_token_words(model: Path) -> list[str]:
+    """Find two words that the tiny tokenizer has whole; it was made of so little text that yes may be two."""
+    vocabulary = AutoTokenizer.from_pretrained(model).get_vocab()
+    words = sorted(token[1:] for token in vocabulary if token.startswith("\u0120") and token[1:].isalpha())
+    return [word for word in words if len(word) > 2][:2]

@@ -11,10 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from transformers import AutoTokenizer
 
 import numbered_shop as shop
-from small_run import small_config
+from small_run import one_token_words, small_config
 from trsr.artifacts import RunFolder, hash_path
 from trsr.config import Config, load
 from trsr.config.summary import EndpointWriter
@@ -401,10 +400,3 @@ def test_a_hugging_face_model_is_tuned_with_adapters_alone(tmp_path: Path, tiny_
     assert (folder.model / "adapter_model.safetensors").exists()
     assert not (folder.model / "model.safetensors").exists(), "the base model is named, not copied"
     assert pl.read_parquet(folder.scores / "recurrent.parquet")["score"].n_unique() > 1
-
-
-def one_token_words(model: Path) -> list[str]:
-    """Find two words that the tiny tokenizer has whole; it was made of so little text that yes may be two."""
-    vocabulary = AutoTokenizer.from_pretrained(model).get_vocab()
-    words = sorted(token[1:] for token in vocabulary if token.startswith("\u0120") and token[1:].isalpha())
-    return [word for word in words if len(word) > 2][:2]

@@ -183,7 +183,7 @@ def put_model(model: Path, place: Path) -> None:
     """Put a ranker into the bundle, and with an adapter the base that lies in a folder of this machine."""
     card = read_card(model)
     base = card["base"]
-    if base is None or not Path(base["path"]).is_dir():
+    if base is None or card.get("weights", not card["adapter"]) or not Path(base["path"]).is_dir():
         _put(model, place)
         return
     _put(model, place, but=(RANKER, _ADAPTER))
@@ -196,6 +196,8 @@ def put_model(model: Path, place: Path) -> None:
     else:
         _put(Path(base["path"]), place / BASE)
     write_json(card | {"base": base | {"path": BASE}}, place / RANKER)
+    if not card["adapter"]:
+        return
     adapter = json.loads((model / _ADAPTER).read_text(encoding="utf-8"))
     write_json(adapter | {"base_model_name_or_path": BASE}, place / _ADAPTER)
 

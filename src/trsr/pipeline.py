@@ -19,6 +19,7 @@ import polars as pl
 from trsr.artifacts import RunFolder, sweep, versions, write_text
 from trsr.bundle import save_bundle
 from trsr.config import Config, dump
+from trsr.config.ranking import EndpointModel
 from trsr.errors import USERS_FAILED, ConfigError, RunError, TrsrError
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
@@ -32,6 +33,7 @@ from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, train
+from trsr.stages.untrained import stand
 from trsr.stages.work import Work
 from trsr.users import update_users
 
@@ -100,7 +102,8 @@ def _story(work: Work) -> Iterator[str]:
     yield "summarize"
     start = pretrain(work, prepared)
     yield "pretrain"
-    ranker = train(work, prepared, summaries, start)
+    trains = work.config.trains
+    ranker = train(work, prepared, summaries, start) if trains else stand(work, start)
     yield "train"
     protocol = run_protocol(work.config, prepared)
     model = LanguageModel(work.config, summaries, start, ranker)
@@ -154,6 +157,9 @@ def _fuse(
 
 def _bundle(work: Work, *, fused: bool, items: pl.DataFrame | None = None) -> None:
     """Make the folder that ranks, unless it is there for what was trained."""
+    if isinstance(work.config.model, EndpointModel):
+        work.say("  no bundle: the ranking model is behind a server")
+        return
     if save_bundle(work.config, work.folder, items, fused=fused):
         work.say(f"  {work.folder.bundle} ranks by itself and knows no user")
 

@@ -150,8 +150,9 @@ def test_on_the_demo_data_the_floor_stands_in_the_expected_order(prepared: Prepa
         for name in NAMES
         for scores in [scored(name, prepared)]
     }
-    assert ndcg["random"] < ndcg["popularity"] < ndcg["tfidf"]
-    assert ndcg["popularity"] < min(ndcg["itemknn"], ndcg["bm25"])
+    # Equal words tell next to nothing there, what goes with what tells most.
+    assert ndcg["random"] < ndcg["popularity"] < ndcg["itemknn"]
+    assert max(ndcg["tfidf"], ndcg["bm25"]) < ndcg["popularity"]
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

@@ -46,7 +46,7 @@ EDIT = st.tuples(
 
 
 @pytest.mark.parametrize("name", FILES)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(edits=st.lists(EDIT, max_size=5))
 def test_edited_files_end_in_a_data_set_or_an_error_of_ours(tmp_path_factory, name, edits):
     folder = tmp_path_factory.mktemp(name)

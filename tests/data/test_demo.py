@@ -1,16 +1,21 @@
-"""The demo shop: what is planted is there, and both parts of it are needed."""
+"""The demo shop: what is planted is there, words alone don't tell it, and both parts of it are needed."""
 
 import re
+from itertools import chain
 
 import numpy as np
 import polars as pl
 import pytest
 
+from trsr.baselines.base import training_data
+from trsr.config import load
 from trsr.config.data import DemoData
 from trsr.data.dataset import Dataset, checked
-from trsr.data.readers.demo import CATEGORIES, NEUTRAL, RECENT, STYLES, generate
+from trsr.data.prepare import prepare
+from trsr.data.readers.demo import DEPARTMENTS, LOOKS, NEUTRAL, RECENT, generate
 
-STYLE_OF_BRAND = {brand: style.name for style in (*STYLES, NEUTRAL) for brand in style.brands}
+LOOK_OF_BRAND = {brand: look.name for look in (*LOOKS, NEUTRAL) for brand in look.brands}
+PLACES = {department.name: place for place, department in enumerate(DEPARTMENTS)}
 
 
 @pytest.fixture(scope="module")
@@ -24,28 +29,32 @@ def shuffled() -> Dataset:
 
 
 def _traits(shop: Dataset) -> pl.DataFrame:
-    """One row an interaction: its user, how far before the target it is, its style and category."""
-    style = pl.col("brand").replace_strict(STYLE_OF_BRAND).alias("style")
-    items = shop.items.select("item_id", style, "category")
+    """One row an interaction: its place before the target, brand, look and department, and the target's."""
+    items = shop.items.select(
+        "item_id",
+        "brand",
+        pl.col("brand").replace_strict(LOOK_OF_BRAND).alias("look"),
+        pl.col("category").replace_strict(PLACES, return_dtype=pl.Int64).alias("department"),
+    )
     places = shop.histories.select("user_id", pl.col("item_ids").alias("item_id")).with_columns(
         pl.int_ranges(pl.col("item_id").list.len() - 1, -1, -1).alias("back")
     )
-    return places.explode("item_id", "back").join(items, on="item_id")
+    traits = places.explode("item_id", "back").join(items, on="item_id")
+    return traits.join(traits.filter(pl.col("back") == 0), on="user_id", suffix="_t")
 
 
 def _agreement(shop: Dataset) -> dict[str, float]:
-    """How often the most frequent style of old items, and category of recent ones, are the target's."""
+    """How often the target has the look of most old items, and goes with most recent ones in department."""
     traits = _traits(shop)
-    target = traits.filter(pl.col("back") == 0).select("user_id", style_t="style", category_t="category")
-    old = traits.filter(pl.col("back") > RECENT, pl.col("style") != "neutral")
+    old = traits.filter(pl.col("back").is_between(RECENT + 1, RECENT + 5), pl.col("look") != "neutral")
     new = traits.filter(pl.col("back").is_between(1, RECENT))
-    mode = (
-        target.join(old.group_by("user_id").agg(pl.col("style").mode().sort().first()), on="user_id")
-        .join(new.group_by("user_id").agg(pl.col("category").mode().sort().first()), on="user_id")
-        .with_columns(style_hit=pl.col("style") == pl.col("style_t"))
-        .with_columns(category_hit=pl.col("category") == pl.col("category_t"))
-    )
-    return {"style": mode["style_hit"].mean(), "category": mode["category_hit"].mean()}
+    looks = old.group_by("user_id").agg(pl.col("look").mode().sort().first(), pl.col("look_t").first())
+    needs = new.group_by("user_id").agg(pl.col("department", "department_t").mode().sort().first())
+    goes_with = needs["department"] + 1 - 2 * (needs["department"] % 2)
+    return {
+        "look": (looks["look"] == looks["look_t"]).mean(),
+        "department": (goes_with == needs["department_t"]).mean(),
+    }
 
 
 def test_sizes_are_as_configured(shop: Dataset) -> None:
@@ -82,27 +91,71 @@ def test_same_seed_same_shop_and_other_seed_another() -> None:
     assert not first.histories.equals(generate(small.model_copy(update={"seed": 1})).histories)
 
 
-def test_old_items_show_the_taste_and_recent_ones_the_intent(shop: Dataset) -> None:
+def test_old_items_show_the_taste_and_recent_ones_the_need(shop: Dataset) -> None:
     agreement = _agreement(shop)
     # One target in ten is any item, so that .9 is the most that can be known.
-    assert 0.85 < agreement["style"] < 0.95
-    assert 0.85 < agreement["category"] < 0.95
+    assert 0.8 < agreement["look"] < 0.95
+    assert 0.85 < agreement["department"] < 0.95
 
 
-def test_recent_items_are_nearly_neutral_in_taste_and_old_ones_in_intent(shop: Dataset) -> None:
+def test_recent_items_are_nearly_neutral_in_taste_and_old_ones_say_little_of_the_need(shop: Dataset) -> None:
     traits = _traits(shop)
-    target = traits.filter(pl.col("back") == 0).select("user_id", style_t="style", category_t="category")
-    joined = traits.join(target, on="user_id")
-    recent = joined.filter(pl.col("back").is_between(1, RECENT))
-    old = joined.filter(pl.col("back") > RECENT)
-    assert (recent["style"] == recent["style_t"]).mean() < 1.5 / len(STYLES)
-    assert (old["category"] == old["category_t"]).mean() < 1.2 / len(CATEGORIES)
+    recent = traits.filter(pl.col("back").is_between(1, RECENT))
+    old = traits.filter(pl.col("back") > RECENT)
+    assert (recent["look"] == recent["look_t"]).mean() < 1.5 / len(LOOKS)
+    assert (old["department"] == old["department_t"]).mean() < 1 / len(DEPARTMENTS)
+
+
+def test_for_half_of_the_users_no_old_item_has_the_words_of_the_target(shop: Dataset) -> None:
+    traits = _traits(shop).filter(pl.col("look_t") != "neutral")
+    same_words = (pl.col("brand") == pl.col("brand_t")) & (pl.col("back") > 0)
+    found = traits.group_by("user_id").agg(same_words.any().alias("has"))
+    assert 0.4 < found["has"].mean() < 0.6
+    recent = traits.filter(pl.col("back").is_between(1, RECENT))
+    assert (recent["department"] == recent["department_t"]).mean() < 0.1
+
+
+def test_other_users_histories_tell_which_brands_mean_the_same(shop: Dataset) -> None:
+    old = (
+        _traits(shop)
+        .filter(pl.col("back") > RECENT, pl.col("look") != "neutral")
+        .unique(["user_id", "brand"])
+    )
+    pairs = old.join(old, on="user_id", suffix="_2").filter(pl.col("brand") < pl.col("brand_2"))
+    counts = pairs.group_by("brand", "brand_2", same=pl.col("look") == pl.col("look_2")).len()
+    same, other = (counts.filter(pl.col("same") == is_same)["len"] for is_same in (True, False))
+    assert same.len() == 3 * len(LOOKS)
+    assert same.min() > 2 * other.max()
+
+
+def test_a_taste_turns_for_some_and_the_newer_one_decides(shop: Dataset) -> None:
+    traits = _traits(shop).filter(pl.col("look_t") != "neutral")
+    length = pl.col("back").max().over("user_id") + 1
+    early, late = (
+        traits.filter(length >= 20).filter(pl.col("back").is_between(*ends)) for ends in ((15, 19), (6, 10))
+    )
+    shares = [(part["look"] == part["look_t"]).mean() for part in (early, late)]
+    assert 0.5 < shares[0] < shares[1] - 0.1
+
+
+def test_only_targets_of_the_last_users_are_new_arrivals() -> None:
+    config = load(overrides={"preset": "demo"})
+    prepared = prepare(config)
+    cold = {
+        item
+        for item, count in zip(prepared.items["item_id"], training_data(prepared).counts, strict=True)
+        if not count
+    }
+    assert 0.05 < len(cold) / prepared.items.height < 0.15
+    assert not cold & set(chain.from_iterable(prepared.histories["history"]))
+    test = prepared.histories.filter(pl.col("split") == "test")
+    assert 0.15 < test["target"].is_in(list(cold)).mean() < 0.4
 
 
 def test_nothing_is_to_be_found_when_not_planted(shuffled: Dataset) -> None:
     agreement = _agreement(shuffled)
-    assert agreement["style"] < 1.5 / len(STYLES)
-    assert agreement["category"] < 1.5 / len(CATEGORIES)
+    assert agreement["look"] < 1.5 / len(LOOKS)
+    assert agreement["department"] < 1.5 / len(DEPARTMENTS)
 
 
 def test_unplanted_histories_hold_the_same_items_equally_often(shop: Dataset, shuffled: Dataset) -> None:
@@ -113,24 +166,27 @@ def test_unplanted_histories_hold_the_same_items_equally_often(shop: Dataset, sh
 
 def test_items_differ_in_popularity_but_moderately(shop: Dataset) -> None:
     counts = shop.histories["item_ids"].explode().value_counts()["count"].to_numpy()
-    assert 3 < np.quantile(counts, 0.95) / np.quantile(counts, 0.05) < 30
+    often = counts[counts > np.quantile(counts, 0.2)]
+    assert 3 < np.quantile(often, 0.95) / np.quantile(often, 0.05) < 30
 
 
-def test_a_style_shows_in_every_text_of_its_items(shop: Dataset) -> None:
-    words = {style.name: _words(*style.adjectives, *style.openings) for style in STYLES}
-    for title, brand, description in shop.items.select("title", "brand", "description").iter_rows():
-        own = words.get(STYLE_OF_BRAND[brand])
+def test_a_look_shows_in_every_text_of_its_items(shop: Dataset) -> None:
+    words = {
+        (look.name, sort): _words(*look.words[sort], look.brands[sort]) for look in LOOKS for sort in range(3)
+    }
+    columns = shop.items.select("title", "description", "brand", "category")
+    for title, description, brand, category in columns.iter_rows():
+        own = words.get((LOOK_OF_BRAND[brand], PLACES[category] // 2))
         if own is not None:
             assert _words(title) & own
             assert _words(description) & own
 
 
-def test_words_of_styles_are_theirs_alone() -> None:
-    styles = [_words(*style.brands, *style.adjectives, *style.openings) for style in (*STYLES, NEUTRAL)]
-    plain = [_words(*c.nouns, *c.features, *c.variants, *c.uses, c.name) for c in CATEGORIES]
-    for place, own in enumerate(styles[:-1]):
-        others = set().union(*styles[:place], *styles[place + 1 :], *plain)
-        assert not own & others - {"this", "noun", "make", "makes", "keep", "gives", "from", "with"}
+def test_no_two_looks_or_sorts_of_goods_and_no_two_departments_share_a_word() -> None:
+    told = [_words(*look.words[sort], look.brands[sort]) for look in LOOKS for sort in range(3)]
+    told.append(_words(*NEUTRAL.brands, *NEUTRAL.words[0]))
+    told += [_words(d.name, *d.nouns, *d.features, *d.variants) for d in DEPARTMENTS]
+    assert sum(map(len, told)) == len(set().union(*told))
 
 
 @pytest.mark.parametrize("planted", [True, False])
@@ -141,4 +197,4 @@ def test_the_smallest_shop_is_a_valid_data_set(seed: int, planted: bool) -> None
 
 
 def _words(*texts: str) -> set[str]:
-    return set(re.findall(r"[a-z]{4,}", " ".join(texts).lower()))
+    return set(re.findall(r"[a-z]{3,}", " ".join(texts).lower()))

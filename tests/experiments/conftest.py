@@ -1,4 +1,4 @@
-"""One finished comparison for all tests that only look at it."""
+"""One finished comparison, with its page, for all tests that only look at it."""
 
 import json
 from pathlib import Path
@@ -21,3 +21,10 @@ def finished(made_once: MadeOnce) -> Finished:
     folder = made_once("comparison", make)
     said = json.loads(folder.with_name("said.json").read_text(encoding="utf-8"))
     return Finished(comparison_config(folder), Published.of(folder / "comparison"), said)
+
+
+@pytest.fixture
+def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the pages of comparisons and ablations empty: they take long to make."""
+    for module in ("ablate", "report"):
+        monkeypatch.setattr(f"trsr.experiments.{module}.render", lambda content: "")

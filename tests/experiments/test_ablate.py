@@ -11,10 +11,10 @@ from trsr.errors import ConfigError
 from trsr.experiments.ablate import ablate
 
 
+@pytest.mark.usefixtures("unwritten")
 def test_an_ablation_counts_its_variants_and_skips_what_is_complete(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("trsr.experiments.ablate.render", lambda content: "")  # making the page takes longest
     shutil.copytree(finished.config.folder, tmp_path / "run")
     seeds = finished.config.ablation.model_copy(update={"seeds": (0,)})
     config = finished.config.model_copy(update={"out": tmp_path / "run", "ablation": seeds})

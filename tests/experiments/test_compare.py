@@ -15,18 +15,12 @@ from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.errors import ConfigError, DataError
 from trsr.experiments import compare as compare_module
-from trsr.experiments import report as content
 from trsr.experiments.compare import compare
 from trsr.ranking.ranker import Ranker
 from trsr.records import CANDIDATES, SPLIT, TARGET, USER
 
+pytestmark = pytest.mark.usefixtures("unwritten")
 SYSTEMS = ["popularity", "tfidf", "sasrec", "tallrec", "recurrent", "fused"]
-
-
-@pytest.fixture(autouse=True)
-def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave pages empty, which take long to make; that of `finished` is whole."""
-    monkeypatch.setattr(content, "render", lambda content: "")
 
 
 @pytest.fixture

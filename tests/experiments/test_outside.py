@@ -13,6 +13,7 @@ from trsr.interop.importing import import_scores
 from trsr.records import ITEM, SCORE, TARGET, USER
 
 
+@pytest.mark.usefixtures("unwritten")
 @pytest.mark.parametrize("drawn_before", [True, False])
 def test_an_imported_system_stands_in_the_tables_of_the_candidates_it_scored(
     tmp_path: Path, drawn_before: bool

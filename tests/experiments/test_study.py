@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from small_run import MadeOnce, small_config
+from small_run import MadeOnce, one_token_words, small_config
 from trsr.artifacts import locked
 from trsr.config import Config, load
 from trsr.errors import ArtifactError, ConfigError
@@ -65,7 +65,7 @@ def done(made_once: MadeOnce) -> Done:
 
 def test_the_page_says_in_its_first_sentence_whether_the_claim_stands(done: Done) -> None:
     page = (done.folder / "study.html").read_text(encoding="utf-8")
-    assert "<h1>The claim does not stand: with the own summary, recent items can’t be told apart from" in page
+    assert "<h1>The claim does not stand: with recent items, the own summary is not told apart from" in page
     assert page.index("<h1>") < page.index("<table")
     plan = json.loads((done.folder / "preregistration.json").read_text(encoding="utf-8"))
     assert plan["hash"] in page
@@ -178,6 +178,23 @@ def test_summaries_alone_are_written_without_training(tmp_path: Path) -> None:
     written = sorted(str(path.relative_to(shared)) for path in shared.rglob("*summaries.parquet"))
     assert written == [f"{name}/summaries.parquet" for name in ("keyphrase-newest-3", "keyphrase", "none")]
     assert not any("train:" in line for line in said)
+
+
+def test_any_model_may_rank(tmp_path: Path, tiny_model_dir: Path) -> None:
+    own = {key: value for key, value in SETTINGS.items() if not key.startswith("model__")}
+    model = {"kind": "huggingface", "path": str(tiny_model_dir)}
+    changed = {
+        "model": model,
+        "study": own["study"] | {"budget": 700},
+        "training__max_users": 4,
+        "prompt__answers": one_token_words(tiny_model_dir),
+    }
+    config = small_config(tmp_path / "run", **(own | changed))
+    study(config, only=["d"], say=lambda line: None)
+    folder = tmp_path / "run" / "study"
+    assert (folder / "scores" / "d-3-keyphrase" / "seed-0.parquet").exists()
+    tokens = json.loads((folder / "tokens" / "d-3-keyphrase" / "seed-0.json").read_text(encoding="utf-8"))
+    assert tokens["items"] == 3
 
 
 def test_arms_differ_in_what_they_are_told_alone(tmp_path: Path) -> None:

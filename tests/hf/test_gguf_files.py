@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from trsr.config import load as load_config
 from trsr.config.ranking import HuggingFaceModel, Lora
@@ -201,6 +201,23 @@ def test_the_model_and_its_tokens_are_those_that_were_written(
     assert (loaded.tokenizer.bos_token_id, loaded.tokenizer.eos_token_id) == (1, 0)
     assert loaded.model.generation_config.eos_token_id == [0, 2]
     assert "Tiny Llama (tiny.gguf, licence apache-2.0): dequantised once" in capsys.readouterr().err
+
+
+def test_special_tokens_have_the_parts_that_the_file_names_whatever_transformers_guesses(
+    cache: Path, written: tuple[Path, LlamaForCausalLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guess = AutoTokenizer.from_pretrained
+
+    def other(*args: Any, **kwargs: Any) -> Any:
+        tokenizer = guess(*args, **kwargs)
+        tokenizer.eos_token, tokenizer.pad_token = "<|im_start|>", None
+        return tokenizer
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", other)
+    place = locate(str(written[0])).path
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", guess)
+    tokenizer = guess(place)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 0, 2)
 
 
 def test_it_is_dequantised_once_and_named_by_its_metadata_and_hash(

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
+    BitsAndBytesConfig,
     BloomConfig,
     GPT2Config,
     Qwen2Config,
@@ -23,7 +24,9 @@ from transformers import (
 
 from trsr.config.ranking import HuggingFaceModel, Lora
 from trsr.errors import ModelError
+from trsr.hf import loading
 from trsr.hf.adapters import add_adapter
+from trsr.hf.gguf_files import Located
 from trsr.hf.loading import choose_device, folder_identity, load_language_model, model_identity, positions
 
 PROMPT = torch.tensor([[5, 9, 33, 71, 20]])
@@ -338,3 +341,90 @@ class Positioned:
 )
 def test_a_models_length_is_that_of_its_positions(config: object, most: int | None) -> None:
     assert positions(Positioned(config)) == most
+
+
+def quantized_settings(path: Path | str, bits: str) -> HuggingFaceModel:
+    return settings(path).model_copy(update={"quantization": bits})
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """A machine that says that it has a GPU and bitsandbytes; what transformers is asked is given back."""
+    asked: dict = {}
+
+    def from_pretrained(path: str, **options: object) -> tuple:
+        asked.update(options, path=path)
+        model = AutoModelForCausalLM.from_config(Qwen2Config(**SMALL))
+        model.is_loaded_in_4bit = True
+        return model, {"mismatched_keys": [], "missing_keys": [], "unexpected_keys": []}
+
+    known = loading.importlib.util.find_spec
+    monkeypatch.setattr(
+        loading.importlib.util, "find_spec", lambda name: True if name == "bitsandbytes" else known(name)
+    )
+    monkeypatch.setattr(loading, "choose_device", lambda device="auto": torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(loading, "require_sound", lambda model, tokenizer: None)
+    return asked
+
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_weights_of_few_bits_are_asked_of_transformers_by_its_own_settings(
+    bits: str, tiny_model_dir: Path, with_gpu: dict
+) -> None:
+    loaded = load_language_model(quantized_settings(tiny_model_dir, bits))
+    told = with_gpu["quantization_config"]
+    assert isinstance(told, BitsAndBytesConfig)
+    assert (told.load_in_8bit, told.load_in_4bit) == (bits == "8bit", bits == "4bit")
+    if bits == "4bit":
+        assert (told.bnb_4bit_quant_type, told.bnb_4bit_use_double_quant) == ("nf4", True)
+        assert told.bnb_4bit_compute_dtype == torch.bfloat16
+    assert with_gpu["device_map"] == {"": torch.device("cuda")}
+    assert with_gpu["dtype"] == torch.bfloat16
+    assert next(loaded.model.parameters()).device.type == "cpu", "such weights are never moved"
+
+
+def test_adapters_on_weights_of_few_bits_are_put_on_as_qlora_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = AutoModelForCausalLM.from_config(Qwen2Config(**SMALL)).to(torch.bfloat16)
+    model.is_loaded_in_4bit = True
+    adapted = add_adapter(model, Lora(rank=2))
+    trained = {name for name, part in adapted.named_parameters() if part.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert model.model.norm.weight.dtype == torch.float32
+
+
+def test_few_bits_are_refused_with_the_next_step_where_they_can_not_be(
+    tiny_model_dir: Path, tmp_path: Path, with_gpu: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusal(path: Path, bits: str = "4bit") -> str:
+        with pytest.raises(ModelError) as refused:
+            load_language_model(quantized_settings(path, bits))
+        return str(refused.value)
+
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    base = {"peft_type": "LORA", "base_model_name_or_path": str(tiny_model_dir), "task_type": "CAUSAL_LM"}
+    (adapter / "adapter_config.json").write_text(json.dumps(base))
+    assert "can't be merged into weights of 8 or 4 bits" in refusal(adapter)
+    monkeypatch.setattr(
+        loading, "locate", lambda path: Located(str(tiny_model_dir), "Tiny@gguf-0123456789abcdef")
+    )
+    assert "a GGUF file were quantised already" in refusal(tiny_model_dir)
+    monkeypatch.undo()
+    assert "quantization: 8bit can't be had: it needs a CUDA device" in refusal(tiny_model_dir, "8bit")
+    monkeypatch.setattr(loading, "choose_device", lambda device="auto": torch.device("cuda"))
+    monkeypatch.setattr(loading, "number_format", lambda name, place: torch.bfloat16)
+    assert "pip install 'trsr[quantized]', or set quantization: none" in refusal(tiny_model_dir)
+    assert not with_gpu, "nothing was loaded"

@@ -94,7 +94,7 @@ def test_an_adapter_is_not_put_on_a_base_that_has_changed(tmp_path: Path) -> Non
     disturb(ranker)
     ranker.save(tmp_path / "model")
     tiny_shop.ranker(seed=1).model.save_pretrained(base.path)
-    with pytest.raises(ModelError, match=r"was trained on base-model@folder-.* is base-model@folder-.* now"):
+    with pytest.raises(ModelError, match=r"was made from base-model@folder-.* is base-model@folder-.* now"):
         Ranker.load(tmp_path / "model")
 
 

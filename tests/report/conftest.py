@@ -4,6 +4,7 @@ import pytest
 from made_comparison import made_comparison
 from made_run import OWN, full_content, results_of
 
+from small_run import MadeOnce
 from trsr.report.page import RunContent, render
 from trsr.report.results import Results
 
@@ -30,5 +31,6 @@ def comparison() -> Results:
 
 
 @pytest.fixture(scope="session")
-def comparison_page(comparison: Results) -> str:
-    return render(comparison)
+def comparison_page(comparison: Results, made_once: MadeOnce) -> str:
+    page = made_once("page", lambda path: path.write_bytes(render(comparison).encode()))
+    return page.read_bytes().decode()

@@ -3,11 +3,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from made_run import results_of
 
 from trsr.evaluation.statistics import Estimate, PairedTest
 from trsr.report.page import render
-from trsr.report.results import Results
-from trsr.report.study import CLAIM, ArmFigures, Contrast, Group, StudyContent, group_name, markdown, verdict
+from trsr.report.study import (
+    CLAIM,
+    ArmFigures,
+    Contrast,
+    Group,
+    StudyContent,
+    evidence,
+    group_name,
+    markdown,
+    verdict,
+)
 
 PLAN: Mapping[str, Any] = {
     "claim": CLAIM.format(recent=5),
@@ -38,9 +48,9 @@ def arm(name: str, **known: Any) -> ArmFigures:
 
 
 @pytest.fixture
-def stood(comparison: Results) -> StudyContent:
+def stood() -> StudyContent:
     return StudyContent(
-        comparison,
+        results_of({"b": 0.5, "d": 0.53, "f": 0.49}, name="study"),
         (arm("b"), arm("d", calls=2.5, written_tokens=900.0, money=0.002, writing_ms=150.0), arm("f")),
         (contrast("b", 0.03, 0.001, 0.05), contrast("f", 0.04, 0.002), contrast("a", 0.01, 0.2)),
         (Group("11 to 20 items", 90), Group("21 to 60 items", 110)),
@@ -48,6 +58,7 @@ def stood(comparison: Results) -> StudyContent:
         "2026-01-01T11:00:00+00:00",
         {"keyphrase": "keyphrase, 6 phrases, decay 0.6"},
         "EUR",
+        (("own summary (keyphrase)", Estimate(0.27, 0.25, 0.29)),),
     )
 
 
@@ -55,21 +66,25 @@ def test_a_claim_stands_when_both_differences_and_the_growth_do(stood: StudyCont
     stands, sentence = verdict(stood)
     assert stands
     assert sentence == (
-        "The claim stands: with the own summary, recent items rank better than those that fill the budget "
-        "(+0.030 [+0.020, +0.040], p 0.001) and rank better than those with another user’s summary "
-        "(+0.040 [+0.030, +0.050], p 0.002), and the gain over the filled budget grows with the length of "
-        "the history (+0.050 from the shortest to the longest, p 0.010)"
+        "The claim stands: with recent items, the own summary is above as many tokens of recent items alone "
+        "and above another user’s summary, and its gain over the former grows with the length of the history"
     )
+    assert [words for _, words in evidence(stood)] == [
+        "d: own − b: other: +0.030 [+0.020, +0.040], p 0.001; better for 90 users, worse for 60.",
+        "d: own − f: other: +0.040 [+0.030, +0.050], p 0.002; better for 90 users, worse for 60.",
+        "Growth of the first difference: +0.050 [+0.040, +0.060] from the shortest history to the longest, "
+        "p 0.010.",
+    ]
 
 
 @pytest.mark.parametrize(
     ("place", "changed", "told"),
     [
-        (0, contrast("b", 0.03, 0.06, 0.05), "can’t be told apart from those that fill the budget"),
-        (0, contrast("b", -0.03, 0.001, 0.05), "rank worse than those that fill the budget"),
+        (0, contrast("b", 0.03, 0.06, 0.05), "not told apart from as many tokens"),
+        (0, contrast("b", -0.03, 0.001, 0.05), "below as many tokens"),
         (0, contrast("b", 0.03, 0.001, 0.005), "doesn’t clearly grow"),
         (0, contrast("b", 0.03, 0.001, -0.05), "shrinks with the length"),
-        (1, contrast("f", 0.001, 0.001), "can’t be told apart from those with another user’s summary"),
+        (1, contrast("f", 0.001, 0.001), "not told apart from another user’s summary"),
     ],
 )
 def test_a_claim_falls_with_any_part_of_it(
@@ -92,9 +107,9 @@ def test_the_page_begins_with_it_and_shows_what_was_written_down(stood: StudyCon
 
 def test_where_all_histories_are_of_one_length_no_growth_is_told(stood: StudyContent) -> None:
     flat = replace(stood.contrasts[0], growth=Estimate(*[float("nan")] * 3), growth_p=1.0)
-    stands, sentence = verdict(replace(stood, contrasts=(flat, *stood.contrasts[1:])))
-    assert not stands
-    assert sentence.endswith("(no slope: all histories are of one length)")
+    content = replace(stood, contrasts=(flat, *stood.contrasts[1:]))
+    assert not verdict(content)[0]
+    assert evidence(content)[2][1].endswith("none can be told, as all histories are of one length.")
 
 
 def test_what_a_user_took_stands_beside_every_figure_and_what_is_unknown_is_not_0(

@@ -95,9 +95,10 @@ def options(users: int | None, max_calls: int | None = None, max_cost: float | N
 def show_plan(config: Config, measure: int = 0, as_json: bool = False) -> None:
     """Prepare the data, and print what the summaries will cost."""
     from trsr.stages import summarize as planning  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.stages.untrained import plan_scores  # noqa: PLC0415
 
     folder = trsr.run(config, until="prepare", say=lambda line: typer.echo(line, err=True))
-    forecasts = planning.plan(config, folder, measure)
+    forecasts = [*planning.plan(config, folder, measure), *plan_scores(config, folder)]
     if as_json:
         rows: dict[str, Any] = {
             each.bill.name: each.bill.as_json() | {"basis": each.basis} for each in forecasts

@@ -16,9 +16,9 @@ from trsr.artifacts import hash_value
 from trsr.compact.model import build_model, start_embeddings, token_vectors, train_tokenizer
 from trsr.compact.next_item import WINDOW, Framed, ItemTokens, learn, learning_arguments, pretrain
 from trsr.config import Config
-from trsr.config.ranking import CompactModel, Training
+from trsr.config.ranking import CompactModel, EndpointModel, HuggingFaceModel, Training
 from trsr.config.summary import Prompting
-from trsr.errors import ArtifactError
+from trsr.errors import ArtifactError, ModelError
 from trsr.hf.loading import choose_device, load_language_model, place_model
 from trsr.hf.tokenization import PlainEncoder
 from trsr.hf.trainer import PlannedTrainer, clear_other_run, uses_bfloat16
@@ -198,10 +198,10 @@ def fresh_ranker(
     """Load the ranker that fine-tuning starts from.
 
     `start` is the ranker that `pretrain_ranker` made, or its folder; None for a model that isn't pre-trained
-    here. `device` is `auto`, `cpu`, `cuda`, ... `prompting` is None for the configuration's. Raises ArtifactError when there is no compact model, and
-    ModelError when a model can't be loaded.
+    here. `device` is `auto`, `cpu`, `cuda`, ... `prompting` is None for the configuration's. Raises
+    ArtifactError when there is no compact model, and ModelError when a model can't be loaded.
     """
-    settings = config.model
+    settings = _loadable(config)
     prompting = prompting or config.prompt
     if isinstance(settings, CompactModel):
         start = settings.start or start
@@ -217,6 +217,13 @@ def fresh_ranker(
         raise ArtifactError(message)
     made = start if isinstance(start, Ranker) else Ranker.load(start, device)
     return Ranker(made.model, made.tokenizer, prompting, config.ranking_item_tokens, made.origin)
+
+
+def _loadable(config: Config) -> CompactModel | HuggingFaceModel:
+    if isinstance(config.model, EndpointModel):
+        message = "model: a model behind a server isn't trained or loaded here; take another kind of model"
+        raise ModelError(message)
+    return config.model
 
 
 def pretraining_settings(config: Config) -> Any:
@@ -273,7 +280,7 @@ def pretrain_ranker(
     device
         `auto`, `cpu`, `cuda`, ...
     """
-    settings, seed = config.model, config.training_seed
+    settings, seed = _loadable(config), config.training_seed
     places = {item.id: place for place, item in enumerate(catalogue)}
     told = [[places[item] for item in history] for history in histories]
     lines = [_text(item) for item in catalogue]

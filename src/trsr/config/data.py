@@ -27,7 +27,7 @@ class Source(Section):
 
 
 class DemoData(Source):
-    """A generated shop whose users have a long-term taste and a short-term intent."""
+    """A generated shop: an old taste and a new need lead to items that are told in other words."""
 
     format: Literal["demo"] = "demo"
     """Generated data; needs no files."""
@@ -38,7 +38,7 @@ class DemoData(Source):
     seed: int = 0
     """Seed of the generator, apart from the run's seed: the shop stays the same when a run is repeated."""
     planted: bool = True
-    """False shuffles every history's items among users: the same texts without any taste to find."""
+    """False shuffles every history's items among users: the same texts without any taste or need to find."""
 
 
 class FileData(Source):

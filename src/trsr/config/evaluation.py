@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from trsr.config.section import Section, named_by, require_each_once
+from trsr.config.ranking import EndpointModel, HuggingFaceModel
+from trsr.config.section import BaselineName as BaselineName
+from trsr.config.section import Section, require_each_once
 from trsr.config.summary import KeyphraseWriter, Writer
-from trsr.registry import BASELINES
-
-BaselineName = Annotated[
-    str,
-    BeforeValidator(named_by("baseline", BASELINES), json_schema_input_type=str | dict[str, Any]),
-]
-"""A system without a language model, by its name: a built-in one, or `package.module:Class`. With settings,
-`{kind: package.module:Class, l2: 100}` and `package.module:Class(l2=100)` are the same."""
 
 Sampler = Literal["uniform", "popularity"]
 """How negatives are drawn."""
@@ -34,6 +28,47 @@ class Fusion(Section):
     fused ranker."""
 
 
+class Untrained(Section):
+    """A model that ranks as it stands: nothing is trained, and it is told what the run's model is told."""
+
+    name: str = Field("", pattern=r"^[\w .()/:@+-]*$")
+    """What tables call it; empty: the model's own name and what ranks."""
+    model: Annotated[HuggingFaceModel | EndpointModel, Field(discriminator="kind")]
+    """A model on this machine, or one behind a server."""
+    by: Literal["p_yes", "likelihood"] = "p_yes"
+    """What ranks. `p_yes`: the probability of the answer yes against no. `likelihood`: how much likelier the
+    candidate's text is after the user's part of the prompt than alone; of a model on this machine."""
+    length: Literal["sum", "mean"] = "sum"
+    """Of the likelihood: the logarithm over the whole text, whose order is that of how likely the text makes
+    the user's history; or its mean over the text's tokens."""
+
+    @property
+    def label(self) -> str:
+        """What tables and files call it."""
+        own = self.model.path if isinstance(self.model, HuggingFaceModel) else self.model.model
+        told = {"p_yes": "p(yes)", "likelihood": "likelihood"}[self.by]
+        mean = " mean" if self.by == "likelihood" and self.length == "mean" else ""
+        return self.name or f"{own.rstrip('/').rpartition('/')[2]} {told}{mean}"
+
+    @property
+    def description(self) -> str:
+        """What it is, in one sentence for the page."""
+        if self.by == "p_yes":
+            return "A language model as it stands, without training: the probability of yes against no."
+        mean = ", on the average of its tokens" if self.length == "mean" else ""
+        return (
+            "A language model as it stands, without training: how much likelier the candidate's text is "
+            f"after the user's part of the prompt than alone{mean}."
+        )
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> Untrained:
+        if self.by == "likelihood" and isinstance(self.model, EndpointModel):
+            message = "by: likelihood is of a model on this machine (kind: huggingface); servers give p_yes"
+            raise ValueError(message)
+        return self
+
+
 class Comparison(Section):
     """What `trsr compare` puts into one table."""
 
@@ -45,6 +80,8 @@ class Comparison(Section):
     language_models: tuple[LanguageModelName, ...] = ("tallrec", "hierarchical", "recurrent")
     """Forms of the language model; each is fine-tuned once a seed. With the writer `table`, those with a
     summary are one form, `profiles`."""
+    untrained: tuple[Untrained, ...] = ()
+    """Models that rank as they stand, without training, on the frozen candidates."""
     fused: bool = True
     """Join `fusion.companions` with the form that does best on validation."""
     samplers: tuple[Sampler, ...] = Field(("uniform", "popularity"), min_length=1)
@@ -59,6 +96,10 @@ class Comparison(Section):
     @model_validator(mode="after")
     def _each_once(self) -> Comparison:
         require_each_once(self, "baselines", "language_models", "samplers", "seeds")
+        labels = [each.label for each in self.untrained]
+        if twice := [label for label in labels if labels.count(label) > 1]:
+            message = f"untrained must have names of their own, but two are {twice[0]!r}; give a `name`"
+            raise ValueError(message)
         return self
 
 

@@ -21,7 +21,14 @@ from trsr.config.data import (
     source_settings,
 )
 from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion, Study
-from trsr.config.ranking import CompactModel, Evaluation, RankingModel, Training
+from trsr.config.ranking import (
+    CompactModel,
+    EndpointModel,
+    Evaluation,
+    HuggingFaceModel,
+    RankingModel,
+    Training,
+)
 from trsr.config.section import Section
 from trsr.config.summary import Limits, Prompting, Summarization
 from trsr.errors import ConfigError, DataError
@@ -46,7 +53,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "demo": {
         "name": "demo",
         "data": {"format": "demo"},
-        "model": {"kind": "compact", "vocabulary": 2048, "hidden": 64, "pretrain_questions": 8000},
+        "split": {"by": "time", "test": 0.15},
+        "model": {"kind": "compact", "vocabulary": 2048, "hidden": 64, "pretrain_questions": 4000},
         "prompt": {"domain": "shopping", "item_fields": ["category", "title"], "item_tokens": 8},
         "training": {
             "method": "full",
@@ -54,7 +62,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
             "negatives": 20,
             "batch_size": 168,
             "learning_rate": 5e-4,
-            "epochs": 3,
+            "epochs": 2,
         },
     },
     "paper": {
@@ -164,10 +172,26 @@ class Config(Section):
                 names[key] = [told if name == "embeddings" else name for name in names[key]]
         return made
 
+    @model_validator(mode="after")
+    def _trainable(self) -> Config:
+        quantized = isinstance(self.model, HuggingFaceModel) and self.model.quantization != "none"
+        if quantized and self.training.method == "full":
+            message = (
+                "training.method: full changes all weights, which weights of 8 or 4 bits can't take; set "
+                "lora, or model.quantization: none"
+            )
+            raise ValueError(message)
+        return self
+
     @property
     def folder(self) -> Path:
         """The run folder."""
         return self.out if self.out is not None else Path("runs") / self.name
+
+    @property
+    def trains(self) -> bool:
+        """Whether the ranking model is trained at all."""
+        return self.training.method != "none" and not isinstance(self.model, EndpointModel)
 
     @property
     def training_seed(self) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from trsr.config.evaluation import BaselineName
-from trsr.config.section import Section, checking
+from trsr.config.section import BaselineName, Section, checking
+from trsr.config.summary import Endpoint, Limits, Price, Quantization
 from trsr.registry import METRICS, make_part, spell
 
 
@@ -58,11 +58,42 @@ class HuggingFaceModel(_Questioned):
     """Hub revision."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """`auto`: bfloat16 on a GPU, float32 on a CPU."""
+    quantization: Quantization = "none"
+    """Weights of 8 bits (LLM.int8) or 4 bits (NF4) on a GPU, by `trsr[quantized]`; adapters are trained on
+    them as QLoRA does."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Leave off unless you have read that code."""
 
 
-RankingModel = Annotated[CompactModel | HuggingFaceModel, Field(discriminator="kind")]
+class EndpointModel(Endpoint):
+    """A causal language model behind a server that tells probabilities; it ranks as it stands.
+
+    Every answer goes to the store of `summary.store`, and is paid for once.
+    """
+
+    kind: Literal["endpoint"]
+    """The model's name."""
+    protocol: Literal["vllm", "sglang", "completions", "transformers"]
+    """How it is asked. `vllm`: `/generative_scoring`. `sglang`: `/v1/score`. `completions`: `/v1/completions`
+    with `echo` and `logprobs`. `transformers`: `/v1/systemone` of `transformers serve`, in whose words the
+    question ends."""
+    tokenizer: str
+    """Folder, `.gguf` file, known name or hub id of the model's own tokenizer: prompts are sent as its token
+    ids, and the answers must be single tokens of it."""
+    check_tokens: bool = True
+    """Compare the tokenizer with the server's, by `/tokenize`, before the first question is paid for, and
+    stop when the server reads another number of tokens than it was sent."""
+    candidates: int = Field(32, ge=1)
+    """Candidates a request, at most; `transformers` has one."""
+    price: Price = Price()
+    """What the model costs."""
+    limits: Limits = Limits()
+    """The most that one command may pay for scores."""
+
+    setting: ClassVar[str] = "model"
+
+
+RankingModel = Annotated[CompactModel | HuggingFaceModel | EndpointModel, Field(discriminator="kind")]
 
 
 class Lora(Section):
@@ -81,8 +112,9 @@ class Lora(Section):
 class Training(Section):
     """Supervised fine-tuning on answers yes or no."""
 
-    method: Literal["auto", "lora", "full"] = "auto"
-    """Train adapters or all weights. `auto`: all weights of the compact model, adapters on any other."""
+    method: Literal["auto", "lora", "full", "none"] = "auto"
+    """Train adapters or all weights. `auto`: all weights of the compact model, adapters on any other; nothing
+    of a model behind a server. `none`: the model ranks as it stands."""
     lora: Lora = Lora()
     """The adapters, when adapters are trained."""
     negatives: int = Field(4, ge=1)

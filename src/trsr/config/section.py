@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from trsr.errors import ConfigError
-from trsr.registry import spell
+from trsr.registry import BASELINES, spell
 
 
 class Section(BaseModel):
@@ -46,10 +47,18 @@ def named_by(what: str, built_in: Mapping[str, str]) -> Callable[[object], str]:
     return check
 
 
+BaselineName = Annotated[
+    str,
+    BeforeValidator(named_by("baseline", BASELINES), json_schema_input_type=str | dict[str, Any]),
+]
+"""A system without a language model, by its name: a built-in one, or `package.module:Class`. With settings,
+`{kind: package.module:Class, l2: 100}` and `package.module:Class(l2=100)` are the same."""
+
+
 def require_each_once(section: Section, *names: str) -> None:
     """Raise ValueError, naming the list and what stands in it, when a list names something twice."""
     for name in names:
         values = getattr(section, name)
-        if len(set(values)) < len(values):
+        if any(values.count(value) > 1 for value in values):
             message = f"{name} must name each once, got {', '.join(map(str, values))}"
             raise ValueError(message)

@@ -6,7 +6,7 @@ import codecs
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -24,6 +24,7 @@ from trsr.registry import PARADIGMS, WRITERS, dotted, find_part, is_dotted
 
 Domain = Literal["shopping", "news", "video", "generic"]
 Style = Literal["auto", "chat", "examples"]
+Quantization = Literal["none", "8bit", "4bit"]
 
 
 class KeyphraseWriter(Section):
@@ -51,6 +52,9 @@ class LocalWriter(Section):
     """`auto` (CUDA when there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """`auto`: bfloat16 on a GPU, float32 on a CPU."""
+    quantization: Quantization = "none"
+    """Weights of 8 bits (LLM.int8) or 4 bits (NF4) on a GPU, by `trsr[quantized]`; part of the key under
+    which answers are stored."""
     batch_size: int = Field(16, ge=1)
     """Prompts a batch; batches are made of prompts of like length."""
     style: Style = "auto"
@@ -80,11 +84,9 @@ class RequestBody(Section):
     which answers are stored."""
 
 
-class EndpointWriter(Section):
-    """Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, or a provider."""
+class Endpoint(Section):
+    """A model behind an HTTP server: where it is, and how fast it may be asked."""
 
-    kind: Literal["endpoint"]
-    """The writer's name."""
     base_url: str
     """Root of the API, such as `http://localhost:8000/v1`, without user name, password or key: they would be
     written wherever the configuration is."""
@@ -92,9 +94,6 @@ class EndpointWriter(Section):
     """Model name as the server knows it."""
     revision: str | None = None
     """Whatever tells apart two models of one name; part of the key under which answers are stored."""
-    tokenizer: str | None = None
-    """Folder, `.gguf` file, known name or hub id of the model's tokenizer, by which `trsr plan` counts
-    exactly; null: estimated."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; the key itself is never written anywhere."""
     concurrency: int = Field(8, ge=1, le=1000)
@@ -113,13 +112,9 @@ class EndpointWriter(Section):
     away or busy doesn't count for a server that has answered anything before."""
     patience_s: float = Field(600.0, gt=0)
     """Seconds without any answer from a failing server until the run gives up; it goes on when run again."""
-    check_prompt_tokens: bool = True
-    """Stop when the server's own count of prompt tokens shows that it cuts prompts."""
-    style: Style = "auto"
-    """`chat` (and `auto`): instructions. `examples`: worked examples, which the model goes on with for one
-    line; sent to `/completions`, so the server's model may be a base model."""
-    request: RequestBody = RequestBody()
-    """What a request looks like, for providers that take other parameters than most."""
+
+    setting: ClassVar[str] = "summary.writer"
+    """Where these settings stand, as messages name it."""
 
     @field_validator("base_url")
     @classmethod
@@ -139,6 +134,23 @@ class EndpointWriter(Section):
             message = "must be the name of an environment variable, not the key itself"
             raise ValueError(message)
         return name
+
+
+class EndpointWriter(Endpoint):
+    """Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, or a provider."""
+
+    kind: Literal["endpoint"]
+    """The writer's name."""
+    tokenizer: str | None = None
+    """Folder, `.gguf` file, known name or hub id of the model's tokenizer, by which `trsr plan` counts
+    exactly; null: estimated."""
+    check_prompt_tokens: bool = True
+    """Stop when the server's own count of prompt tokens shows that it cuts prompts."""
+    style: Style = "auto"
+    """`chat` (and `auto`): instructions. `examples`: worked examples, which the model goes on with for one
+    line; sent to `/completions`, so the server's model may be a base model."""
+    request: RequestBody = RequestBody()
+    """What a request looks like, for providers that take other parameters than most."""
 
 
 class TableWriter(Section):
@@ -246,7 +258,7 @@ Check = Literal[
 
 
 class Price(Section):
-    """What the writer's model costs; unknown unless given, and what is unknown is never shown as 0."""
+    """What a model behind a server costs; unknown unless given, and what is unknown is never shown as 0."""
 
     prompt: float | None = Field(None, ge=0)
     """Money for a million prompt tokens."""
@@ -257,14 +269,14 @@ class Price(Section):
 
 
 class Limits(Section):
-    """The most that one command may pay for summaries; `--max-calls` and `--max-cost` set it too."""
+    """The most that one command may pay; `--max-calls` and `--max-cost` set it for summaries, too."""
 
     max_calls: int | None = Field(None, ge=0)
     """Calls that are paid for; answers from the store are free. A try that may have been charged although
     no answer came of it, such as one that timed out, is a call."""
     max_cost: float | None = Field(None, ge=0)
-    """Money by `summary.price`, which must be given then. What a server doesn't report counts as reserved:
-    the prompt as estimated and the longest answer."""
+    """Money by the `price` beside it, which must be given then. What a server doesn't report counts as
+    reserved: the prompt as estimated and the longest answer."""
 
 
 class Summarization(Section):

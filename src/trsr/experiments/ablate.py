@@ -220,7 +220,8 @@ def _grids(config: Config, measured: Measured, say: Callable[[str], None]) -> tu
     planted = _grid(
         measured,
         "planted",
-        "A long-term taste, which older items show, and a short-term intent, which the newest five show.",
+        "A long-term taste, which older items show, and a new need, which the newest five show; the target "
+        "often has other words than both.",
         expects=True,
     )
     bare = config.model_copy(
@@ -240,8 +241,8 @@ def _grid(measured: Measured, name: str, data: str, *, expects: bool) -> told.Gr
     (without, summary), (none, recent) = rows, columns
     orders = [
         ((summary, recent), (without, recent), "Only the summary tells of the long-term taste."),
-        ((summary, recent), (summary, none), "Recent items tell of the short-term intent most clearly."),
-        ((without, recent), (without, none), "An intent is better than nothing."),
+        ((summary, recent), (summary, none), "Recent items tell of the new need most clearly."),
+        ((without, recent), (without, none), "A need is better than nothing."),
         ((summary, none), (without, none), "A taste is better than nothing."),
     ]
     compared = measured.compared([(made[better], made[worse]) for better, worse, _ in orders])

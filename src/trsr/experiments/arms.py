@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -105,6 +105,12 @@ def arms(config: Config) -> tuple[Arm, ...]:
                 label = f"{letter}: {SHOWN[letter].format(recent=recent)}{by}"
                 made.append(Arm(letter, Variant(name, overrides), label, recent, writer))
     return tuple(made)
+
+
+def claim(arms: Sequence[Arm]) -> tuple[tuple[Arm, Arm], tuple[Arm, Arm]]:
+    """Give the pairs of the claim: summary and recent items against the filled budget, and the placebo."""
+    first = {letter: next(arm for arm in arms if arm.letter == letter) for letter in "bdf"}
+    return (first["d"], first["b"]), (first["d"], first["f"])
 
 
 def newest(work: Work, prepared: Artifact[Prepared], count: int) -> Artifact[Prepared]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from trsr.artifacts import RunFolder
 from trsr.config import Config
-from trsr.config.evaluation import BaselineName
+from trsr.config.evaluation import BaselineName, Untrained
 from trsr.data.prepare import Prepared
 from trsr.errors import TrsrError
 from trsr.experiments.fused import FusedSystem
@@ -25,6 +25,7 @@ from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
 from trsr.experiments.report import Published, gather, publish
 from trsr.experiments.scores import Floats, SeedScores, SystemScores
 from trsr.experiments.systems import (
+    DESCRIPTION,
     Baselines,
     LanguageModel,
     imported_names,
@@ -34,7 +35,7 @@ from trsr.experiments.systems import (
     training_seeds,
 )
 from trsr.experiments.tables import SelectedSystems, ValidationSelector, select_systems
-from trsr.experiments.variants import answer_variant, form
+from trsr.experiments.variants import answer_variant, form, standing
 from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, identity, path_name
@@ -109,11 +110,12 @@ class Comparison:
         outside = outside_systems(work.config, self._protocol, names, work.say)
         work.say(
             f"comparison: {len(wanted.baselines)} baselines, {len(wanted.language_models)} forms of the "
-            f"language model, {len(outside)} imported, training seeds "
+            f"language model, {len(wanted.untrained)} as they stand, {len(outside)} imported, training seeds "
             f"{', '.join(map(str, self._seeds))}; what is complete is kept in {work.folder.path}"
         )
         selector = ValidationSelector(work.config, self._protocol)
         floor = [self._baseline(name) for name in wanted.baselines]
+        outside = [*(self._untrained(each) for each in wanted.untrained), *outside]
         forms = self._language_models()
         retriever = selector.retriever(floor, self.depth)
         chosen = selector.language_model(forms)
@@ -143,7 +145,10 @@ class Comparison:
             for seed in self._seeds
             for name in self._wanted.language_models
         ]
-        return floor + forms
+        standing = [
+            Job(Sort.UNTRAINED, each.label, self._work.config.seed) for each in self._wanted.untrained
+        ]
+        return floor + standing + forms
 
     def _seeds_of(self, name: BaselineName) -> tuple[int, ...]:
         return training_seeds(name, self._seeds, self._work.config.seed)
@@ -158,6 +163,16 @@ class Comparison:
                 job.seconds = scored.value.info.seconds
             runs.append(scored.value)
         return SystemScores(name, Kind.BASELINE, self._seeds_of(name), tuple(runs))
+
+    def _untrained(self, untrained: Untrained) -> SystemScores:
+        """Let a model rank as it stands, on the frozen candidates alone."""
+        seed = self._work.config.seed
+        model, scored = answer_variant(
+            self._work, self._prepared, self._protocol, standing(untrained), seed, self._progress
+        )
+        info = replace(scored.info, details={**scored.info.details, DESCRIPTION: untrained.description})
+        runs = (replace(scored, info=info),)
+        return SystemScores(untrained.label, Kind.BASELINE, (seed,), runs, summaries=model.told)
 
     def _language_models(self) -> list[SystemScores]:
         runs: dict[str, list[SeedScores]] = {name: [] for name in self._wanted.language_models}

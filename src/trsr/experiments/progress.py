@@ -20,6 +20,7 @@ class Work(StrEnum):
 
     BASELINE = "baseline"
     LANGUAGE_MODEL = "language model"
+    UNTRAINED = "model as it stands"
     SECOND_STAGE = "order of retrieved items"
 
 

@@ -22,7 +22,7 @@ from trsr.evaluation.statistics import FLIPS, average_seeds
 from trsr.experiments.fused import weights_of
 from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import Floats, SystemScores, sampled_frames, scores_frame, targets_frame
-from trsr.experiments.systems import OUTSIDE, LanguageModel
+from trsr.experiments.systems import DESCRIPTION, OUTSIDE, LanguageModel
 from trsr.experiments.tables import Tables, ValidationSelector, rounded
 from trsr.ranking.ranker import read_card
 from trsr.records import (
@@ -222,7 +222,9 @@ def _system(system: SystemScores) -> System:
     return System(
         name=system.name,
         kind=system.kind,
-        description="An outside system whose scores were imported." if outside else "",
+        description="An outside system whose scores were imported."
+        if outside
+        else str(cards[0].details.get(DESCRIPTION, "")),
         training_examples=cards[0].examples,
         training_negatives=cards[0].negatives,
         seconds=None if outside else float(np.mean([card.training_seconds for card in cards])),

@@ -9,73 +9,43 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder, hash_path, hash_value, locked, write_json, write_text
 from trsr.config import Config
-from trsr.config.summary import KeyphraseWriter, TableWriter
+from trsr.config.summary import TableWriter
 from trsr.data.dataset import Catalogue
 from trsr.errors import ArtifactError, ConfigError
-from trsr.evaluation.metrics import metrics_at
-from trsr.evaluation.statistics import (
-    Estimate,
-    average_seeds,
-    bootstrap_means,
-    holm,
-    paired_tests,
-    seed_spread,
-    trend,
-)
-from trsr.experiments.arms import Arm, arms, exchange, newest, writers
+from trsr.experiments.arms import Arm, arms, claim, exchange, newest, writers
+from trsr.experiments.measured_arms import Cell, MeasuredArms
 from trsr.experiments.progress import Job, Progress
 from trsr.experiments.progress import Work as Sort
 from trsr.experiments.protocol import comparison_protocol
-from trsr.experiments.report import drawn_cases, figures, provenance
-from trsr.experiments.scores import SeedScores, SystemScores, sampled_frames
+from trsr.experiments.report import figures
 from trsr.experiments.systems import LanguageModel
-from trsr.experiments.tables import Tables, rounded
-from trsr.experiments.variants import configure, writer_label
+from trsr.experiments.tables import rounded
+from trsr.experiments.variants import configure
 from trsr.records import (
-    BLOCK_SUMMARIES,
-    CALLS,
-    COMPLETION_TOKENS,
-    FAILED,
-    PROMPT_TOKENS,
     SPLIT,
-    SUMMARY,
-    USER,
     Split,
-    Usage,
 )
 from trsr.report import study as told
 from trsr.report.page import render
-from trsr.report.results import LEVEL, Kind, Results, System
+from trsr.report.results import LEVEL
 from trsr.stages.prepare import prepare
-from trsr.stages.summarize import BILL, summarize
+from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, ranking_tasks, train
 from trsr.stages.work import Artifact, Made, Work
-from trsr.summarize.cost import cost
 
 _FOLDER: Final = "study"
 SUMMARIES: Final = "summaries"
 """What `only` is where the summaries alone are to be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One arm with one training seed: its scores, its prompts' tokens, what it was told and whence."""
-
-    scores: SeedScores
-    tokens: Mapping[str, float]
-    summaries: Artifact[pl.DataFrame]
-    written: Artifact[pl.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +87,7 @@ def study(
     write_json(rounded(asdict(content) | {"results": figures(content.results)}), written.figures)
     write_text(told.markdown(content), written.table)
     write_text(render(content), written.page)
-    say(f"\n{told.verdict(content)[1]}.\n\n{told.markdown(content)}")
+    say(f"\n{told.markdown(content)}")
     return written
 
 
@@ -204,7 +174,7 @@ class Study:
         }
         settings["training"] = {**settings["training"], "report_to": None, "seed": None}
         settings["study"] = {**settings["study"], "writers": None}
-        primary = self._primary()
+        primary = claim(self.arms)
         drawn = config.candidates
         return {
             "claim": told.CLAIM.format(recent=config.study.recent_items[0]),
@@ -227,11 +197,6 @@ class Study:
         if isinstance(writer, TableWriter):  # the file may lie elsewhere
             told |= {"path": writer.path.name, "content": hash_path(writer.path)}
         return told
-
-    def _primary(self) -> tuple[tuple[Arm, Arm], tuple[Arm, Arm]]:
-        """Give the pairs of the claim: d against b, and against f."""
-        first = {letter: next(arm for arm in self.arms if arm.letter == letter) for letter in "bdf"}
-        return (first["d"], first["b"]), (first["d"], first["f"])
 
     def _cuts(self) -> tuple[int, ...]:
         """Give the longest history of each group by length but the last."""
@@ -334,192 +299,11 @@ class Study:
             content=[self.protocol.digest, model.digest],
         )
 
-    # -- the page ---------------------------------------------------------------------------------------
-
     def gather(
         self, cells: Mapping[tuple[str, int], Cell], command: str, seconds: float, *, users: bool
     ) -> told.StudyContent:
         """Measure all arms on the test users, and test the claim."""
-        seeds = self.config.study.seeds
-        systems = [self._system(arm, [cells[arm.name, seed] for seed in seeds]) for arm in self.arms]
-        frames = {system.name: average_seeds(self._frames(system)) for system in systems}
-        cuts = self._cuts()
-        groups = [np.searchsorted(cuts, self.lengths, side="left") == group for group in range(len(cuts) + 1)]
-        groups = [members for members in groups if members.any()]
-        scored = RunFolder(self.folder).entries()
-        return told.StudyContent(
-            results=self._results(systems, command, seconds, users=users),
-            arms=tuple(
-                self._figures(
-                    arm, [cells[arm.name, seed] for seed in seeds], system, frames[arm.name], groups
-                )
-                for arm, system in zip(self.arms, systems, strict=True)
-            ),
-            contrasts=self._contrasts(frames, groups),
-            groups=tuple(
-                told.Group(
-                    told.group_name(int(self.lengths[members].min()), int(self.lengths[members].max())),
-                    int(members.sum()),
-                )
-                for members in groups
-            ),
-            registered=self.registered,
-            scored_at=min(entry.finished_at for name, entry in scored.items() if name.startswith("scores/")),
-            writers={name: writer_label(writer) for name, writer in writers(self.config).items()},
-            currency=self.config.summary.price.currency,
-        )
-
-    def _system(self, arm: Arm, cells: Sequence[Cell]) -> SystemScores:
-        table = cells[0].summaries.value
-        steps = {} if arm.letter == "f" else dict(table.select(USER, BLOCK_SUMMARIES).iter_rows())
-        return SystemScores(
-            arm.name,
-            Kind.LANGUAGE_MODEL,
-            self.config.study.seeds,
-            tuple(cell.scores for cell in cells),
-            summaries=dict(table.select(USER, SUMMARY).iter_rows()),
-            steps=steps,
-        )
-
-    def _frames(self, system: SystemScores) -> list[pl.DataFrame]:
-        sampler, ks = self.config.candidates.sampler, self.config.evaluation.ks
-        return sampled_frames(system, self.protocol, Split.TEST, sampler, metrics_at(ks))
-
-    def _results(
-        self, systems: Sequence[SystemScores], command: str, seconds: float, *, users: bool
-    ) -> Results:
-        config, main = self.config, self._primary()[0][0].name
-        chosen = next(system for system in systems if system.name == main)
-        cases = (
-            drawn_cases(self.protocol, chosen, config.evaluation.report_users, config.seed) if users else None
-        )
-        tables = Tables(config, self.protocol, self.measure, ())
-        return Results(
-            name=config.name,
-            measure=self.measure,
-            systems=tuple(
-                System(
-                    arm.name,
-                    arm.label,
-                    Kind.LANGUAGE_MODEL,
-                    training_examples=system.runs[0].info.examples,
-                    training_negatives=system.runs[0].info.negatives,
-                    seconds=float(np.mean([run.info.training_seconds for run in system.runs])),
-                    seeds=len(system.seeds),
-                )
-                for arm, system in zip(self.arms, systems, strict=True)
-            ),
-            tables=(tables.sampled(systems, config.candidates.sampler),),
-            provenance=provenance(
-                config,
-                self.protocol,
-                config.study.seeds,
-                command,
-                seconds,
-                "Holm's method takes the two differences and the growth of the claim together, and all other "
-                "pairs of arms as a second family",
-            ),
-            domain=config.prompt.domain,
-            items=self.prepared.value.items.height,
-            cases=cases,
-        )
-
-    def _figures(
-        self,
-        arm: Arm,
-        cells: Sequence[Cell],
-        system: SystemScores,
-        frame: pl.DataFrame,
-        groups: Sequence[NDArray[np.bool_]],
-    ) -> told.ArmFigures:
-        asked = sum(len(data.users) for data in self.protocol.splits.values())
-        tokens = pl.DataFrame([cell.tokens for cell in cells]).mean().row(0, named=True)
-        infos = [cell.scores.info for cell in cells]
-        values = frame[self.measure].to_numpy()
-        return told.ArmFigures(
-            name=arm.name,
-            label=arm.label,
-            value=self._estimate(values),
-            by_seed=seed_spread(self._frames(system))[self.measure].means,
-            by_group=tuple(self._estimate(values[members]) for members in groups),
-            prefix_tokens=tokens["prefix"],
-            read_tokens=tokens["read"],
-            items=tokens["items"],
-            cut_items=round(tokens["cut_items"]),
-            cut_summaries=round(tokens["cut_summaries"]),
-            ranking_ms=float(np.mean([1000 * info.scoring_seconds / asked for info in infos])),
-            training_s=float(np.mean([info.training_seconds for info in infos])),
-            failed=cells[0].summaries.value.filter(pl.col(FAILED) != "").height,
-            **self._writing(arm, cells[0].written),
-        )
-
-    def _writing(self, arm: Arm, written: Artifact[pl.DataFrame]) -> dict[str, float | None]:
-        """Tell what a user's summary took; None for what isn't known, such as who wrote a table and how."""
-        names = ("calls", "written_tokens", "money", "writing_ms")
-        if not arm.writer:
-            return dict.fromkeys(names, 0.0)
-        if isinstance(writers(self.config)[arm.writer], TableWriter):
-            return dict.fromkeys(names)
-        table, users = written.value, written.value.height
-        if isinstance(writers(self.config)[arm.writer], KeyphraseWriter):
-            return {**dict.fromkeys(names, 0.0), "writing_ms": 1000 * written.entry.seconds / users}
-        calls = int(table[CALLS].sum())
-        unknown = bool(table[PROMPT_TOKENS].null_count() or table[COMPLETION_TOKENS].null_count())
-        usage = Usage(calls, 0, int(table[PROMPT_TOKENS].sum()), int(table[COMPLETION_TOKENS].sum()))
-        money = cost(usage, self.config.summary.price) if calls else 0.0
-        # Answers out of the store took no time here, and somebody's before.
-        bill = written.folder.path / BILL
-        actual = (json.loads(bill.read_text(encoding="utf-8"))["actual"] or {}) if bill.exists() else {}
-        timed = not calls or actual.get("calls_reused") == 0
-        return {
-            "calls": calls / users,
-            "written_tokens": None if unknown else (usage.prompt_tokens + usage.completion_tokens) / users,
-            "money": None if money is None or (calls and unknown) else money / users,
-            "writing_ms": 1000 * written.entry.seconds / users if timed else None,
-        }
-
-    def _estimate(self, values: NDArray[np.float64]) -> Estimate:
-        [estimate] = bootstrap_means(values[:, None], self.config.evaluation.bootstrap, self.config.seed)
-        return estimate
-
-    def _contrasts(
-        self, frames: Mapping[str, pl.DataFrame], groups: Sequence[NDArray[np.bool_]]
-    ) -> tuple[told.Contrast, ...]:
-        evaluation, seed = self.config.evaluation, self.config.seed
-        primary = [(first.name, second.name) for first, second in self._primary()]
-        pairs = [*primary, *(pair for pair in self._pairs() if pair not in primary)]
-        values = {name: frame[self.measure].to_numpy() for name, frame in frames.items()}
-        gains = [values[first] - values[second] for first, second in pairs]
-        labels = {arm.name: arm.label for arm in self.arms}
-        growths = [trend(gain, self.lengths, resamples=evaluation.bootstrap, seed=seed) for gain in gains]
-        tests = [
-            test
-            for family in (primary, pairs[2:])
-            for test in paired_tests(
-                frames, family, [self.measure], resamples=evaluation.bootstrap, seed=seed
-            )
-        ]
-        *adjusted, growth_p = map(float, holm([tests[0].p, tests[1].p, growths[0][1]]))
-        tests[:2] = [replace(test, p_holm=p) for test, p in zip(tests, adjusted, strict=False)]
-        return tuple(
-            told.Contrast(
-                labels[test.first],
-                labels[test.second],
-                test,
-                tuple(self._estimate(gain[members]) for members in groups),
-                growth,
-                growth_p if place == 0 else None,
-            )
-            for place, (test, gain, (growth, _)) in enumerate(zip(tests, gains, growths, strict=True))
-        )
-
-    def _pairs(self) -> list[tuple[str, str]]:
-        """Pair every arm with summary and recent items with those that it is to be read against."""
-        found = []
-        for own in (arm for arm in self.arms if arm.letter == "d"):
-            for other in self.arms:
-                alike = other.writer in ("", own.writer) and other.recent in (None, own.recent)
-                if other.letter != "d" and alike:
-                    found.append((own.name, other.name))
-        a = next((arm.name for arm in self.arms if arm.letter == "a"), None)
-        return [*found, *([(self._primary()[0][1].name, a)] if a else [])]
+        scored = RunFolder(self.folder).entries().items()
+        first = min(entry.finished_at for name, entry in scored if name.startswith("scores/"))
+        measured = MeasuredArms(self.config, self.protocol, self.arms, cells, self._cuts())
+        return measured.content(self.registered, first, command, seconds, users=users)

@@ -8,6 +8,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -33,7 +34,7 @@ from trsr.experiments.scores import (
     table,
 )
 from trsr.interop.candidates import imported_path
-from trsr.ranking.ranker import Ranker, score_lists
+from trsr.ranking.ranker import Ranker, Scorer, score_lists
 from trsr.records import (
     BLOCK_SUMMARIES,
     CANDIDATES,
@@ -66,7 +67,7 @@ class LanguageModel:
     start
         What the ranker began as; see `trsr.stages.train`.
     ranker
-        The fine-tuned model; it is loaded once, when first asked.
+        The fine-tuned model, or one as it stands; it is loaded once, when first asked.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class LanguageModel:
         config: Config,
         summaries: Artifact[pl.DataFrame],
         start: Artifact[Path | None],
-        ranker: Artifact[Ranker],
+        ranker: Artifact[Ranker] | Artifact[Scorer],
     ) -> None:
         self.config = config
         self.summaries = summaries
@@ -140,7 +141,7 @@ class LanguageModel:
         `offered` are places in the catalogue, one array a user of the split; p(yes) has the same form.
         """
         data, config = protocol.splits[split], self.config
-        if config.cluster.kind == "ray":
+        if config.cluster.kind == "ray" and config.trains:
             return self._score_on_cluster(protocol, split, offered)
         return score_lists(
             self.ranker.value,
@@ -159,7 +160,7 @@ class LanguageModel:
         for split, data in protocol.splits.items():
             # All samplers' candidates at once: what is told of a user is computed once.
             offered = np.concatenate(list(data.candidates.values()), axis=1)
-            flat = self.score(protocol, split, list(offered), f"{name.replace('/', ', ')}: {split}")
+            flat = self.score(protocol, split, list(offered), f"{unquote(name).replace('/', ', ')}: {split}")
             widths = np.cumsum([rows.shape[1] for rows in data.candidates.values()])[:-1]
             parts = np.split(np.stack(flat) if flat else offered.astype(np.float64), widths, axis=1)
             scores[split] = dict(zip(data.candidates, parts, strict=True))
@@ -185,6 +186,9 @@ class LanguageModel:
             "pretrain": self.start.entry.seconds,
             "train": self.ranker.entry.seconds,
         }
+        if not self.config.trains:
+            told = {"seconds": seconds, **getattr(self.ranker.value, "told", {})}
+            return ScoreInfo(sum(seconds.values()), scoring_seconds, details=told)
         users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
         drawn = {"both": "uniform and popularity", "retrieved": f"retrieved by {training.retriever}"}.get(
@@ -411,6 +415,8 @@ def second_stage_scores(
 
 OUTSIDE: Final = "outside"
 """Detail on the card of an outside system."""
+DESCRIPTION: Final = "description"
+"""Detail on the card of a system that only its settings describe: one sentence for the page."""
 
 
 def imported_names(folder: RunFolder) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 import polars as pl
 
 from trsr.config import Config
-from trsr.config.evaluation import BaselineName, LanguageModelName, Sampler
+from trsr.config.evaluation import BaselineName, LanguageModelName, Sampler, Untrained
 from trsr.config.summary import TableWriter
 from trsr.data.candidates import training_counts
 from trsr.errors import ConfigError
@@ -125,6 +125,7 @@ class SelectedSystems:
     language_models: tuple[LanguageModelName, ...]
     fused: bool
     imported: tuple[str, ...] | None = None
+    untrained: tuple[Untrained, ...] = ()
 
 
 def select_systems(
@@ -141,14 +142,17 @@ def select_systems(
     Examples
     --------
     >>> select_systems(Config(), ["tfidf", "sasrec"])
-    SelectedSystems(baselines=('tfidf', 'sasrec'), language_models=(), fused=False, imported=())
+    SelectedSystems(baselines=('tfidf', 'sasrec'), language_models=(), fused=False, imported=(), untrained=())
     """
     comparison = config.comparison
     if only is None:
         baselines, forms, taken = comparison.baselines, comparison.language_models, None
         fused = comparison.fused and bool(forms) and bool(config.fusion.companions)
+        untrained = comparison.untrained
     else:
-        others = (*get_args(LanguageModelName), FUSED, *imported)
+        untrained = tuple(each for each in comparison.untrained if each.label in only)
+        labels = (each.label for each in comparison.untrained)
+        others = (*get_args(LanguageModelName), FUSED, *labels, *imported)
         asked = [name for name in only if name not in others]
         baselines = tuple(
             dict.fromkeys(found for name in asked for found in _baselines(name, config, others))
@@ -168,7 +172,8 @@ def select_systems(
         raise ConfigError(message)
     companions = config.fusion.companions if fused else ()
     retrieving = (comparison.retriever,) if comparison.retriever and forms else ()
-    return SelectedSystems(tuple(dict.fromkeys((*baselines, *retrieving, *companions))), forms, fused, taken)
+    taking_part = tuple(dict.fromkeys((*baselines, *retrieving, *companions)))
+    return SelectedSystems(taking_part, forms, fused, taken, untrained)
 
 
 def _forms(config: Config, names: Sequence[LanguageModelName]) -> tuple[LanguageModelName, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from trsr.artifacts import RunFolder, hash_value
 from trsr.config import Config
-from trsr.config.evaluation import DimensionName, LanguageModelName
+from trsr.config.evaluation import DimensionName, LanguageModelName, Untrained
 from trsr.config.summary import KeyphraseWriter, OwnWriter, TableWriter, Writer
 from trsr.data.prepare import Prepared
 from trsr.experiments.progress import Job, Progress
@@ -19,18 +19,29 @@ from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import SeedScores
 from trsr.experiments.systems import LanguageModel
 from trsr.records import PROFILES
-from trsr.registry import PARADIGMS
+from trsr.registry import PARADIGMS, path_name
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, train
+from trsr.stages.untrained import stand
 from trsr.stages.work import Artifact, Work
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The run's settings with some changed, each by its dotted name; `name` is also that of its folder."""
+    """The run's settings with some changed, each by its dotted name; `name` is also that of its folder.
+
+    Of a model that ranks as it stands, `untrained` says what of it ranks.
+    """
 
     name: str
     overrides: Mapping[str, Any]
+    untrained: Untrained | None = None
+
+
+def standing(untrained: Untrained) -> Variant:
+    """Return the variant whose ranking model is another one, as it stands."""
+    overrides = {"model": untrained.model.model_dump(mode="json"), "training.method": "none"}
+    return Variant(path_name(untrained.label), overrides, untrained)
 
 
 def form(config: Config, name: LanguageModelName) -> Variant:
@@ -96,6 +107,8 @@ def train_variant(
     own = Work(settings, folder, lambda line: say(f"    {line}"), sources=(run, *others))
     summaries = summarize(own, prepared)
     start = pretrain(own, prepared)
+    if not settings.trains:
+        return LanguageModel(settings, summaries, start, stand(own, start, variant.untrained))
     return LanguageModel(settings, summaries, start, train(own, prepared, summaries, start))
 
 
@@ -111,7 +124,9 @@ def answer_variant(
 
     `work` is that of the comparison or the ablation, whose folder keeps the scores.
     """
-    with progress.job(Job(Sort.LANGUAGE_MODEL, variant.name, seed)) as job:
+    sort = Sort.LANGUAGE_MODEL if variant.untrained is None else Sort.UNTRAINED
+    name = variant.name if variant.untrained is None else variant.untrained.label
+    with progress.job(Job(sort, name, seed)) as job:
         model = train_variant(work, prepared, variant, seed, job.tell)
         scored = model.scores(work, f"{variant.name}/seed-{seed}", protocol, begin=job.begin)
         job.seconds = scored.value.info.seconds

@@ -59,6 +59,8 @@ def attention_targets(model: PreTrainedModel) -> tuple[str, ...]:
 def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
     """Put fresh LoRA adapters onto the model and freeze everything else.
 
+    Of a model with weights of 8 or 4 bits all other weights become float32 first, as QLoRA has it.
+
     Raises ModelError when no module has the names of `settings.targets`.
     """
     targets = settings.targets or attention_targets(model)
@@ -70,6 +72,9 @@ def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
         task_type="CAUSAL_LM",
         fan_in_fan_out=model.config.model_type == "gpt2",
     )
+    if getattr(model, "is_loaded_in_8bit", False) or getattr(model, "is_loaded_in_4bit", False):
+        # Checkpointing is the trainer's, by training.gradient_checkpointing.
+        model = _peft().prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
         adapted: PeftModel = _peft().get_peft_model(model, config)
         return adapted

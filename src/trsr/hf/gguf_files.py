@@ -120,6 +120,7 @@ def _dequantise(file: Path, place: Path) -> None:
         raise ModelError(message) from error
     _require_same_model(file, facts, model)
     _split_as_trained(file, facts, tokenizer)
+    _name_special_tokens(facts, tokenizer)
     _require_same_tokens(file, facts, tokenizer)
     _add_turn_end(facts, model)
     # save_pretrained refuses weights that come out of a quantised file, and these no longer are.
@@ -249,6 +250,19 @@ def _split_as_trained(file: Path, facts: dict[str, Any], tokenizer: PreTrainedTo
         raise ModelError(message)
 
 
+_SPECIAL: Final = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+"""Special tokens by their names in transformers and in the file."""
+
+
+def _name_special_tokens(facts: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give special tokens the parts that the file names; some versions of transformers guess them."""
+    tokens = facts.get("tokenizer.ggml.tokens") or []
+    for name, key in _SPECIAL.items():
+        said = facts.get(f"tokenizer.ggml.{key}_token_id")
+        if said is not None and said < len(tokens) and said != getattr(tokenizer, f"{name}_token_id"):
+            setattr(tokenizer, f"{name}_token", tokens[said])
+
+
 def _require_same_tokens(file: Path, facts: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that tokens have the file's ids, control tokens are special, and the chat template is its own."""
     tokens: list[str] = facts.get("tokenizer.ggml.tokens") or []
@@ -263,7 +277,7 @@ def _require_same_tokens(file: Path, facts: dict[str, Any], tokenizer: PreTraine
         wrong.append(f"{len(tokenizer):,} tokens for {len(tokens):,}, {len(moved):,} with another id")
     if lost := sorted(control - special):
         wrong.append(f"control tokens that would be text: {', '.join(lost[:4])}")
-    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+    for name, key in _SPECIAL.items():
         said, got = facts.get(f"tokenizer.ggml.{key}_token_id"), getattr(tokenizer, f"{name}_token_id")
         if said is not None and said != got:
             wrong.append(f"{name}_token_id {got} for {said}")

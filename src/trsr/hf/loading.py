@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -181,7 +188,40 @@ def read_weights(path: Path | str, place: torch.device, **options: Any) -> PreTr
             "save_pretrained writes one"
         )
         raise ModelError(message)
-    return place_model(model, place)
+    return model.eval() if is_quantized(model) else place_model(model, place)
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Say whether a model has weights of 8 or 4 bits, which stay on the device that they were loaded on."""
+    return bool(getattr(model, "is_loaded_in_8bit", False) or getattr(model, "is_loaded_in_4bit", False))
+
+
+def quantized(name: str, place: torch.device, dtype: torch.dtype, *, is_gguf: bool = False) -> dict[str, Any]:
+    """Return what transformers' ``from_pretrained`` is told of weights of 8 or 4 bits; nothing of `none`.
+
+    8 bits are LLM.int8 (Dettmers et al., NeurIPS 2022); 4 bits are NF4 with quantised scales, computed in
+    `dtype`, as QLoRA has them (the same, 2023). Such weights go to `place` at once and can't be moved.
+    `is_gguf`: they come from a GGUF file. Raises ModelError, with the next step, where that can't be had.
+    """
+    if name == "none":
+        return {}
+    if is_gguf:
+        reason = (
+            "the weights of a GGUF file were quantised already, and twice is worse than once: take the "
+            "model's folder of safetensors"
+        )
+    elif place.type != "cuda":
+        reason = f"it needs a CUDA device and this is {place.type}: take a machine with a GPU"
+    elif importlib.util.find_spec("bitsandbytes") is None:
+        reason = "it needs bitsandbytes: pip install 'trsr[quantized]'"
+    else:
+        nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+        four = {"load_in_4bit": True, "bnb_4bit_compute_dtype": dtype, **nf4}
+        told: dict[str, Any] = four if name == "4bit" else {"load_in_8bit": True}
+        made = BitsAndBytesConfig(**told)  # type: ignore[no-untyped-call]
+        return {"quantization_config": made, "device_map": {"": place}}
+    message = f"quantization: {name} can't be had: {reason}, or set quantization: none"
+    raise ModelError(message)
 
 
 def require_sound(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -300,11 +340,20 @@ def explain(path: str, error: BaseException) -> str:
 
 
 def _load_whole(settings: HuggingFaceModel, place: torch.device) -> PreTrainedModel:
-    settings = settings.model_copy(update={"path": locate(settings.path).path})
+    located = locate(settings.path)
+    settings = settings.model_copy(update={"path": located.path})
     base = _adapter_base(settings.path, settings.revision)
+    dtype = number_format(settings.dtype, place)
+    options = quantized(settings.quantization, place, dtype, is_gguf=located.identity is not None)
     if base is None:
-        options = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
-        return read_weights(settings.path, place, dtype=number_format(settings.dtype, place), **options)
+        options |= {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+        return read_weights(settings.path, place, dtype=dtype, **options)
+    if options:
+        message = (
+            "an adapter can't be merged into weights of 8 or 4 bits without loss: merge it into its base "
+            "first (trsr with quantization: none, or PEFT), or set quantization: none"
+        )
+        raise ModelError(message)
     below = settings.model_copy(update={"path": base[0], "revision": base[1]})
     try:
         model = _load_whole(below, place)

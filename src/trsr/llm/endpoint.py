@@ -8,6 +8,7 @@ import itertools
 import logging
 import random
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,7 +18,7 @@ from typing import Final, Protocol
 
 import httpx2
 
-from trsr.config.summary import EndpointWriter, Sampling
+from trsr.config.summary import Endpoint, EndpointWriter, Sampling
 from trsr.errors import BudgetError, TrsrError
 from trsr.hf.loading import served_identity
 from trsr.llm.generator import Answering, Chat, Completion, Unanswered
@@ -41,7 +42,21 @@ class Payer(Protocol):
         ...
 
 
-class EndpointGenerator:
+class Asks(Protocol):
+    """One request and its reply; see `trsr.llm.exchange.Exchange`."""
+
+    where: str
+
+    def connect(self) -> httpx2.AsyncClient:
+        """Make the client."""
+        ...
+
+    async def ask(self, client: httpx2.AsyncClient, chat: Chat, sampling: Sampling) -> Completion | Trouble:
+        """Send one chat and read the reply."""
+        ...
+
+
+class ServerGenerator(ABC):
     """Sends chats to a server as fast as it allows, several at once.
 
     What passes (busy, away, a lost or broken reply) is tried again with exponential back-off and jitter, or
@@ -49,23 +64,18 @@ class EndpointGenerator:
     and probed with one call at a time. A call that can't be answered while others can is `Unanswered`.
     The key is read from the environment when the generator is made and stands in no message.
 
-    `identity` is the model's name at the server, the revision where one is given, and what `request` changes
-    in an answer. The server's address is no part of it: a moved server is the same model. `pace` holds what
-    was sent so far, and what the server is known to bear. The payer is told of tries that timed out, broke
-    off or came back unreadable; None when nobody counts.
+    `identity` is what the model is called in the store. `pace` holds what was sent so far, and what the
+    server is known to bear. The payer is told of tries that timed out, broke off or came back unreadable;
+    None when nobody counts.
     """
 
-    def __init__(self, config: EndpointWriter, payer: Payer | None = None) -> None:
-        self._config = config
+    def __init__(self, config: Endpoint, replies: Asks, identity: str, payer: Payer | None) -> None:
+        self._replies = replies
         self._payer = payer
-        self._replies = Replies(config)
-        self._estimate = ApproximateTokens()
-        self._counts = PromptCounts()
-        self._told_of_usage = False
+        self._places = config.concurrency
         # Back-off must differ between processes that failed together; it decides no result.
         self.pace = Pace(config, random.Random())
-        self.identity = served_identity(config)
-        self.style: str = config.style
+        self.identity = identity
 
     @asynccontextmanager
     async def session(self, sampling: Sampling) -> AsyncIterator[Answering]:
@@ -75,15 +85,28 @@ class EndpointGenerator:
         `patience_s`, the WriterError names server, model, status and the next step. BudgetError is raised
         when tries that may have been charged have left nothing to pay another one with.
         """
-        turns = Turns(self.pace, self._config.concurrency)
+        turns = Turns(self.pace, self._places)
         async with self._replies.connect() as client:
 
             def answer(chat: Chat) -> AbstractAsyncContextManager[Completion]:
-                most = Usage(1, 0, self._count(chat), sampling.max_new_tokens)
-                call = Call(self._counts.ratio * most.prompt_tokens + most.completion_tokens)
+                most = self.most(chat, sampling)
+                call = Call(self._ratio * most.prompt_tokens + most.completion_tokens)
                 return turns.answer(call, lambda: self._ask(client, chat, sampling, most))
 
             yield answer
+
+    @abstractmethod
+    def most(self, chat: Chat, sampling: Sampling) -> Usage:
+        """Return the most that a call can cost, as one call."""
+
+    @abstractmethod
+    def _check(self, most: Usage, answer: Completion) -> Completion | Trouble:
+        """Hold an answer against what the call was expected to be."""
+
+    @property
+    def _ratio(self) -> float:
+        """The server's tokens for one expected token of a prompt."""
+        return 1.0
 
     async def _ask(
         self, client: httpx2.AsyncClient, chat: Chat, sampling: Sampling, most: Usage
@@ -94,7 +117,7 @@ class EndpointGenerator:
             self._lose(most)
             raise
         if isinstance(outcome, Completion):
-            outcome = self._check(most.prompt_tokens, outcome)
+            outcome = self._check(most, outcome)
         if isinstance(outcome, Trouble) and outcome.may_be_charged:
             stop = self._lose(most)
             if stop is not None and outcome.fault in (Fault.TRY, Fault.SERVER):  # another try would follow
@@ -105,10 +128,36 @@ class EndpointGenerator:
         """Tell the payer of a try that may be charged; return the end of the run when none can follow."""
         return None if self._payer is None or self._payer.lose(most) else self._payer.stop()
 
-    def _check(self, estimate: int, answer: Completion) -> Completion | Trouble:
+
+class EndpointGenerator(ServerGenerator):
+    """Answers by an OpenAI-compatible server; see `ServerGenerator`.
+
+    `identity` is the model's name at the server, the revision where one is given, and what `request` changes
+    in an answer. The server's address is no part of it: a moved server is the same model.
+    """
+
+    def __init__(self, config: EndpointWriter, payer: Payer | None = None) -> None:
+        super().__init__(config, Replies(config), served_identity(config), payer)
+        self._checks_counts = config.check_prompt_tokens
+        self._estimate = ApproximateTokens()
+        self._counts = PromptCounts()
+        self._told_of_usage = False
+        self.style: str = config.style
+
+    def most(self, chat: Chat, sampling: Sampling) -> Usage:
+        """Estimate the prompt's tokens, and take the longest answer."""
+        prompt = self._estimate.count(chat.system) + self._estimate.count(chat.user)
+        return Usage(1, 0, prompt, sampling.max_new_tokens)
+
+    @property
+    def _ratio(self) -> float:
+        return self._counts.ratio
+
+    def _check(self, most: Usage, answer: Completion) -> Completion | Trouble:
         """Hold the server's count of the prompt against ours: it shows a cut, or isn't to be believed."""
+        estimate = most.prompt_tokens
         said = self._counts.find_cut(estimate, answer.prompt_tokens)
-        if said and self._config.check_prompt_tokens:
+        if said and self._checks_counts:
             return Trouble(
                 Fault.SETTINGS,
                 f"{self._replies.where}: {said}, so it cuts prompts in silence; raise the server's context "
@@ -127,9 +176,6 @@ class EndpointGenerator:
                 self.identity,
             )
         return answer
-
-    def _count(self, chat: Chat) -> int:
-        return self._estimate.count(chat.system) + self._estimate.count(chat.user)
 
 
 _Waiting = tuple[float, int, Call, asyncio.Future[bool]]

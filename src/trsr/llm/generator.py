@@ -170,6 +170,10 @@ class Chat:
     is_continued: bool = False
 
 
+SCORED: Final = "scored"
+"""How an answer ends that holds scores: that it has no completion token is a true count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One answer.
@@ -182,7 +186,7 @@ class Completion:
         As the model's own tokenizer counts them; None when the server doesn't tell.
     finish_reason
         ``stop`` when the model ended by itself, ``length`` when the limit cut it,
-        ``content_filter`` when the server kept it back.
+        ``content_filter`` when the server kept it back, `SCORED` where nothing was to be written.
     omitted
         Sampling parameters that the server refused, so that its own values hold.
     """

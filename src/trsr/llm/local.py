@@ -129,10 +129,14 @@ class LocalGenerator:
         self._config = config
         _check_device(config.device)
         settings = HuggingFaceModel(
-            kind="huggingface", path=config.model, revision=config.revision, dtype=config.dtype
+            kind="huggingface",
+            path=config.model,
+            revision=config.revision,
+            dtype=config.dtype,
+            quantization=config.quantization,
         )
         loaded = load_language_model(settings, config.device, "summary.writer.model")
-        self.identity = f"{loaded.identity} {_format_name(loaded.model.dtype)}"
+        self.identity = f"{loaded.identity} {_format_name(loaded.model.dtype)}{_bits(config)}"
         self._tokenizer: Any = loaded.tokenizer
         self._model: Any = loaded.model
         self._encode = ChatEncoder(self._tokenizer)
@@ -311,10 +315,14 @@ def identify(config: LocalWriter) -> str:
     place = choose_device(config.device)
     name = _format_name(number_format(config.dtype, place))
     try:
-        return f"{model_identity(config.model, config.revision)} {name}"
+        return f"{model_identity(config.model, config.revision)} {name}{_bits(config)}"
     except (OSError, ValueError, ModelError) as error:
         message = f"summary.writer.model: {config.model!r} can't be found: {explain(config.model, error)}"
         raise ModelError(message) from error
+
+
+def _bits(config: LocalWriter) -> str:
+    return "" if config.quantization == "none" else f" {config.quantization}"
 
 
 _NARROW: Final = 768

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Final
 
-from trsr.config.summary import EndpointWriter
+from trsr.config.summary import Endpoint
 from trsr.errors import WriterError
 
 
@@ -279,7 +279,7 @@ class Pace:
     waits. `tries`, `failed_tries` and `answered` count tries sent, tries without an answer, and answers.
     """
 
-    def __init__(self, config: EndpointWriter, stream: random.Random) -> None:
+    def __init__(self, config: Endpoint, stream: random.Random) -> None:
         self._config = config
         self._stream = stream
         self._breaker = CircuitBreaker(ENOUGH_IN_A_ROW)
@@ -333,13 +333,16 @@ class Pace:
         said = trouble.said
         if trouble.wait_s is not None and trouble.wait_s > patience:
             said += (
-                f"; it asks to wait {trouble.wait_s:,.0f} s, longer than summary.writer.patience_s "
+                f"; it asks to wait {trouble.wait_s:,.0f} s, longer than {self._config.setting}.patience_s "
                 f"{patience:g}: run again then"
             )
             return WriterError(said, retryable=True)
         self._paused_until = max(self._paused_until, now + (trouble.wait_s or 0.0))
         if self._breaker.is_open and down > patience:
-            said += f"; no answer for {down:,.0f} s (summary.writer.patience_s), what came before is stored"
+            said += (
+                f"; no answer for {down:,.0f} s ({self._config.setting}.patience_s), what came before is "
+                "stored"
+            )
             return WriterError(said, retryable=True)
         if trouble.fault is Fault.SERVER and not self.answered and self._out_of_tries(call):
             return WriterError(

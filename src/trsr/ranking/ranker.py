@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,20 @@ class Origin:
     identity: str
     base: HuggingFaceModel | None = None
     licence: str | None = None
+
+
+class Scorer(Protocol):
+    """Whatever scores candidates by a language model; higher is better."""
+
+    def score(
+        self, users: Sequence[RankingUser], batch_tokens: int = ..., *, title: str | None = ...
+    ) -> list[NDArray[np.float64]]:
+        """Return scores, one array of shape ``(n_candidates,)`` a user; see `Ranker.score`."""
+        ...
+
+    def encode(self, users: Sequence[RankingUser]) -> list[EncodedUser]:
+        """Turn ranking tasks into token ids."""
+        ...
 
 
 class Ranker:
@@ -186,8 +200,11 @@ class Ranker:
         encoded = self.encode(users)
         return score(self.model, encoded, self.answers, self.plan, batch_tokens, memory=memory, title=title)
 
-    def save(self, folder: Path) -> None:
-        """Write weights tokenizer, own templates and, last, `ranker.json`: it is complete then."""
+    def save(self, folder: Path, *, weights: bool = True) -> None:
+        """Write weights, tokenizer, own templates and, last, `ranker.json`: it is complete then.
+
+        Without `weights` they stay where they came from, as of a model that nothing was trained of.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         with without_bars():
             if has_adapter(self.model):
@@ -197,7 +214,7 @@ class Ranker:
                 named = BASE if self.origin.base is None else self.origin.base.path
                 self.model.peft_config["default"].base_model_name_or_path = named
                 self.model.save_pretrained(str(folder), save_embedding_layers=False)
-            else:
+            elif weights:
                 self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
@@ -214,6 +231,7 @@ class Ranker:
             "licence": self.origin.licence,
             "base": None if base is None else base.model_dump(mode="json"),
             "adapter": has_adapter(self.model),
+            "weights": weights and not has_adapter(self.model),
             "prompting": prompting.model_dump(mode="json"),
             "item_tokens": self.prompt.item_tokens,
             "templates": self.prompt.versions,
@@ -298,7 +316,7 @@ def _load_weights(
     folder: Path, card: dict[str, Any], origin: Origin, device: str
 ) -> PreTrainedModel | PeftModel:
     place = choose_device(device)
-    if not card["adapter"]:
+    if card.get("weights", not card["adapter"]):
         return read_weights(folder, place)
     if origin.base is None:
         base = read_weights(folder / BASE, place)
@@ -309,12 +327,12 @@ def _load_weights(
         loaded = load_language_model(origin.base, device)
         if loaded.identity != origin.identity:
             message = (
-                f"it was trained on {origin.identity}, and {origin.base.path} is {loaded.identity} now; put "
+                f"it was made from {origin.identity}, and {origin.base.path} is {loaded.identity} now; put "
                 "the old files back"
             )
             raise ModelError(message)
         base = loaded.model
-    return read_adapter(base, folder)
+    return read_adapter(base, folder) if card["adapter"] else base
 
 
 def _compare(ranker: Ranker, card: dict[str, Any], folder: Path) -> None:
@@ -334,7 +352,7 @@ def _compare(ranker: Ranker, card: dict[str, Any], folder: Path) -> None:
 
 
 def score_lists(
-    ranker: Ranker,
+    ranker: Scorer,
     catalogue: Catalogue,
     summaries: Mapping[str, str] | None,
     users: Sequence[str],
@@ -344,7 +362,7 @@ def score_lists(
     batch_tokens: int = 16384,
     title: str | None = None,
 ) -> list[NDArray[np.float64]]:
-    """Return p(yes) of lists of candidates, which may have any lengths and repeat items.
+    """Return the scores of lists of candidates, p(yes) of a `Ranker`; any lengths, items may be repeated.
 
     Parameters
     ----------

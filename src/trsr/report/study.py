@@ -116,6 +116,9 @@ class StudyContent:
         When the first cell was scored.
     writers
         Name to what the writer is.
+    matching
+        What the texts of the prompts are worth without a language model: each with the primary measure by
+        TF-IDF between it and the candidates.
     """
 
     results: Results
@@ -126,6 +129,7 @@ class StudyContent:
     scored_at: str
     writers: Mapping[str, str]
     currency: str
+    matching: tuple[tuple[str, Estimate], ...] = ()
 
     @property
     def claim(self) -> tuple[Contrast, Contrast]:
@@ -137,22 +141,33 @@ def verdict(content: StudyContent) -> tuple[bool, str]:
     """Say whether the claim stands, and in one sentence why."""
     filled, placebo = content.claim
     stands = filled.answer is placebo.answer is filled.grows is Answer.YES
+    above = {Answer.YES: "above", Answer.NO: "below", Answer.OPEN: "not told apart from"}
     grows = {Answer.YES: "grows", Answer.NO: "shrinks", Answer.OPEN: "doesn’t clearly grow"}[filled.grows]
-    slope = "no slope: all histories are of one length"
-    if not math.isnan(filled.growth.mean):
-        slope = f"{signed(filled.growth.mean)} from the shortest to the longest, p {p_value(filled.growth_p)}"
     return stands, (
-        f"The claim {'stands' if stands else 'does not stand'}: with the own summary, recent items "
-        f"{_compared(filled, 'those that fill the budget')} and "
-        f"{_compared(placebo, 'those with another user’s summary')}, and the gain over the filled budget "
-        f"{grows} with the length of the history ({slope})"
+        f"The claim {'stands' if stands else 'does not stand'}: with recent items, the own summary is "
+        f"{above[filled.answer]} as many tokens of recent items alone and {above[placebo.answer]} another "
+        f"user’s summary, and its gain over the former {grows} with the length of the history"
     )
 
 
-def _compared(one: Contrast, other: str) -> str:
-    words = {Answer.YES: "rank better than", Answer.NO: "rank worse than"}
-    words[Answer.OPEN] = "can’t be told apart from"
-    return f"{words[one.answer]} {other} ({_difference(one.test.difference)}, p {p_value(one.test.p_holm)})"
+def evidence(content: StudyContent) -> list[tuple[Answer, str]]:
+    """Give the three parts of the claim with their figures."""
+    parts = [
+        (
+            one.answer,
+            f"{one.first} − {one.second}: {_difference(one.test.difference)}, p {p_value(one.test.p_holm)}; "
+            f"better for {one.test.wins:,} users, worse for {one.test.losses:,}.",
+        )
+        for one in content.claim
+    ]
+    filled = content.claim[0]
+    slope = "none can be told, as all histories are of one length."
+    if not math.isnan(filled.growth.mean):
+        slope = (
+            f"{_difference(filled.growth)} from the shortest history to the longest, "
+            f"p {p_value(filled.growth_p)}."
+        )
+    return [*parts, (filled.grows, f"Growth of the first difference: {slope}")]
 
 
 def _difference(ends: Estimate) -> str:
@@ -210,9 +225,17 @@ def markdown(content: StudyContent) -> str:
     groups = [group.name for group in content.groups]
     parts = [
         f"**{verdict(content)[1]}.**",
+        "\n".join(f"- {words}" for _, words in evidence(content)),
         _table(heads, rows),
         _table(["contrast", "difference", "p (Holm)", *groups, "growth", "p (Holm)"], tested),
         *notes(content),
+        _table(
+            ["text alone, by TF-IDF", measure],
+            [
+                [name, f"{decimal(value.mean)} [{decimal(value.low)}, {decimal(value.high)}]"]
+                for name, value in content.matching
+            ],
+        ),
         f"Written down {content.registered['written_at']}, first scores {content.scored_at}, SHA-256 "
         f"`{content.registered['hash']}`: {plan['claim']}",
     ]
@@ -271,8 +294,11 @@ def _result(content: StudyContent) -> dict[str, Any]:
         "rows": rows,
         "heads": _HEADS,
         "notes": notes(content),
-        "claimed": content.claim,
+        "claimed": evidence(content),
     }
+
+
+_SHORT: Final = {"b": "b filled budget", "d": "d own summary", "f": "f another’s"}
 
 
 def _lengths(content: StudyContent) -> dict[str, Any]:
@@ -283,9 +309,11 @@ def _lengths(content: StudyContent) -> dict[str, Any]:
         for arm in content.arms
         if arm.name in {n for c in content.claim for n in (c.test.first, c.test.second)}
     ]
-    arms = {arm.label: [Point(g, v) for g, v in zip(groups, arm.by_group, strict=True)] for arm in shown}
+    arms = {
+        _SHORT[arm.name[0]]: [Point(g, v) for g, v in zip(groups, arm.by_group, strict=True)] for arm in shown
+    }
     gains = {
-        f"over {one.second}": [Point(g, v) for g, v in zip(groups, one.by_group, strict=True)]
+        f"over {_SHORT[one.test.second[0]]}": [Point(g, v) for g, v in zip(groups, one.by_group, strict=True)]
         for one in content.claim
     }
     measure, caption = content.results.measure, "Dots: means over users; lines: 95% intervals."

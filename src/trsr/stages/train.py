@@ -52,7 +52,9 @@ def learnable_histories(prepared: Prepared) -> list[list[str]]:
 def is_pretrained_here(config: Config) -> bool:
     """Say whether the model learns from histories before its fine-tuning."""
     model = config.model
-    return model.start is None if isinstance(model, CompactModel) else bool(model.pretrain_questions)
+    if isinstance(model, CompactModel):
+        return model.start is None
+    return isinstance(model, HuggingFaceModel) and bool(model.pretrain_questions)
 
 
 def pretrained_ranker(config: Config, prepared: Prepared, checkpoints: Path) -> tuple[Ranker, Log]:

@@ -82,13 +82,16 @@ class Budget:
     60
     """
 
-    def __init__(self, limits: Limits = _NO_LIMITS, price: Price = _NO_PRICE) -> None:
+    def __init__(
+        self, limits: Limits = _NO_LIMITS, price: Price = _NO_PRICE, setting: str = "summary"
+    ) -> None:
         if limits.max_cost is not None and cost(Usage(), price) is None:
             message = (
-                "summary.limits.max_cost needs a price: set summary.price.prompt and .completion, the money "
-                "for a million tokens, or cap the calls with --max-calls"
+                f"{setting}.limits.max_cost needs a price: set {setting}.price.prompt and .completion, the "
+                f"money for a million tokens, or cap the calls with {setting}.limits.max_calls"
             )
             raise ConfigError(message)
+        self._raised = "--max-calls, --max-cost" if setting == "summary" else f"{setting}.limits"
         self._limits = limits
         self._price = price
         self._lock = threading.Lock()
@@ -162,7 +165,7 @@ class Budget:
             f"the cap on what may be paid is reached ({' and '.join(caps)}): {spent.calls:,} calls made, "
             f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens{paid}; every "
             "answer is stored: run the same command again to pay as much again, or with a higher cap "
-            "(--max-calls, --max-cost) to finish"
+            f"({self._raised}) to finish"
         )
         return BudgetError(message)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -14,16 +13,16 @@ import polars as pl
 
 from trsr.config import Config
 from trsr.config.summary import Check, EndpointWriter, LocalWriter, Sampling
-from trsr.errors import StoreError
 from trsr.llm.endpoint import EndpointGenerator
-from trsr.llm.generator import Answering, Chat, Completion, TextGenerator, Unanswered
+from trsr.llm.generator import Chat, Completion, TextGenerator, Unanswered
 from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens, Tokens, item_line, neutralise
 from trsr.prompts.templates import Templates
 from trsr.records import Block, Summary, Usage
 from trsr.summarize.checks import Asked, FirstAnswers, Verdict, first_line, judge, read_answer
 from trsr.summarize.cost import Budget, charge
-from trsr.summarize.store import Question, Store, Together
+from trsr.summarize.purchases import Purchases, purchases
+from trsr.summarize.store import Question, Store
 from trsr.summarize.writer import Unwritten, Writer
 
 VERBS: Final = ("describe", "update", "combine")
@@ -128,8 +127,7 @@ class Inquiry:
     `said` is the last answer, and `text` the summary: the answer that is of use. `users` are those whose text
     the prompt holds, `keys` the questions that were answered. `question` is the
     present attempt, and `unanswered` says why it got no answer at all. `usage` is that of all attempts so
-    far, of this run and of earlier ones; `paid` what the present one did cost. `is_elsewhere` while another
-    process is at it; `over` when it ended.
+    far, of this run and of earlier ones. `is_elsewhere` while another process is at it; `over` when it ended.
     """
 
     first: Question
@@ -143,7 +141,6 @@ class Inquiry:
     verdict: Verdict | None = None
     attempt: int = 0
     usage: Usage = field(default=Usage())
-    paid: Usage = field(default=Usage())
     unanswered: str = ""
     keys: list[str] = field(default_factory=list)
     is_elsewhere: bool = False
@@ -293,13 +290,16 @@ class LanguageModelWriter:
         when all that was under way is stored; StoreError when the store can't be read or written: nothing
         more is paid for then.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="trsr-store") as thread:
-            async with self.generator.session(self.wording.sampling) as answer:
-                session = _Session(self, answer, thread)
-                try:
-                    yield session
-                finally:
-                    await session.close()
+        sampling = self.wording.sampling
+        async with self.generator.session(sampling) as answer:
+            buying = purchases(self.store, self.budget, answer, self._most, self.ahead)
+            async with buying as opened:
+                yield _Session(self, opened)
+
+    def _most(self, chat: Chat) -> Usage:
+        """Estimate the most that a call can cost."""
+        prompt = self.tokens.count(chat.system) + self.tokens.count(chat.user)
+        return Usage(1, 0, prompt, self.wording.sampling.max_new_tokens)
 
     def close(self) -> None:
         """Let go of the store."""
@@ -307,35 +307,14 @@ class LanguageModelWriter:
 
 
 class _Session(PromptWriter):
-    """One run's way from prompts to answers: look up, reserve, claim, ask, store."""
+    """One run's way from prompts to answers that are of use, and paid for once."""
 
-    def __init__(self, writer: LanguageModelWriter, answer: Answering, thread: Executor) -> None:
+    def __init__(self, writer: LanguageModelWriter, purchases: Purchases) -> None:
         super().__init__(writer.name, writer.wording, writer.checks)
-        self._answer = answer
-        self._store = writer.store
-        self._budget = writer.budget
-        self._tokens = writer.tokens
-        self._thread = thread
-        self._look_up = Together(self._read, thread)
-        self._claim = Together(self._take, thread)
-        self._put = Together(self._keep, thread)
-        self._claimed: set[str] = set()
+        self._purchases = purchases
         self._first = FirstAnswers()
         self._first_under_way = 0
         self._judged = asyncio.Event()
-        self._places = asyncio.Semaphore(writer.ahead)
-        self._purse = asyncio.Lock()
-        self._busy = 0
-        self._changed = asyncio.Event()
-        self._poll: asyncio.Future[None] | None = None
-
-    async def close(self) -> None:
-        """Store what has come, and let go of what is under way, so that others may ask for it."""
-        for work in (self._look_up, self._claim, self._put):
-            await work.finish()
-        # The store may be what failed; a claim that stays ends with this process.
-        with suppress(StoreError):
-            await self._in_thread(self._store.release, [*self._claimed])
 
     async def _advance(self, inquiry: Inquiry) -> None:
         is_first = inquiry.attempt == 0
@@ -349,89 +328,25 @@ class _Session(PromptWriter):
             self._first.note(inquiry.verdict, inquiry.said)
 
     async def _answer_next(self, inquiry: Inquiry) -> None:
-        with self._at_work():
-            if inquiry.is_elsewhere:
-                await self._wait_for_others()
-            found = await self._look_up((inquiry.question.key, tuple(inquiry.users)))
+        question, users = inquiry.question, inquiry.users
+        found = await self._purchases.find(question, users, waits=inquiry.is_elsewhere)
         if found is not None:
             inquiry.take(found, self._wording, self._checks, paid_now=False)
             return
         while inquiry.attempt and self._first.is_awaited and self._first_under_way:
             self._judged.clear()  # nothing is asked again before it is known whether that can help
             await self._judged.wait()
-        async with self._places:
-            reserved = await self._reserve(inquiry.question.chat)
-            with self._at_work():
-                inquiry.paid = Usage()
-                try:
-                    inquiry.is_elsewhere = not await self._claim(inquiry.question.key)
-                    if not inquiry.is_elsewhere:
-                        await self._ask(inquiry, reserved)
-                finally:
-                    self._budget.spend(reserved, inquiry.paid)
-
-    async def _ask(self, inquiry: Inquiry, reserved: Usage) -> None:
-        """Pay for one answer; it is told what was, also where the answer can't be stored."""
-        question = inquiry.question
         try:
-            async with self._answer(question.chat) as completion:
-                inquiry.paid = charge(completion, reserved)
-                stands = await self._put((question, completion, tuple(inquiry.users)))
-            inquiry.take(stands, self._wording, self._checks, paid_now=True)
+            bought = await self._purchases.buy(question, users)
         except Unanswered as failure:
-            # Tries that may be charged were counted as they failed; what is refused is a call without cost.
-            inquiry.paid = Usage(0 if failure.may_be_charged else 1)
             inquiry.unanswered = failure.reason
-            await self._in_thread(self._store.release, [question.key])
-        self._claimed.discard(question.key)
-
-    async def _reserve(self, chat: Chat) -> Usage:
-        """Reserve the most that a call can cost; raises BudgetError when nothing is left that makes room."""
-        prompt = self._tokens.count(chat.system) + self._tokens.count(chat.user)
-        most = Usage(1, 0, prompt, self._wording.sampling.max_new_tokens)
-        async with self._purse:  # what has no room lets nothing pass that came later
-            while not self._budget.allow(most):
-                if not self._busy:
-                    raise self._budget.stop()
-                self._changed.clear()
-                await self._changed.wait()
-        return most
-
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """Count who may still make room in the budget."""
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1
-            self._changed.set()
-
-    async def _wait_for_others(self) -> None:
-        """Wait until it is time to look what other processes have answered; all look together."""
-        if self._poll is None or self._poll.done():
-            self._poll = asyncio.ensure_future(asyncio.sleep(self._store.poll_s))
-        await asyncio.shield(self._poll)
+            return
+        inquiry.is_elsewhere = bought is None
+        if bought is not None:
+            inquiry.take(bought, self._wording, self._checks, paid_now=True)
 
     async def _tie(self, keys: Sequence[str], users: Collection[str]) -> None:
-        await self._in_thread(self._store.tie, dict.fromkeys(keys, tuple(users)))
-
-    def _read(self, asked: list[tuple[str, tuple[str, ...]]]) -> list[Completion | None]:
-        found = self._store.get_many([key for key, _ in asked])
-        if found:
-            self._store.tie({key: users for key, users in asked if key in found})
-        return [found.get(key) for key, _ in asked]
-
-    def _take(self, keys: list[str]) -> list[bool]:
-        ours = self._store.claim(keys)
-        self._claimed |= ours
-        return [key in ours for key in keys]
-
-    def _keep(self, answers: list[tuple[Question, Completion, tuple[str, ...]]]) -> list[Completion]:
-        return [self._store.put(*each) for each in answers]
-
-    async def _in_thread(self, work: Callable[[Any], None], argument: object) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, work, argument)
+        await self._purchases.tie(keys, users)
 
 
 def open_local(config: Config, items: pl.DataFrame, budget: Budget) -> LanguageModelWriter:

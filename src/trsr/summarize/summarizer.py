@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -23,6 +22,7 @@ from trsr.records import Block, Item, Summary, Usage, UserSummary
 from trsr.summarize.cost import Budget
 from trsr.summarize.keyphrase.vocabulary import Phrasebook
 from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, open_paradigm
+from trsr.summarize.purchases import finish
 from trsr.summarize.writer import SessionWriter, Unwritten, Writer, open_writer
 
 _UNDER_WAY: Final = 2048
@@ -109,22 +109,7 @@ def _write(
 ) -> list[UserSummary]:
     total = sum(len(growth.after) - len(growth.kept) for growth in growths)
     with Progress("summaries", total, "blocks", shown=progress) as bar:
-        return _run(_write_all(growths, paradigm, writer, bar))
-
-
-def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine to its end, also where a loop runs already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(work)
-    with closing(loop), ThreadPoolExecutor(1) as thread:
-        try:
-            return thread.submit(loop.run_until_complete, task).result()
-        finally:
-            loop.call_soon_threadsafe(task.cancel)  # where an interruption ends the waiting
+        return finish(_write_all(growths, paradigm, writer, bar))
 
 
 async def _write_all(

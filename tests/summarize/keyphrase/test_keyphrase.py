@@ -149,7 +149,7 @@ WORDS = st.text(max_size=60) | st.sampled_from(
 ROWS = st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(ROWS, st.sampled_from(["shopping", "news", "video", "generic"]), st.integers(1, 4))
 def test_any_text_gives_one_short_printable_line(rows, domain, size):
     ids = [str(place) for place in range(len(rows))]

@@ -1,4 +1,10 @@
-"""The demo: a generated shop, with planted tastes and intents, or without; and its words."""
+"""The demo: a generated shop with planted tastes and needs, or without; and its words.
+
+A *look* runs through the shop, but every sort of goods has words of its own for it: who has walnut
+furniture takes copper pans and mustard curtains. Departments come in pairs that go with each other: a desk
+wants a chair, not another desk. That such words and departments belong together can only be learnt from
+other users. With ``planted: false`` the same items are dealt out among the users anew.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +22,25 @@ from trsr.records import ITEM, ITEMS, TIMES, USER, Finding
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """A look that runs through all categories.
+class Look:
+    """A look that runs through all departments.
 
     Parameters
     ----------
-    brands
-        Brands that make this look alone.
-    adjectives
-        Words that stand before the noun of a title.
-    openings
-        Beginnings of a description; ``{noun}`` is the kind of product.
+    name
+        What one may call it; no text does.
+    brands, words
+        By sort of goods, furniture, ware and cloth: the brand that makes this look alone, and the words for
+        it, of which a title has one and a description another.
     """
 
     name: str
-    brands: tuple[str, ...]
-    adjectives: tuple[str, ...]
-    openings: tuple[str, ...]
+    brands: tuple[str, str, str]
+    words: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Category:
+class Department:
     """A department of the shop.
 
     Parameters
@@ -63,209 +67,160 @@ class Category:
     price: float
 
 
-NEUTRAL: Final = Style(
+LOOKS: Final = (
+    Look(
+        "mid-century",
+        ("Tarnwick", "Oskelby", "Lindorva"),
+        (
+            ("Walnut", "Teak", "Rosewood"),
+            ("Copper", "Amber Glass", "Terrazzo"),
+            ("Mustard", "Boucle", "Tweed"),
+        ),
+    ),
+    Look(
+        "nordic",
+        ("Svarl", "Plenoma", "Hvidana"),
+        (
+            ("Birch", "Pale Ash", "Soaped Pine"),
+            ("Porcelain", "Eggshell", "Bisque"),
+            ("Linen", "Oatmeal", "Felt"),
+        ),
+    ),
+    Look(
+        "industrial",
+        ("Kragmoor", "Boltrane", "Stannock"),
+        (
+            ("Riveted", "Pipework", "I-Beam"),
+            ("Cast Iron", "Gunmetal", "Zinc"),
+            ("Waxed Canvas", "Denim", "Ripstop"),
+        ),
+    ),
+    Look(
+        "farmhouse",
+        ("Barnlowe", "Hearthwend", "Quiltrey"),
+        (
+            ("Weathered Oak", "Whitewashed", "Plank"),
+            ("Stoneware", "Enamel", "Creamware"),
+            ("Gingham", "Patchwork", "Ticking"),
+        ),
+    ),
+    Look(
+        "coastal",
+        ("Pelstrand", "Aquorra", "Salthaven"),
+        (
+            ("Driftwood", "Rope-Bound", "Shiplap"),
+            ("Seafoam", "Aqua", "Coral"),
+            ("Sailcloth", "Navy Stripe", "Seersucker"),
+        ),
+    ),
+    Look(
+        "botanical",
+        ("Mossarie", "Petalune", "Fernova"),
+        (
+            ("Rattan", "Bamboo", "Wicker"),
+            ("Majolica", "Leaf Green", "Celadon"),
+            ("Wildflower", "Toile", "Chintz"),
+        ),
+    ),
+    Look(
+        "art deco",
+        ("Vellamour", "Gildane", "Sorabelle"),
+        (("Lacquered", "Ebony", "Burl"), ("Crystal", "Gilded", "Opaline"), ("Velvet", "Satin", "Brocade")),
+    ),
+    Look(
+        "retro",
+        ("Jukarra", "Popsidel", "Dinerette"),
+        (
+            ("Formica", "Chrome", "Vinyl"),
+            ("Melamine", "Bakelite", "Jadeite"),
+            ("Polka Dot", "Corduroy", "Terrycloth"),
+        ),
+    ),
+)
+
+NEUTRAL: Final = Look(
     "neutral",
     ("Dailor", "Evrio", "Homestam"),
-    ("Everyday", "Standard", "All-Purpose"),
-    (
-        "This {noun} does its work without fuss",
-        "Our best-value {noun} comes ready to use",
-        "A dependable {noun} for any household",
-    ),
+    (("Everyday", "Standard", "All-Purpose"),) * 3,
 )
 
-STYLES: Final = (
-    Style(
-        "mid-century",
-        ("Tarnwick", "Oskelby"),
-        ("Walnut", "Mid-Century", "Teak"),
-        (
-            "Oiled walnut gives this {noun} a mid-century look",
-            "Tapered teak details make this a mid-century {noun}",
-            "Rich walnut and teak grain carry this {noun}",
-        ),
-    ),
-    Style(
-        "minimalist",
-        ("Plenoma", "Svarl"),
-        ("Minimalist", "Nordic", "Matte White"),
-        (
-            "Clean Nordic lines leave nothing superfluous on this {noun}",
-            "A minimalist {noun} in matte white",
-            "Nordic restraint shapes this minimalist {noun}",
-        ),
-    ),
-    Style(
-        "rugged",
-        ("Kragmoor", "Boltrane"),
-        ("Rugged", "Heavy-Duty", "Waxed Canvas"),
-        (
-            "Riveted seams make this a heavy-duty {noun}",
-            "This rugged {noun} is trimmed in waxed canvas",
-            "Waxed canvas and riveted corners keep this {noun} rugged",
-        ),
-    ),
-    Style(
-        "farmhouse",
-        ("Hearthwend", "Barnlowe"),
-        ("Farmhouse", "Rustic", "Distressed Oak"),
-        (
-            "Distressed oak lends this {noun} farmhouse charm",
-            "A rustic {noun} in the manner of an old farmhouse",
-            "Every {noun} in rustic oak looks a little different",
-        ),
-    ),
-    Style(
-        "botanical",
-        ("Petalune", "Mossarie"),
-        ("Botanical", "Fern Print", "Wildflower"),
-        (
-            "A sketched fern print climbs around this {noun}",
-            "Wildflower motifs adorn this botanical {noun}",
-            "This {noun} wears a botanical pattern of wildflower stems",
-        ),
-    ),
-    Style(
-        "retro",
-        ("Popsidel", "Jukarra"),
-        ("Retro", "Pastel", "Chrome-Trim"),
-        (
-            "Pastel enamel and chrome give this {noun} a diner feel",
-            "A retro {noun} straight out of a fifties diner",
-            "Rounded chrome edges make this pastel {noun} properly retro",
-        ),
-    ),
-    Style(
-        "eco",
-        ("Sprigwell", "Terrabund"),
-        ("Bamboo", "Recycled", "Plastic-Free"),
-        (
-            "Fast-growing bamboo makes this a zero-waste {noun}",
-            "A plastic-free {noun} from recycled fibre",
-            "Recycled material and bamboo keep this {noun} zero-waste",
-        ),
-    ),
-    Style(
-        "glamour",
-        ("Aurelisse", "Opalune"),
-        ("Velvet", "Art Deco", "Gold-Plated"),
-        (
-            "Art deco fans and gold accents dress this {noun}",
-            "Deep velvet tones turn this {noun} into a showpiece",
-            "This {noun} pairs velvet with art deco gold",
-        ),
-    ),
+OPENINGS: Final = (
+    "A {noun} in {word}",
+    "{word} sets the tone of this {noun}",
+    "This {noun} shows {word} at its best",
 )
 
-CATEGORIES: Final = (
-    Category(
-        "Lighting",
-        ("Desk Lamp", "Floor Lamp", "Pendant Light", "Wall Sconce"),
-        ("Dimmer Switch", "Warm LED Bulb", "Glass Shade", "Fabric Cord"),
-        ("Small", "Tall", "Set of 2"),
-        ("throws an even light", "dims for late evenings", "brightens a dark corner"),
-        59.0,
+DEPARTMENTS: Final = (
+    Department(
+        "Desks",
+        ("Writing Table", "Secretary", "Standing Desk", "Corner Desk"),
+        ("Cable Tray", "Two Drawers", "Keyboard Shelf", "Folding Top"),
+        ("120 cm", "140 cm", "160 cm"),
+        ("gives paperwork a place", "holds two monitors", "fits under a window"),
+        189.0,
     ),
-    Category(
-        "Cookware",
-        ("Frying Pan", "Saucepan", "Casserole Dish", "Stockpot"),
-        ("Glass Lid", "Pouring Spout", "Stay-Cool Handle", "Non-Stick Base"),
-        ("20 cm", "24 cm", "28 cm"),
-        ("heats evenly on any hob", "goes from stove to table", "cleans up in a minute"),
-        45.0,
-    ),
-    Category(
-        "Bedding",
-        ("Duvet Cover", "Pillowcase Pair", "Quilt Cover", "Mattress Cover"),
-        ("Hidden Zip", "Brushed Finish", "Piped Edge", "Button Closure"),
-        ("Single", "Queen", "King"),
-        ("stays soft after many washes", "keeps sleepers warm", "breathes on hot nights"),
-        52.0,
-    ),
-    Category(
-        "Office",
-        ("Pen Holder", "File Box", "Desk Organizer", "Letter Tray"),
-        ("Label Window", "Three Compartments", "Felt Feet", "Card Slot"),
-        ("Small", "Large", "Pack of 2"),
-        ("brings order to a busy desk", "keeps papers within reach", "fits any work table"),
-        22.0,
-    ),
-    Category(
-        "Bags",
-        ("Backpack", "Tote Bag", "Messenger Bag", "Weekender"),
-        ("Laptop Sleeve", "Padded Straps", "Key Clip", "Inner Pocket"),
-        ("15 L", "20 L", "30 L"),
-        ("carries a day's load", "slides under an aircraft seat", "sits well on the shoulder"),
-        68.0,
-    ),
-    Category(
-        "Garden",
-        ("Planter", "Watering Can", "Bird Feeder", "Garden Lantern"),
-        ("Hanging Loop", "Sun Protection", "Easy-Grip Handle", "Frost Guard"),
-        ("Small", "Large", "Set of 3"),
-        ("stands up to rain and frost", "suits balconies and beds", "lasts for many seasons"),
-        29.0,
-    ),
-    Category(
-        "Bathroom",
-        ("Soap Dispenser", "Soap Dish", "Toilet Brush Set", "Toothbrush Cup"),
-        ("Non-Slip Base", "Rust Protection", "Stain Guard", "Wall Mount"),
-        ("Small", "Large", "Set of 2"),
-        ("dries quickly after a shower", "freshens up the washbasin", "copes with daily splashes"),
-        26.0,
-    ),
-    Category(
-        "Drinkware",
-        ("Coffee Mug", "Tumbler", "Travel Cup", "Tea Flask"),
-        ("Silicone Base", "Leakproof Lid", "Non-Drip Rim", "Double Wall"),
-        ("350 ml", "500 ml", "Set of 4"),
-        ("keeps drinks hot for hours", "pours without a drip", "feels good in the hand"),
-        24.0,
-    ),
-    Category(
+    Department(
         "Seating",
-        ("Armchair", "Bar Stool", "Dining Chair", "Desk Chair"),
-        ("Footrest", "Lumbar Cushion", "Swivel Base", "Padded Seat"),
-        ("Low", "High", "Set of 2"),
-        ("invites long sitting", "tucks neatly under a table", "supports the back"),
+        ("Armchair", "Swivel Chair", "Stool", "Bench"),
+        ("Footrest", "Lumbar Cushion", "Padded Seat", "Tilt Lock"),
+        ("Low", "High", "Wide"),
+        ("invites long sitting", "supports the back", "rolls without a sound"),
         139.0,
     ),
-    Category(
-        "Storage",
-        ("Storage Trunk", "Shelf Unit", "Side Cabinet", "Shoe Cabinet"),
-        ("Hidden Castors", "Safety Lock", "Label Holder", "Folding Sides"),
-        ("Narrow", "Wide", "Pack of 2"),
-        ("tidies up a hallway", "hides the clutter", "makes use of narrow spaces"),
-        74.0,
+    Department(
+        "Coffee Makers",
+        ("Espresso Pot", "French Press", "Drip Brewer", "Percolator"),
+        ("Paper Filter", "Heat Plate", "Pour Spout", "Grind Gauge"),
+        ("2 cups", "4 cups", "8 cups"),
+        ("brews in four minutes", "wakes a whole family", "comes apart for rinsing"),
+        64.0,
     ),
-    Category(
-        "Clocks",
-        ("Wall Clock", "Alarm Clock", "Mantel Clock", "Kitchen Timer"),
-        ("Silent Movement", "Large Numerals", "Glow Hands", "Magnetic Back"),
-        ("10 cm", "15 cm", "25 cm"),
-        ("keeps time to the second", "reads well across the room", "runs a year on one battery"),
-        38.0,
+    Department(
+        "Drinkware",
+        ("Mug", "Tumbler", "Saucer Pair", "Flask"),
+        ("Silicone Base", "Leakproof Lid", "Thick Rim", "Double Wall"),
+        ("250 ml", "350 ml", "500 ml"),
+        ("stays hot for hours", "stacks neatly", "feels good in the hand"),
+        24.0,
     ),
-    Category(
-        "Pets",
-        ("Dog Bed", "Cat Cave", "Pet Sofa", "Pet Carrier"),
-        ("Washable Cover", "Non-Slip Feet", "Chew Guard", "Removable Cushion"),
-        ("Small", "Medium", "Large"),
-        ("gives pets a place of their own", "survives claws and teeth", "shakes out in a moment"),
-        42.0,
+    Department(
+        "Bedding",
+        ("Duvet Cover", "Pillowcase", "Quilt", "Bedspread"),
+        ("Hidden Zip", "Brushed Finish", "Piped Edge", "Button Closure"),
+        ("Single", "Queen", "King"),
+        ("keeps sleepers warm", "breathes on summer nights", "softens with every wash"),
+        52.0,
+    ),
+    Department(
+        "Curtains",
+        ("Blackout Drape", "Sheer Panel", "Roman Blind", "Valance"),
+        ("Eyelets", "Tieback", "Pleated Heading", "Weighted Hem"),
+        ("180 cm drop", "220 cm drop", "260 cm drop"),
+        ("shuts out the street", "filters the morning sun", "hangs without a crease"),
+        46.0,
     ),
 )
+"""Each goes with its neighbour, whose place differs in the last bit; two make a sort of goods."""
 
 
 RECENT: Final = 5
-"""Newest items before the target, which show the intent."""
+"""Newest items before the target, which show the need."""
+
+NEW_SHARE: Final = 0.125
+"""Share of the items that are new arrivals: taken as targets alone, by the users who come last."""
+
+LATE_SHARE: Final = 0.2
+"""Share of the users, by the time of their target, who are offered new arrivals."""
 
 _ITEMS_A_CELL: Final = 3
 _NEUTRAL_SHARE: Final = 0.15
 _TARGET_FITS: Final = 0.9
+_TARGET_NEW: Final = 0.3
 _RECENT_FITS: Final = 0.9
 _RECENT_NEUTRAL: Final = 2 / 3
 _OLD_FITS: Final = 0.85
+_FURNISHED: Final = 0.5
+_TURNED: Final = 0.3
 _OFF_RULE: Final = 1e-12
 _USERS_A_CHUNK: Final = 1024
 _START_S: Final = 1_704_067_200
@@ -274,20 +229,43 @@ _LENGTHS: Final = ((0.04, 6, 10), (0.90, 12, 26), (0.06, 27, 34))
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
+_Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Shop:
     """The hidden truth about the items, for tests and for whoever wants to know what could be learnt.
 
-    Per item, each ``(n_items,)``: the place of its style in `STYLES` (-1 for neutral), the place of
-    its category in `CATEGORIES`, and its popularity.
+    Per item, each ``(n_items,)``: the place of its look in `LOOKS` (-1 for neutral), the place of
+    its department in `DEPARTMENTS`, its popularity, and whether it is a new arrival.
     """
 
     items: pl.DataFrame
-    style: _Ints
-    category: _Ints
+    look: _Ints
+    department: _Ints
     weight: _Floats
+    new: _Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Customers:
+    """The hidden truth about the users, each ``(n_users,)``.
+
+    `look` is what decides, `earlier` what the older half of the old items shows: another look where a taste
+    has turned. `need` is the department of the recent items; the target is of the one that goes with it.
+    `furnished` users have had its sort of goods before, and `late` ones are offered new arrivals.
+    """
+
+    look: _Ints
+    earlier: _Ints
+    need: _Ints
+    furnished: _Flags
+    late: _Flags
+    length: _Ints
+
+    def __getitem__(self, users: slice) -> Customers:
+        """Take some of them."""
+        return Customers(*(getattr(self, name)[users] for name in self.__slots__))
 
 
 def generate(source: DemoData) -> Dataset:
@@ -306,8 +284,9 @@ def generate(source: DemoData) -> Dataset:
     rng = np.random.default_rng(source.seed)
     shop = open_shop(source.items, rng)
     lengths = _draw_lengths(source.users, rng)
-    chosen = _choose_items(shop, lengths, rng)
     times = _draw_times(lengths, rng)
+    customers = _draw_customers(shop, lengths, times[np.cumsum(lengths) - 1], rng)
+    chosen = _choose_items(shop, customers, rng)
     owner = np.repeat(np.arange(source.users), lengths)
     if not source.planted:
         chosen = _shuffle_among_users(chosen, owner, rng)
@@ -324,50 +303,50 @@ def generate(source: DemoData) -> Dataset:
 def open_shop(n_items: int, rng: np.random.Generator) -> Shop:
     """Make the items and what is true of them."""
     styled = n_items - int(n_items * _NEUTRAL_SHARE)
-    n_styles = min(len(STYLES), int((styled / _ITEMS_A_CELL) ** 0.5))
-    n_categories = min(len(CATEGORIES), styled // (_ITEMS_A_CELL * n_styles))
-    cell = np.arange(styled) % (n_styles * n_categories)
-    neutral = np.arange(n_items - styled) % n_categories
+    n_looks = min(len(LOOKS), styled // (_ITEMS_A_CELL * len(DEPARTMENTS)))
+    cell = np.arange(styled) % (n_looks * len(DEPARTMENTS))
+    neutral = np.arange(n_items - styled) % len(DEPARTMENTS)
     order = rng.permutation(n_items)
-    style = np.concatenate([cell % n_styles, np.full(len(neutral), -1)])[order]
-    category = np.concatenate([cell // n_styles, neutral])[order]
+    look = np.concatenate([cell % n_looks, np.full(len(neutral), -1)])[order]
+    department = np.concatenate([cell // n_looks, neutral])[order]
     weight = 1.0 / (rng.permutation(n_items).astype(np.float64) + 0.1 * n_items)
-    return Shop(_write_items(style, category, rng), style, category, weight)
+    new = (rng.random(n_items) < NEW_SHARE) & (look >= 0)
+    return Shop(_write_items(look, department, rng), look, department, weight, new)
 
 
-def _write_items(style: _Ints, category: _Ints, rng: np.random.Generator) -> pl.DataFrame:
-    rows: list[dict[str, str]] = [{} for _ in style]
-    for place in sorted(set(zip(style.tolist(), category.tolist(), strict=True))):
-        look = NEUTRAL if place[0] < 0 else STYLES[place[0]]
-        department = CATEGORIES[place[1]]
-        members = np.flatnonzero((style == place[0]) & (category == place[1]))
-        for member, picks in zip(members, _distinct_picks(look, department, len(members), rng), strict=True):
+def _write_items(looks: _Ints, departments: _Ints, rng: np.random.Generator) -> pl.DataFrame:
+    rows: list[dict[str, str]] = [{} for _ in looks]
+    for place in sorted(set(zip(looks.tolist(), departments.tolist(), strict=True))):
+        look, department = NEUTRAL if place[0] < 0 else LOOKS[place[0]], DEPARTMENTS[place[1]]
+        brand, words = look.brands[place[1] // 2], look.words[place[1] // 2]
+        members = np.flatnonzero((looks == place[0]) & (departments == place[1]))
+        for member, picks in zip(members, _distinct_picks(words, department, len(members), rng), strict=True):
             price = department.price * (0.6 + 0.8 * rng.random())
-            rows[member] = {ITEM: f"P{member + 1:04d}"} | _write_item(look, department, picks, price)
+            rows[member] = {ITEM: f"P{member + 1:04d}"} | _write_item(brand, words, department, picks, price)
     return pl.DataFrame(rows)
 
 
-def _distinct_picks(look: Style, department: Category, count: int, rng: np.random.Generator) -> _Ints:
-    """Draw the words of `count` titles of one look and department, all different, ``(count, 7)``."""
-    words = (look.adjectives, department.nouns, department.features, department.variants, look.brands)
-    sizes = [len(choices) for choices in words]
+def _distinct_picks(words: tuple[str, ...], of: Department, count: int, rng: np.random.Generator) -> _Ints:
+    """Draw what the titles and descriptions of one look and department say, all titles different."""
+    sizes = [len(choices) for choices in (words, of.nouns, of.features, of.variants)]
     number = rng.choice(int(np.prod(sizes)), size=count, replace=count > int(np.prod(sizes)))
     picks = np.stack(np.unravel_index(number, sizes), axis=1)
-    endings = rng.integers(0, [len(look.openings), len(department.uses)], size=(count, 2))
+    endings = rng.integers(0, [len(words), len(OPENINGS), len(of.uses)], size=(count, 3))
     return np.concatenate([picks, endings], axis=1)
 
 
-def _write_item(look: Style, department: Category, picks: _Ints, price: float) -> dict[str, str]:
-    adjective, noun, feature, variant, brand, opening, use = picks.tolist()
-    kind = department.nouns[noun]
-    start = look.openings[opening].format(noun=kind.lower())
+def _write_item(
+    brand: str, words: tuple[str, ...], of: Department, picks: _Ints, price: float
+) -> dict[str, str]:
+    word, noun, feature, variant, other, opening, use = picks.tolist()
+    kind = of.nouns[noun]
+    start = OPENINGS[opening].format(noun=kind.lower(), word=words[other].lower())
     return {
-        "title": f"{look.brands[brand]} {look.adjectives[adjective]} {kind}"
-        f" with {department.features[feature]}, {department.variants[variant]}",
-        "brand": look.brands[brand],
-        "category": department.name,
+        "title": f"{brand} {words[word]} {kind} with {of.features[feature]}, {of.variants[variant]}",
+        "brand": brand,
+        "category": of.name,
         "price": f"${int(price)}.{'99' if price % 1 < 0.5 else '50'}",
-        "description": f"{start}, and it {department.uses[use]}.",
+        "description": f"{start[0].upper()}{start[1:]}, and it {of.uses[use]}.",
     }
 
 
@@ -378,36 +357,53 @@ def _draw_lengths(n_users: int, rng: np.random.Generator) -> _Ints:
     return rng.integers(lows[kind], highs[kind] + 1)
 
 
-def _choose_items(shop: Shop, lengths: _Ints, rng: np.random.Generator) -> _Ints:
+def _draw_customers(shop: Shop, lengths: _Ints, ends: _Ints, rng: np.random.Generator) -> Customers:
+    n_users, n_looks = len(lengths), shop.look.max() + 1
+    look = rng.integers(0, n_looks, size=n_users)
+    turned = rng.random(n_users) < _TURNED
+    return Customers(
+        look=look,
+        earlier=np.where(turned, rng.integers(0, n_looks, size=n_users), look),
+        need=rng.integers(0, len(DEPARTMENTS), size=n_users),
+        furnished=rng.random(n_users) < _FURNISHED,
+        late=ends > np.quantile(ends, 1 - LATE_SHARE),
+        length=lengths,
+    )
+
+
+def _choose_items(shop: Shop, customers: Customers, rng: np.random.Generator) -> _Ints:
     """Draw every user's items, oldest first, target last, one user after the other, ``(sum(lengths),)``."""
-    taste = rng.integers(0, shop.style.max() + 1, size=len(lengths))
-    intent = rng.integers(0, shop.category.max() + 1, size=len(lengths))
     parts = []
-    for start in range(0, len(lengths), _USERS_A_CHUNK):
-        users = slice(start, start + _USERS_A_CHUNK)
-        drawn = _choose_for(shop, taste[users, None], intent[users, None], int(lengths.max()), rng)
-        parts += [back[:length][::-1] for back, length in zip(drawn, lengths[users], strict=True)]
+    for start in range(0, len(customers.length), _USERS_A_CHUNK):
+        some = customers[start : start + _USERS_A_CHUNK]
+        drawn = _choose_for(shop, some, rng)
+        parts += [back[:length][::-1] for back, length in zip(drawn, some.length, strict=True)]
     return np.concatenate(parts)
 
 
-def _choose_for(shop: Shop, taste: _Ints, intent: _Ints, longest: int, rng: np.random.Generator) -> _Ints:
+def _choose_for(shop: Shop, users: Customers, rng: np.random.Generator) -> _Ints:
     """Draw the items of some users from the target backwards, none twice, ``(n_users, longest)``."""
-    n_users = len(taste)
-    in_taste, in_intent, neutral = shop.style == taste, shop.category == intent, shop.style < 0
-    left = np.tile(shop.weight, (n_users, 1))
+    n_users, longest = len(users.length), int(users.length.max())
+    look, earlier, need = users.look[:, None], users.earlier[:, None], users.need[:, None]
+    had = users.furnished[:, None] | (shop.department // 2 != need // 2)
+    turn = RECENT + (users.length[:, None] - RECENT) // 2
+    left = np.tile(np.where(shop.new, 0.0, shop.weight), (n_users, 1))
     drawn = np.empty((n_users, longest), dtype=np.int64)
     for back in range(longest):
         if back == 0:
-            fits, share = in_taste & in_intent, _TARGET_FITS
+            fits = (shop.look == look) & (shop.department == need ^ 1)
+            share, offered = _TARGET_FITS, users.late[:, None] & (rng.random((n_users, 1)) < _TARGET_NEW)
+            weights = np.where(offered, np.where(shop.new, shop.weight, 0.0), left)
         elif back <= RECENT:
             plain = rng.random((n_users, 1)) < _RECENT_NEUTRAL
-            fits, share = in_intent & (neutral | ~plain), _RECENT_FITS
+            fits, share, weights = (shop.department == need) & ((shop.look < 0) | ~plain), _RECENT_FITS, left
         else:
-            fits, share = in_taste, _OLD_FITS
+            fits, share, weights = had & (shop.look == np.where(back < turn, look, earlier)), _OLD_FITS, left
         fits = fits | (rng.random((n_users, 1)) >= share)
         # The first of exponential clocks rings in proportion to the weights; a tiny weight
         # off the rule keeps a draw possible when everything that fits is taken.
-        clocks = rng.standard_exponential(left.shape) / np.where(fits, left, left * _OFF_RULE)
+        with np.errstate(divide="ignore"):
+            clocks = rng.standard_exponential(left.shape) / np.where(fits, weights, weights * _OFF_RULE)
         drawn[:, back] = np.argmin(clocks, axis=1)
         left[np.arange(n_users), drawn[:, back]] = _OFF_RULE**2
     return drawn

@@ -97,6 +97,7 @@ def packed_logits(
     *,
     trims: bool = True,
     transcript: Transcript | None = None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """Return the logits of the answer tokens after every candidate of a packed row.
 
@@ -104,7 +105,8 @@ def packed_logits(
     work as they do elsewhere. The model, or what it wraps, has an `Attachment`. The logits are
     ``(n_candidates, n_answers)``, float32, candidates in the row's order; `answers` None is the whole
     vocabulary. With `trims` the last layer is computed at the answer slots only. A `transcript` is for
-    whoever wants to know what the layers said, or to keep or hand in a prefix.
+    whoever wants to know what the layers said, or to keep or hand in a prefix. `places`, ``(n_places,)``, are
+    those of the row where logits are wanted instead of the answer slots; `trims` must be off then.
 
     Raises
     ------
@@ -116,6 +118,7 @@ def packed_logits(
     layout = row.layout
     transcript = Transcript() if transcript is None else transcript
     transcript.windows.clear()
+    wanted = layout.answers if places is None else places.to(row.ids.device)
     call = PackedCall(layout, transcript, answers_only=trims)
     inputs: dict[str, Any] = {
         "input_ids": row.ids,
@@ -123,15 +126,15 @@ def packed_logits(
         # Taken by transformers for a finished mask, so that it makes none; the attention does not look at it.
         "attention_mask": torch.zeros((1, 1, 1, 1), device=row.ids.device),
         "use_cache": False,
-        "logits_to_keep": 0 if trims else layout.answers,
+        "logits_to_keep": 0 if trims else wanted,
         ARGUMENT: call,
     }
     logits = answer_columns(model, inputs, answers)
     ran, layers = len(transcript.windows), len(layers_of(inner))
-    if ran != layers or logits.shape[:2] != (1, len(layout.answers)):
+    if ran != layers or logits.shape[:2] != (1, len(wanted)):
         message = (
             f"{type(inner).__name__} ran the packed attention in {ran} of {layers} layers and gave logits of "
-            f"shape {tuple(logits.shape)} for {len(layout.answers)} candidates; use one prompt per candidate"
+            f"shape {tuple(logits.shape)} for {len(wanted)} places; use one prompt per candidate"
         )
         raise ModelError(message)
     return logits[0]

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from trsr.llm.generator import SCORED
 from trsr.records import Usage
 from trsr.summarize.store.answers import KEYS_A_STATEMENT, Store, storable, tokens_told
 from trsr.summarize.store.database import ANSWER_USERS, ANSWERS, CLAIMS, METADATA
@@ -183,7 +184,8 @@ def _usage(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Usag
 def _unreported() -> sa.ColumnElement[int]:
     """Count the answers of which the server didn't tell all tokens; see `tokens_told`."""
     columns = ANSWERS.c
-    silent = (columns.prompt_tokens == 0) | ((columns.completion_tokens == 0) & (columns.answer != ""))
+    written = (columns.answer != "") & (columns.finish_reason != SCORED)
+    silent = (columns.prompt_tokens == 0) | ((columns.completion_tokens == 0) & written)
     return sa.func.sum(sa.case((silent, 1), else_=0))
 
 

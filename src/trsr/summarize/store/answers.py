@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from trsr.errors import StoreError
-from trsr.llm.generator import Completion
+from trsr.llm.generator import SCORED, Completion
 from trsr.summarize.store.database import ANSWER_USERS, ANSWERS, CLAIMS, OWNERS, Database, Question
 
 KEYS_A_STATEMENT: Final = 500  # databases cap the number of values in one statement
@@ -372,9 +372,13 @@ def _read(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Completio
 
 
 def tokens_told(row: Mapping[Any, Any]) -> tuple[int | None, int | None]:
-    """Return the tokens that the server told; 0 stands for none, unless an empty answer's prompt has some."""
+    """Return the tokens that the server told.
+
+    0 stands for none that was told, unless the prompt has some and nothing was written.
+    """
     prompt, completion = row["prompt_tokens"] or None, row["completion_tokens"]
-    return prompt, None if completion == 0 and (row["answer"] != "" or prompt is None) else completion
+    written = row["answer"] != "" and row["finish_reason"] != SCORED
+    return prompt, None if completion == 0 and (written or prompt is None) else completion
 
 
 def _ties(connection: sa.Connection, keys: Sequence[str]) -> set[tuple[str, str]]:

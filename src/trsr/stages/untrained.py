@@ -1,0 +1,119 @@
+"""A ranking model as it stands: on this machine or behind a server, where nothing is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from trsr.artifacts import RunFolder, read_parquet, write_json
+from trsr.compact.start import fresh_ranker
+from trsr.config import Config
+from trsr.config.evaluation import Untrained
+from trsr.config.ranking import EndpointModel, HuggingFaceModel
+from trsr.data.dataset import Catalogue
+from trsr.hf.gguf_files import is_local
+from trsr.hf.loading import model_identity
+from trsr.prompts.templates import RANKING_TEMPLATES, Templates
+from trsr.ranking.likelihood import LikelihoodRanker
+from trsr.ranking.ranker import CARD, Ranker, Scorer
+from trsr.ranking.scoring import RankingUser
+from trsr.records import CANDIDATES, HISTORY, MEASURED, SPLIT, USER, Usage
+from trsr.served import ServedRanker
+from trsr.stages.train import LOG
+from trsr.stages.work import Artifact, Made, Work
+from trsr.summarize.cost import Bill
+from trsr.summarize.forecast import Forecast
+from trsr.summarize.store import Store
+
+
+def stand(work: Work, start: Artifact[Path | None], untrained: Untrained | None = None) -> Artifact[Scorer]:
+    """Give the ranking model without training, in the place of `trsr.stages.train.train`.
+
+    `untrained` says what of it ranks, p(yes) where it is None. Only what it is goes into the folder: weights
+    that have a place of their own stay there.
+    """
+    folder = work.folder.model
+    ranks = {"by": "p_yes", "length": "sum"}
+    if untrained is not None:
+        ranks = {"by": untrained.by, "length": untrained.length}
+    opened: list[Ranker | ServedRanker] = []
+
+    def make(config: Config) -> Made:
+        ranker = _open(config, start.value)
+        opened.append(ranker)
+        if isinstance(ranker, ServedRanker):
+            write_json(ranker.card, folder / CARD)
+        else:
+            ranker.save(folder, weights=ranker.origin.base is None)
+        told: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        write_json({"pretraining": [], "fine_tuning": []}, folder / LOG)
+        write_json(told | ranks, folder / CARD)
+        work.say(f"  model, as it stands: {told['identity']}")
+        return Made([folder])
+
+    def load(made: Artifact[Scorer]) -> Scorer:
+        ranker = opened[0] if opened else _again(work.config, made.path)
+        if untrained is not None and untrained.by == "likelihood":
+            assert isinstance(ranker, Ranker)  # the settings refuse servers
+            return LikelihoodRanker(ranker, untrained.length)
+        return ranker
+
+    return work.step(
+        "train",
+        "nothing to train: the ranking model stands as it is",
+        make,
+        load,
+        settings=("items", "prompt", "model", "training.method"),
+        free=("seed", "training.seed", "summary.store", "out", "name"),
+        content=[ranks, start.digest, *_outside(work.config)],
+    )
+
+
+def _outside(config: Config) -> list[Any]:
+    """Name what comes from outside the run folder: templates, and the weights on this machine."""
+    model, prompt = config.model, config.prompt
+    found: list[Any] = [Templates(prompt.domain, prompt.templates).versions(RANKING_TEMPLATES)]
+    if isinstance(model, HuggingFaceModel) and is_local(model.path):
+        found.append(model_identity(model.path))
+    return found
+
+
+def _open(config: Config, start: Path | None) -> Ranker | ServedRanker:
+    return ServedRanker(config) if isinstance(config.model, EndpointModel) else fresh_ranker(config, start)
+
+
+def _again(config: Config, folder: Path) -> Ranker | ServedRanker:
+    return ServedRanker(config) if isinstance(config.model, EndpointModel) else Ranker.load(folder)
+
+
+def plan_scores(config: Config, folder: RunFolder) -> list[Forecast]:
+    """Forecast what a run's scores by a server cost; empty for any other model.
+
+    Raises ModelError when the tokenizer can't be loaded, StoreError when the store can't be read.
+    """
+    if not isinstance(config.model, EndpointModel):
+        return []
+    ranker, price = ServedRanker(config), config.model.price
+    items = read_parquet(folder.require(folder.items, "prepare"))
+    histories = read_parquet(folder.require(folder.histories, "prepare"))
+    candidates = read_parquet(folder.require(folder.candidates, "prepare"))
+    shown = Catalogue(items, config.ranking_fields).items
+    measured = histories.filter(pl.col(SPLIT).is_in([split.value for split in MEASURED]))
+    rows = measured.join(candidates.select(USER, CANDIDATES), on=USER).select(USER, HISTORY, CANDIDATES)
+    users = [RankingUser(user, "", shown(taken), shown(asked)) for user, taken, asked in rows.iter_rows()]
+    questions = [question for user in users for question in ranker.questions(user)]
+    with Store(config.store_url) as store:
+        stored = store.get_many([question.key for question in questions])
+    new = [question for question in questions if question.key not in stored]
+    usage = sum((ranker.most(question) for question in new), Usage())
+    told = config.summary.paradigm != "none"
+    basis = "p(yes) is asked of the validation and test users' candidates" + (
+        f"; their prompts are counted without the summaries, of at most {config.prompt.summary_tokens} "
+        "tokens each."
+        if told
+        else "."
+    )
+    return [Forecast(Bill.of("p(yes)", usage, len(questions) - len(new), None, price), basis)]
