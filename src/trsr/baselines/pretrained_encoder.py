@@ -8,7 +8,7 @@ import json
 import shutil
 import sqlite3
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -45,18 +45,17 @@ class PretrainedEncoder(ItemEncoder):
         encoders = importlib.import_module("trsr.hf.text_encoders")  # torch, when a model is asked for
         settings = self.settings.model_dump(mode="json", exclude={"model"})
         owner = json.dumps([type(self).__name__, encoders.encoder_identity(self._model), settings])
-        with vector_cache() as cache:
-            known = cache.get(owner, keys)
-            unknown = list(dict.fromkeys(key for key in keys if key not in known))
-            if unknown:
-                read = self._reader()
-                with Progress(f"vectors by {self._model}", len(unknown), "texts") as progress:
-                    for start in range(0, len(unknown), self.texts_a_step):
-                        part = unknown[start : start + self.texts_a_step]
-                        made = dict(zip(part, read(part), strict=True))
-                        cache.put(owner, made)
-                        known |= made
-                        progress.advance(len(part))
+        known = kept_vectors(owner, keys)
+        unknown = list(dict.fromkeys(key for key in keys if key not in known))
+        if unknown:
+            read = self._reader()
+            with Progress(f"vectors by {self._model}", len(unknown), "texts") as progress:
+                for start in range(0, len(unknown), self.texts_a_step):
+                    part = unknown[start : start + self.texts_a_step]
+                    made = dict(zip(part, read(part), strict=True))
+                    keep_vectors(owner, made)
+                    known |= made
+                    progress.advance(len(part))
         vectors = np.stack([known[key] for key in keys])
         vectors[[not key.strip() for key in keys]] = 0.0
         return vectors
@@ -128,28 +127,23 @@ class LanguageModelStates(PretrainedEncoder):
         return read
 
 
-class _VectorCache:
-    """Vectors on this disk, by a hash of the encoder and of the text."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, numbers BLOB NOT NULL)")
-
-    def get(self, owner: str, keys: Sequence[str]) -> dict[str, Vectors]:
-        """Return what is kept of an encoder's texts."""
-        by_hash = {_hash(owner, key): key for key in keys}
-        rows = (
+def kept_vectors(owner: str, texts: Sequence[str]) -> dict[str, Vectors]:
+    """Return what is kept of an encoder's texts; raises `ArtifactError` when the file can't be used."""
+    by_hash = {_hash(owner, text): text for text in texts}
+    with _opened() as connection:
+        rows = [
             row
             for key in by_hash
-            for row in self._connection.execute("SELECT key, numbers FROM vectors WHERE key = ?", (key,))
-        )
-        return {by_hash[key]: np.frombuffer(numbers, np.dtype("<f4")) for key, numbers in rows}
+            for row in connection.execute("SELECT key, numbers FROM vectors WHERE key = ?", (key,))
+        ]
+    return {by_hash[key]: np.frombuffer(numbers, np.dtype("<f4")) for key, numbers in rows}
 
-    def put(self, owner: str, made: dict[str, Vectors]) -> None:
-        """Keep vectors of an encoder's texts."""
-        rows = [(_hash(owner, key), vector.astype("<f4").tobytes()) for key, vector in made.items()]
-        with self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+
+def keep_vectors(owner: str, made: Mapping[str, Vectors]) -> None:
+    """Keep vectors of an encoder's texts; raises `ArtifactError` when the file can't be used."""
+    rows = [(_hash(owner, text), vector.astype("<f4").tobytes()) for text, vector in made.items()]
+    with _opened() as connection, connection:
+        connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
 
 
 def _hash(owner: str, text: str) -> bytes:
@@ -157,16 +151,16 @@ def _hash(owner: str, text: str) -> bytes:
 
 
 @contextmanager
-def vector_cache() -> Iterator[_VectorCache]:
-    """Open the vectors of this machine, ``vectors.db`` in the cache folder; several programs may at once.
-
-    Raises `ArtifactError` when the file can't be read or written.
-    """
+def _opened() -> Iterator[sqlite3.Connection]:
+    """Open the vectors of this machine, ``vectors.db`` in the cache folder; several programs may at once."""
     path = cache_folder() / "vectors.db"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=60)) as connection:
-            yield _VectorCache(connection)
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, numbers BLOB NOT NULL)"
+            )
+            yield connection
     except (sqlite3.Error, OSError) as error:
         message = f"{path}: can't be used ({error}); delete it, all in it is made anew, or set TRSR_CACHE"
         raise ArtifactError(message) from error
