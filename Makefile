@@ -5,10 +5,11 @@ INSTALLED := .venv/.installed
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo pretrained test check format bench clean
 
 help:
 	@echo "make demo    the main job on a generated shop, about six minutes with installing, ends with a report"
+	@echo "make pretrained  a real language model, out of the package index, writes and ranks for 50 users of that shop"
 	@echo "make test    all tests but the slow ones"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make bench   measured speed, side by side, written to docs/performance.md; over an hour"
@@ -40,6 +41,11 @@ $(READY): $(INSTALLED)
 # and multiplies it on busy ones.
 demo: $(INSTALLED)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/trsr run examples/demo.yaml
+
+# The weights are 93 MB, taken once into a cache. An interrupted study goes on.
+pretrained: $(INSTALLED)
+	$(BIN)/trsr models get smollm2-135m
+	$(BIN)/trsr study summaries examples/pretrained.yaml
 
 # One thread a process: the tests' models are tiny, and threads that wait for each other only cost.
 test: $(READY)

@@ -58,7 +58,7 @@ def made_once(shared: Path) -> MadeOnce:
     def give(name: str, make: Callable[[Path], object]) -> Path:
         home = shared / name
         home.mkdir(parents=True, exist_ok=True)
-        folder, done = home / "run", home / "done"
+        folder, done = home / name, home / "done"
         with FileLock(home / "lock"):
             if not done.exists():
                 make(folder)

@@ -392,7 +392,9 @@ def _choose_for(shop: Shop, users: Customers, rng: np.random.Generator) -> _Ints
     for back in range(longest):
         if back == 0:
             fits = (shop.look == look) & (shop.department == need ^ 1)
-            share, offered = _TARGET_FITS, users.late[:, None] & (rng.random((n_users, 1)) < _TARGET_NEW)
+            share, asks = _TARGET_FITS, rng.random((n_users, 1)) < _TARGET_NEW
+            # Where the cell has no new arrival, it is one of another.
+            offered = asks & users.late[:, None] & shop.new.any()
             weights = np.where(offered, np.where(shop.new, shop.weight, 0.0), left)
         elif back <= RECENT:
             plain = rng.random((n_users, 1)) < _RECENT_NEUTRAL
