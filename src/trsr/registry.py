@@ -29,6 +29,7 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
         "tfidf": "trsr.baselines.text:TextSimilarity",
         "bm25": "trsr.baselines.text:Bm25",
         "embeddings": "trsr.baselines.text:Embeddings",
+        "llmseqsim": "trsr.baselines.text:LLMSeqSim",
         "ncf": "trsr.baselines.neural.system:NCF",
         "din": "trsr.baselines.neural.system:DIN",
         "caser": "trsr.baselines.neural.system:Caser",
@@ -36,9 +37,25 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
         "sasrec": "trsr.baselines.neural.system:SASRec",
         "bert4rec": "trsr.baselines.neural.system:BERT4Rec",
         "sasrec_text": "trsr.baselines.neural.system:SASRecText",
+        "llm2sasrec": "trsr.baselines.neural.system:LLM2SASRec",
+        "llm2bert4rec": "trsr.baselines.neural.system:LLM2BERT4Rec",
+        "llm2gru4rec": "trsr.baselines.neural.system:LLM2GRU4Rec",
+        "ensemble": "trsr.baselines.hybrids:Ensemble",
+        "popularity_switch": "trsr.baselines.hybrids:PopularitySwitch",
+        "frequent_first": "trsr.baselines.hybrids:FrequentFirst",
     }
 )
 """Systems without a language model; see `trsr.baselines.base.Baseline`."""
+
+ENCODERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "lsa": "trsr.baselines.item_encoder:Lsa",
+        "sentence": "trsr.baselines.pretrained_encoder:Sentence",
+        "language_model": "trsr.baselines.pretrained_encoder:LanguageModelStates",
+        "file": "trsr.baselines.item_encoder:VectorFile",
+    }
+)
+"""What turns items into vectors; see `trsr.baselines.item_encoder.ItemEncoder`."""
 
 METRICS: Final[Mapping[str, str]] = MappingProxyType(
     {name: f"trsr.evaluation.metrics:{name}" for name in ("Recall", "MRR", "NDCG", "AUC")}
@@ -79,6 +96,7 @@ PARADIGMS: Final[Mapping[str, str]] = MappingProxyType(
 
 _BASES: Final = {
     "baseline": "trsr.baselines.base:Baseline",
+    "encoder": "trsr.baselines.item_encoder:ItemEncoder",
     "metric": "trsr.evaluation.metrics:Metric",
     "data format": "trsr.data.dataset:Reader",
 }
@@ -248,10 +266,15 @@ def path_name(name: str) -> str:
 
 
 def identity(what: str, name: str, built_in: Mapping[str, str]) -> Any:
-    """Say what a part's results depend on: its name, all its settings, and the file of an own one's class."""
+    """Say what a part's results depend on: its name, all its settings, and the file of an own one's class.
+
+    Settings that name a file or a model say by a method ``content`` what is in it.
+    """
     kind, settings = parse(name)
-    values = settings_of(what, kind, settings, built_in).model_dump(mode="json")
-    return [kind, values, own_source(what, kind)]
+    checked = settings_of(what, kind, settings, built_in)
+    content = getattr(checked, "content", None)
+    depends = [kind, checked.model_dump(mode="json"), own_source(what, kind)]
+    return [*depends, content()] if content is not None else depends
 
 
 def own_source(what: str, name: str) -> str | None:

@@ -1,6 +1,6 @@
 from baselines_shop import ITEMS
 
-from trsr.baselines.text import item_texts
+from trsr.baselines.item_encoder import item_texts
 
 
 def test_fields_are_joined_in_the_order_asked_for() -> None:

@@ -20,6 +20,11 @@ installed = pytest.mark.skipif(
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRSR_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     from sentence_transformers import SentenceTransformer, models  # noqa: PLC0415
@@ -78,7 +83,7 @@ def test_a_model_that_lacks_weights_is_told_where_they_count(model: str, lost: s
     if lost.startswith("pooler"):
         system.fit(learnt_from())
     else:
-        with pytest.raises(ModelError, match=rf"`embeddings`: .*weights are missing or NaN: .*{lost}"):
+        with pytest.raises(ModelError, match=rf"`sentence`: .*weights are missing or NaN: .*{lost}"):
             system.fit(learnt_from())
 
 

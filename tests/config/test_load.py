@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trsr.baselines.base import open_baseline
 from trsr.config import Config, dump, load, parse_overrides
 from trsr.config.load import PRESETS
 from trsr.config.section import Section
@@ -72,6 +73,15 @@ def test_paper_preset_holds_the_papers_choices() -> None:
         5,
         20,
     )
+
+
+def test_the_preset_of_llm_sequential_names_systems_that_open() -> None:
+    config = load(overrides={"preset": "llm_sequential"})
+    opened = {name: open_baseline(name, seed=0).settings for name in config.comparison.baselines}
+    [bert] = [own for name, own in opened.items() if name.startswith("bert4rec")]
+    assert (bert.width, bert.heads, bert.mask_share, bert.negatives) == (448, 1, 0.65, 0)
+    assert [own.permuted for name, own in opened.items() if "llm2bert4rec" in name] == [False, True]
+    assert config.comparison.retriever == config.training.retriever in opened
 
 
 def test_another_kind_of_model_drops_the_presets_settings_of_the_first() -> None:

@@ -12,7 +12,7 @@ from trsr.config import Config, dump
 from trsr.experiments.report import Published
 
 SETTINGS: dict[str, Any] = {
-    "data__users": 80,
+    "data__users": 100,
     "split": {"valid": 0.2, "test": 0.2},
     "training__epochs": 1,
     "training__method": "full",

@@ -1,12 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from trsr.artifacts import RunFolder
-from trsr.baselines.base import open_baseline
+from trsr.baselines.base import Baseline, TrainingData, open_baseline
+from trsr.baselines.text import TextSimilarity
 from trsr.config import Config
 from trsr.config.data import DemoData, SplitRule
 from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
-from trsr.experiments.systems import rank_catalogue, retrieval_depth
+from trsr.experiments.systems import Baselines, rank_catalogue, retrieval_depth
 from trsr.records import Split
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Work
@@ -53,6 +56,39 @@ def test_equal_scores_are_retrieved_in_an_order_of_chance(protocol: EvaluationPr
     assert not np.array_equal(one.retrieved, two.retrieved)
     assert (np.sort(one.retrieved[0]) != np.arange(10)).any()
     assert (one.ranks.tied == one.ranks.others).all()
+
+
+def test_a_hybrid_takes_systems_that_take_part_as_they_are(
+    protocol: EvaluationProtocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    fitted: list[str] = []
+
+    def listening(system: Baseline, data: TrainingData) -> None:
+        fitted.append(system.kind())
+        learn(system, data)
+
+    learn = TextSimilarity.fit
+    monkeypatch.setattr(TextSimilarity, "fit", listening)
+    work = Work(protocol.config, RunFolder(tmp_path), said.append)
+    hybrid = "ensemble(first='tfidf', second='popularity')"
+    baselines = Baselines(work, protocol, kept=[hybrid])
+    alone = baselines.scores("tfidf", "tfidf", 0, 10).value
+    for seed in (0, 1):
+        joined = baselines.scores(f"both-{seed}", hybrid, seed, 10).value
+    assert fitted == ["tfidf"]
+    [note] = joined.info.details["notes"]
+    assert f"    {hybrid}: {note}" in said
+    threshold = float(note.split()[1].rstrip(","))
+    for place in range(10):
+        own = (
+            joined.catalogue[Split.TEST].retrieved[:, place]
+            == alone.catalogue[Split.TEST].retrieved[:, place]
+        )
+        assert own.all() or place >= threshold
+    again = Baselines(work, protocol, kept=[hybrid])
+    assert again.fitted(hybrid, 1)._threshold == threshold
+    assert fitted == ["tfidf"]
 
 
 def test_no_more_is_retrieved_than_the_catalogue_leaves(protocol: EvaluationProtocol) -> None:

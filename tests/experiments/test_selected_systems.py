@@ -26,7 +26,7 @@ def test_settings_without_companions_or_forms_have_no_fused_ranker(settings: dic
 
 
 def test_the_fused_ranker_needs_a_form_when_it_is_named() -> None:
-    with pytest.raises(ConfigError, match="name one of tallrec, hierarchical, recurrent, profiles beside"):
+    with pytest.raises(ConfigError, match=r"name one of tallrec, .*profiles, llmseqprompt beside"):
         select_systems(Config(), ["fused", "tfidf"])
 
 
@@ -40,3 +40,9 @@ def test_imported_systems_are_named_like_others() -> None:
 def test_seeds_and_systems_are_named_once() -> None:
     with pytest.raises(ConfigError, match="seeds must name each once, got 0, 0"):
         load(overrides={"comparison.seeds": [0, 0]})
+
+
+def test_who_retrieves_takes_part_with_a_language_model() -> None:
+    config = load(overrides={"comparison.retriever": "llmseqsim(decay='last')"})
+    assert select_systems(config, ["llmseqprompt"]).baselines == ("llmseqsim(decay='last')",)
+    assert select_systems(config, ["tfidf"]).baselines == ("tfidf",)

@@ -34,6 +34,8 @@ def test_a_form_is_the_runs_settings_with_another_summary(tmp_path: Path) -> Non
     assert (made.seed, made.training_seed) == (config.seed, 4)
     whole = configure(config, form(config, "tallrec"), 4, tmp_path / "variant")
     assert (whole.summary.paradigm, whole.prompt.recent_items) == ("none", 17)
+    ordering = configure(config, form(config, "llmseqprompt"), 4, tmp_path / "variant")
+    assert (ordering.training.sampler, ordering.prompt.recent_items) == ("retrieved", 17)
     assert whole.model_dump(exclude={"out", "summary", "prompt", "training"}) == config.model_dump(
         exclude={"out", "summary", "prompt", "training"}
     )

@@ -96,6 +96,18 @@ def test_the_oldest_recent_item_goes_first_then_the_end_of_the_summary() -> None
     assert "six" not in tight.text
 
 
+@pytest.mark.parametrize("budget", [160, 190, 250])
+def test_of_a_long_history_as_many_items_are_shown_as_there_is_room_for(budget: int) -> None:
+    items = titled(*(f"{'cordless ' * (number % 4)}drill {number}" for number in range(60)))
+    prompt = builder(recent_items=60, max_tokens=budget, item_tokens=8)
+    found = prompt.prefix("Likes tools.", items)
+    wide = builder(recent_items=60, max_tokens=4096, item_tokens=8)
+    lengths = [len(wide.prefix("Likes tools.", items[first:]).ids) for first in range(61)]
+    fitting = next(first for first, length in enumerate(lengths) if length <= prompt.prefix_tokens)
+    assert found.cut == Cut(recent_items=fitting)
+    assert len(found.ids) == lengths[fitting]
+
+
 def test_a_long_summary_is_cut_at_its_own_cap_and_traced() -> None:
     prefix = builder(summary_tokens=8).prefix("tea " * 30 + "last", ())
     assert "last" not in prefix.text

@@ -5,9 +5,10 @@ from pathlib import Path
 import polars as pl
 
 from small_run import small_config
+from trsr.baselines.base import open_baseline, places, training_data
 from trsr.data.candidates import training_counts
 from trsr.data.prepare import prepare
-from trsr.stages.train import drawn_both_ways
+from trsr.stages.train import drawn_both_ways, retrieved
 
 
 def test_negatives_of_both_samplers_stand_beside_the_target_and_none_was_taken(tmp_path: Path) -> None:
@@ -30,3 +31,23 @@ def test_negatives_of_both_samplers_stand_beside_the_target_and_none_was_taken(t
         training_counts(prepared.histories, items, prepared.background).mean() for items in (more, frozen)
     ]
     assert mean[0] > mean[1]
+
+
+def test_retrieved_negatives_are_the_likest_items_and_none_was_taken(tmp_path: Path) -> None:
+    config = small_config(tmp_path, data__users=100, training__sampler="retrieved")
+    prepared = prepare(config)
+    found = retrieved(config, prepared)
+    train = prepared.histories.filter(pl.col("split") == "train").sort("user_id")
+    assert found["user_id"].to_list() == train["user_id"].to_list()
+    system = open_baseline("llmseqsim", 0)
+    data = training_data(prepared)
+    system.fit(data)
+    ids = prepared.items["item_id"]
+    for (_, offered), row in zip(found.iter_rows(), train.iter_rows(named=True), strict=True):
+        assert len(set(offered)) == len(offered) == config.candidates.negatives + 1
+        assert offered[0] == row["target"]
+        assert not set(offered) & set(row["history"])
+        [history] = places(pl.Series([row["history"]]), ids)
+        scores = dict(zip(ids, system.score(["u"], [history])[0], strict=True))
+        left = sorted((scores[item] for item in set(ids) - {*row["history"], row["target"]}), reverse=True)
+        assert [scores[item] for item in offered[1:]] == left[: config.candidates.negatives]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
@@ -230,6 +230,8 @@ class Baseline(Learnt, ABC):
     def __init__(self, *, seed: int = 0, **settings: Any) -> None:
         self.seed = seed
         self.settings: Any = self.Settings(**settings)
+        self.notes: tuple[str, ...] = ()
+        """What `fit` left out or repaired, counted."""
 
     @classmethod
     def kind(cls) -> str:
@@ -306,11 +308,15 @@ def log_likeness(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 _PAIRS_A_CHUNK: Final = 16_384
 
 
-def history_rows(histories: Sequence[Places], n_items: int, decay: float = 1.0) -> sparse.csr_array:
+Decay = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""What items weigh, by their ages (1 for the newest) and the lengths of the histories that they stand in."""
+
+
+def history_rows(histories: Sequence[Places], n_items: int, decay: float | Decay = 1.0) -> sparse.csr_array:
     """Make a row of every history, ``(n_users, n_items)``: an item weighs `decay` to the power of its age.
 
     Histories are places in the catalogue, oldest first, and may be empty; items that were taken again have
-    the sum of their weights.
+    the sum of their weights. A `decay` that is a number is raised to the power of age - 1.
 
     Examples
     --------
@@ -321,8 +327,12 @@ def history_rows(histories: Sequence[Places], n_items: int, decay: float = 1.0) 
     lengths = np.array([len(history) for history in histories], dtype=np.int64)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     places = np.concatenate([*histories, np.empty(0, np.int32)])
-    ages = np.repeat(ends[1:], lengths) - 1 - np.arange(len(places))
-    rows = sparse.csr_array((decay**ages, places, ends), shape=(len(histories), n_items))
+    ages = np.repeat(ends[1:], lengths) - np.arange(len(places))
+    if callable(decay):
+        weights = decay(ages.astype(np.float64), np.repeat(lengths, lengths).astype(np.float64))
+    else:
+        weights = np.power(float(decay), ages - 1)
+    rows = sparse.csr_array((weights, places, ends), shape=(len(histories), n_items))
     rows.sum_duplicates()
     return rows
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from pydantic import Field
 from scipy import sparse
 
 from trsr.baselines.base import (
+    Decay,
     Places,
     ReadsText,
     TrainingData,
@@ -26,27 +27,14 @@ from trsr.baselines.base import (
     row_kinds,
     share_ties,
 )
+from trsr.baselines.item_encoder import Reducer, ReducerName, VectorSettings, item_texts, open_encoder
 from trsr.config.section import Section
-from trsr.errors import ConfigError, ModelError
+from trsr.errors import ConfigError
 from trsr.prompts.words import words
-from trsr.records import ITEM
+from trsr.registry import ENCODERS, identity, spell
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import CountVectorizer
-
-
-def item_texts(items: pl.DataFrame, fields: Sequence[str] = ()) -> list[str]:
-    """Join the text fields of every item with a space, in the order of `fields`; missing ones are left out.
-
-    Without `fields` all are joined.
-
-    Examples
-    --------
-    >>> item_texts(pl.DataFrame({"item_id": ["a"], "title": ["Hammer"], "brand": [None]}))
-    ['Hammer']
-    """
-    names = tuple(fields) or tuple(name for name in items.columns if name != ITEM)
-    return items.select(pl.concat_str(names, separator=" ", ignore_nulls=True)).to_series().to_list()
 
 
 class CountsWords(ReadsText):
@@ -203,7 +191,147 @@ class Bm25(CountsWords):
         return having, sparse.csr_array((strength, counts.indices, counts.indptr), **form)
 
 
+_LEAST: Final = 1e-5
+
+DECAYS: Final[Mapping[str, Decay]] = MappingProxyType(
+    {
+        "last": lambda ages, n: (ages == 1).astype(np.float64),
+        "none": lambda ages, n: np.ones_like(ages),
+        "constant_linear": lambda ages, n: np.maximum(_LEAST, 1 - 0.1 * (ages - 1)),
+        "scaling_linear": lambda ages, n: np.maximum(_LEAST, 1 - (ages - 1) / n),
+        "scaling_quadratic": lambda ages, n: np.maximum(_LEAST, 1 - (ages - 1) / n) ** 2,
+        "scaling_cubic": lambda ages, n: np.maximum(_LEAST, 1 - (ages - 1) / n) ** 3,
+        "log": lambda ages, n: 1 / (1 + np.log(ages)),
+        "harmonic": lambda ages, n: 1 / ages,
+        "harmonic_squared": lambda ages, n: 1 / ages**2,
+    }
+)
+"""What an item of a history weighs, by its age (1 for the newest) and the history's length n."""
+
+DecayName = Literal[
+    "last", "none", "constant_linear", "scaling_linear", "scaling_quadratic", "scaling_cubic", "log",
+    "harmonic", "harmonic_squared",
+]  # fmt: skip
+"""A key of `DECAYS`."""
+
+
+class LLMSeqSimSettings(VectorSettings):
+    """How items become vectors, histories a vector, and two vectors a likeness."""
+
+    reducer: ReducerName = "none"
+    """How vectors become `width` numbers: `pca`, `random` (a Gaussian projection), or `none`."""
+    width: int = Field(64, ge=1)
+    """Numbers that the reducer leaves."""
+    decay: DecayName = "harmonic"
+    """What an item of the history weighs by its age: 1 for the newest, 2, ... `last`: the newest alone;
+    `none`: all alike; `constant_linear`: a tenth less each; `scaling_linear`, `scaling_quadratic`,
+    `scaling_cubic`: falling to 0 at the oldest; `log`: 1 / (1 + ln age); `harmonic`: 1 / age;
+    `harmonic_squared`."""
+    similarity: Literal["cosine", "dot", "euclidean"] = "cosine"
+    """Of the history's mean and the candidate; `euclidean` is 1 / (1 + distance)."""
+
+
+class LLMSeqSim(ReadsText):
+    """Items whose vectors are near the weighted mean of those of the history; nothing is trained.
+
+    An empty history ties everything, and so do items without a text. Source: Harte et al., Leveraging large
+    language models for sequential recommendation, RecSys 2023.
+    """
+
+    label = "LLMSeqSim"
+    description = "Items whose texts lie near those of the history, the newest first; nothing is trained."
+    Settings: ClassVar[type[Section]] = LLMSeqSimSettings
+    learnt = ("_fields", "_keys", "_vectors", "_kinds", "notes")
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._how = self._compared()
+        self._encoder = open_encoder(self._how.encoder, self.seed)
+        self._reducer = Reducer(self._how.reducer, self._how.width, self.seed)
+        self._fields: tuple[str, ...] = ()
+        self._keys: list[str] = []
+        self._vectors = np.empty((0, 0))
+        self._kinds = np.empty(0, np.int64)
+
+    def fit(self, data: TrainingData) -> None:
+        """Encode the catalogue; see `Baseline`. Raises what its encoder raises."""
+        self._fields = self._how.fields or data.fields
+        self._keys = self._encoder.keys(data.items, self._fields)
+        self._encoder.fit(self._keys)
+        vectors = self._encoder.encode(self._keys)
+        self._reducer.fit(vectors)
+        self._vectors = self._made(vectors)
+        if self._how.permuted:
+            self._vectors = self._vectors[np.random.default_rng(self.seed).permutation(len(self._vectors))]
+        self._kinds = row_kinds(self._vectors)
+        self.notes = tuple(self._encoder.notes)
+
+    def with_items(self, items: pl.DataFrame, among: Places) -> LLMSeqSim:
+        """Make a system that knows other items; see `ReadsText`."""
+        other = copy(self)
+        keys = self._encoder.keys(items, self._fields)
+        # An item of a known key has its vector: computed anew it is rounded differently, and doesn't tie.
+        known = {} if self._how.permuted else dict(zip(self._keys, self._vectors, strict=True))
+        unknown = list(dict.fromkeys(key for key in keys if key not in known))
+        if unknown:
+            known |= zip(unknown, self._made(self._encoder.encode(unknown)), strict=True)
+        new = np.array([known[key] for key in keys]).reshape(len(keys), -1)
+        other._keys = [*(self._keys[place] for place in among), *keys]
+        other._vectors = np.concatenate([self._vectors[among], new]) if keys else self._vectors[among]
+        other._kinds = row_kinds(other._vectors)
+        return other
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
+    ) -> NDArray[np.float64]:
+        """Compare candidates with histories; see `Baseline`."""
+        weights = history_rows(histories, len(self._vectors), DECAYS[self._how.decay])
+        totals = weights.sum(axis=1)[:, None]
+        profiles = np.asarray(weights @ self._vectors) / np.where(totals > 0, totals, 1.0)
+        if self._how.similarity == "cosine":
+            profiles = normalized(profiles)
+        if candidates is None:
+            scores = profiles @ self._vectors.T
+        else:
+            scores = np.einsum("ud,ucd->uc", profiles, self._vectors[candidates])
+        if self._how.similarity == "euclidean":
+            squares = (self._vectors**2).sum(axis=1)
+            of_items = squares[None] if candidates is None else squares[candidates]
+            distances = (profiles**2).sum(axis=1)[:, None] + of_items - 2 * scores
+            scores = np.where(totals > 0, 1 / (1 + np.sqrt(np.maximum(distances, 0.0))), 0.0)
+        return share_ties(scores, self._kinds, candidates)
+
+    def save(self, folder: Path) -> None:
+        """Write what was learnt, and what encodes new items; see `Baseline`."""
+        super().save(folder)
+        self._encoder.save(folder / _ENCODER)
+        self._reducer.save(folder / _REDUCER)
+
+    def restore(self, folder: Path) -> None:
+        """Read what `save` wrote; see `Baseline`."""
+        super().restore(folder)
+        self._encoder.restore(folder / _ENCODER)
+        self._reducer.restore(folder / _REDUCER)
+
+    def _compared(self) -> LLMSeqSimSettings:
+        settings: LLMSeqSimSettings = self.settings
+        return settings
+
+    def _made(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Turn an encoder's vectors into those that are compared."""
+        reduced = self._reducer(vectors).astype(np.float64)
+        return normalized(reduced) if self._how.similarity == "cosine" else reduced
+
+
 _ENCODER: Final = "encoder"
+_REDUCER: Final = "reducer"
+
+
+def normalized(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give rows length 1, but those of 0."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    made: NDArray[np.float64] = rows / np.where(lengths > 0, lengths, 1.0)
+    return made
 
 
 class EmbeddingsSettings(Section):
@@ -212,9 +340,18 @@ class EmbeddingsSettings(Section):
     model: str | None = None
     """Folder, hub id or known name (`minilm`) of a sentence-transformers model."""
 
+    @property
+    def encoder(self) -> str:
+        """The encoder's name."""
+        return spell("encoder", {"kind": "sentence", "model": self.model}, ENCODERS)
 
-class Embeddings(ReadsText):
-    """Cosine between the candidate's embedding and the sum of those of the history.
+    def content(self) -> Any:
+        """Say what the encoder is; see `trsr.registry.identity`."""
+        return identity("encoder", self.encoder, ENCODERS) if self.model else None
+
+
+class Embeddings(LLMSeqSim):
+    """LLMSeqSim by a sentence encoder, with all items of the history alike.
 
     Without a model, `ConfigError` is raised.
     """
@@ -222,89 +359,12 @@ class Embeddings(ReadsText):
     label = "Embedding similarity"
     description = "Items whose texts a language model places near those of the history."
     Settings = EmbeddingsSettings
-    learnt = ("_fields", "_texts", "_vectors", "_kinds")
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def _compared(self) -> LLMSeqSimSettings:
         if not self.settings.model:
             message = (
                 "the baseline `embeddings` needs a model: name it as {kind: embeddings, model: ...}, the "
                 "folder or the hub id of a sentence-transformers model, or leave the baseline out"
             )
             raise ConfigError(message)
-        self._model: str = self.settings.model
-        self._fields: tuple[str, ...] = ()
-        self._texts: list[str] = []
-        self._vectors = np.empty((0, 0))
-        self._kinds = np.empty(0, np.int64)
-
-    def fit(self, data: TrainingData) -> None:
-        """Embed the catalogue; see `Baseline`.
-
-        Raises `ModelError` when sentence-transformers is not installed, or the model can't be loaded.
-        """
-        self._fields = data.fields
-        self._texts = item_texts(data.items, data.fields)
-        self._vectors = self._embed(self._texts)
-        self._kinds = row_kinds(self._vectors)
-
-    def with_items(self, items: pl.DataFrame, among: Places) -> Embeddings:
-        """Make a system that knows other items; see `ReadsText`."""
-        other = copy(self)
-        new = item_texts(items, self._fields)
-        other._texts = [*(self._texts[place] for place in among), *new]
-        other._vectors = np.concatenate([self._vectors[among], self._embed(new)])
-        other._kinds = row_kinds(other._vectors)
-        return other
-
-    def score(
-        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
-    ) -> NDArray[np.float64]:
-        """Compare candidates with histories; see `Baseline`."""
-        profiles = np.asarray(history_rows(histories, len(self._vectors)) @ self._vectors)
-        lengths = np.linalg.norm(profiles, axis=1, keepdims=True)
-        profiles = profiles / np.where(lengths > 0, lengths, 1.0)
-        if candidates is None:
-            scores = profiles @ self._vectors.T
-        else:
-            scores = np.einsum("ud,ucd->uc", profiles, self._vectors[candidates])
-        return share_ties(scores, self._kinds, candidates)
-
-    def save(self, folder: Path) -> None:
-        """Write what was learnt, and the model where it lies in a folder of this machine; see `Baseline`."""
-        super().save(folder)
-        if Path(self._model).is_dir():
-            shutil.copytree(self._model, folder / _ENCODER, dirs_exist_ok=True)
-
-    def restore(self, folder: Path) -> None:
-        """Read what `save` wrote; see `Baseline`."""
-        super().restore(folder)
-        if (folder / _ENCODER).exists():
-            self._model = str(folder / _ENCODER)
-
-    def _embed(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Embed every text once: in another batch the same text is rounded differently, and doesn't tie."""
-        known = dict(zip(self._texts, self._vectors, strict=False))
-        unknown = list(dict.fromkeys(text for text in texts if text not in known))
-        if unknown:
-            known |= zip(unknown, self._encode(unknown), strict=True)
-        return np.array([known[text] for text in texts])
-
-    def _encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        try:
-            library = importlib.import_module("sentence_transformers")
-        except ImportError as error:
-            message = (
-                "the baseline `embeddings` needs sentence-transformers: pip install 'trsr[embeddings]', or "
-                "leave the baseline out"
-            )
-            raise ModelError(message) from error
-        # torch is loaded only when a model is asked for.
-        load = importlib.import_module("trsr.hf.loading").load_sentence_encoder
-        model = load(library.SentenceTransformer, self._model)
-        vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-        made = np.asarray(vectors, dtype=np.float64)
-        if not np.isfinite(made).all():
-            message = f"{self._model}: gives embeddings that are NaN or infinite; take another model"
-            raise ModelError(message)
-        return made
+        return LLMSeqSimSettings(encoder=self.settings.encoder, decay="none")

@@ -14,9 +14,10 @@ from trsr.config.summary import KeyphraseWriter, Writer
 Sampler = Literal["uniform", "popularity"]
 """How negatives are drawn."""
 
-LanguageModelName = Literal["tallrec", "hierarchical", "recurrent", "profiles"]
-"""Forms of the language model: the whole history in the prompt, a summary by either paradigm, or the text
-that the writer `table` has."""
+LanguageModelName = Literal["tallrec", "hierarchical", "recurrent", "profiles", "llmseqprompt"]
+"""Forms of the language model: the whole history in the prompt, a summary by either paradigm, the text
+that the writer `table` has, or the whole history by one that learnt to order what `training.retriever`
+retrieves."""
 
 
 class Fusion(Section):
@@ -89,6 +90,8 @@ class Comparison(Section):
     """Training seeds; split and candidates stay those of the run's seed."""
     retrieve: int = Field(100, ge=2)
     """Items that the best retriever hands to the language model in the two-stage ranking of the catalogue."""
+    retriever: BaselineName | None = None
+    """Who retrieves them, a system that then takes part; null: the one that does best on validation."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Comparison:

@@ -33,6 +33,22 @@ from trsr.config.section import Section
 from trsr.config.summary import Limits, Prompting, Summarization
 from trsr.errors import ConfigError, DataError
 
+_MINILM: Final = {"encoder": {"kind": "sentence", "model": "minilm"}}
+_LLMSEQSIM: Final = {"kind": "llmseqsim", **_MINILM, "decay": "harmonic", "similarity": "cosine"}
+_LIKE_THEIRS: Final = {"max_length": 20, "negatives": 0, "average": 0.0, "max_epochs": 100, "patience": 2}
+_BERT4REC: Final = {
+    **_LIKE_THEIRS,
+    "width": 448,
+    "heads": 1,
+    "dropout": 0.45,
+    "mask_share": 0.65,
+    "learning_rate": 1.2e-3,
+    "weight_decay": 0.0235,
+    "batch_size": 224,
+}
+_SASREC: Final = {**_LIKE_THEIRS, "width": 448, "heads": 1, "learning_rate": 1e-4}
+_LLM2SASREC: Final = {"kind": "llm2sasrec", **_MINILM, **_SASREC}
+
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "demo": {
         "name": "demo",
@@ -67,6 +83,27 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
             "accumulation": 8,
         },
     },
+    "llm_sequential": {
+        "training": {"sampler": "retrieved", "retriever": _LLMSEQSIM, "loss": "listwise", "negatives": 20},
+        "comparison": {
+            "baselines": [
+                "popularity",
+                _LLMSEQSIM,
+                {"kind": "sasrec", **_SASREC},
+                _LLM2SASREC,
+                {"kind": "bert4rec", **_BERT4REC},
+                {"kind": "llm2bert4rec", **_MINILM, **_BERT4REC},
+                {"kind": "llm2bert4rec", **_MINILM, **_BERT4REC, "permuted": True},
+                {"kind": "popularity_switch", "first": _LLMSEQSIM, "second": _LLM2SASREC},
+                {"kind": "ensemble", "first": _LLMSEQSIM, "second": _LLM2SASREC},
+                {"kind": "frequent_first", "first": _LLMSEQSIM},
+            ],
+            "language_models": ["llmseqprompt"],
+            "retriever": _LLMSEQSIM,
+            "retrieve": 20,
+            "fused": False,
+        },
+    },
 }
 """Named starting points; a file's own values go over them."""
 
@@ -76,7 +113,7 @@ class Config(Section):
 
     name: str = Field("run", pattern=r"^\w[\w .-]*$")
     """Name of the run, shown in the report and, without `out`, the name of its folder."""
-    preset: Literal["demo", "paper"] | None = None
+    preset: Literal["demo", "paper", "llm_sequential"] | None = None
     """Named starting values; the file's own values go over them."""
     seed: int = 0
     """Seed of split, negatives and bootstrap, and of training unless `training.seed` is given."""

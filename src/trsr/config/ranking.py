@@ -119,9 +119,13 @@ class Training(Section):
     """The adapters, when adapters are trained."""
     negatives: int = Field(4, ge=1)
     """Negatives per positive in every epoch, taken in turn from those that `sampler` says."""
-    sampler: Literal["candidates", "both"] = "candidates"
+    sampler: Literal["candidates", "both", "retrieved"] = "candidates"
     """Where negatives come from. `candidates`: the user's frozen candidates (the paper's). `both`: these, and
-    as many drawn the other way, so that uniform and popularity-proportional ones take turns."""
+    as many drawn the other way, so that uniform and popularity-proportional ones take turns. `retrieved`: the
+    best items of `retriever`, as many as there are candidates, target and history left out."""
+    retriever: BaselineName = "llmseqsim"
+    """Who retrieves negatives, where they are retrieved. One that isn't trained on histories: another has
+    learnt the targets of those who are trained on."""
     loss: Literal["pointwise", "listwise"] = "pointwise"
     """`pointwise`: each candidate's answer, as separate samples (the paper's). `listwise`: the target against
     the user's other candidates, by the margins between yes and no."""

@@ -15,6 +15,7 @@ import polars as pl
 
 from trsr.artifacts import RunFolder, hash_value, read_parquet, write_parquet
 from trsr.baselines.base import Baseline, baseline_class, open_baseline, score_catalogue, score_places
+from trsr.baselines.hybrids import Hybrid
 from trsr.baselines.neural.system import Sequential
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Sampler
@@ -190,7 +191,9 @@ class LanguageModel:
             return ScoreInfo(sum(seconds.values()), scoring_seconds, details=told)
         users = protocol.prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).height
         training, candidates = self.config.training, self.config.candidates
-        drawn = "uniform and popularity" if training.sampler == "both" else candidates.sampler
+        drawn = {"both": "uniform and popularity", "retrieved": f"retrieved by {training.retriever}"}.get(
+            training.sampler, candidates.sampler
+        )
         pretrained = (
             f"; pre-trained on {len(protocol.data.sequences):,} histories"
             if is_pretrained_here(self.config)
@@ -276,21 +279,31 @@ class Baselines:
     def _fit(self, name: BaselineName, seed: int) -> tuple[Baseline, float]:
         if (name, seed) not in self._fitted:
             started = time.monotonic()
-            if name in self._kept:
-                baseline = self._saved(name, seed).value
-            else:
-                baseline = open_baseline(name, seed)
-                baseline.fit(self._protocol.data)
+            kept = name in self._kept
+            baseline = self._saved(name, seed).value if kept else self._trained(name, seed)
             self._fitted[name, seed] = baseline, time.monotonic() - started
+            for note in baseline.notes:
+                self._work.say(f"    {name}: {note}")
         return self._fitted[name, seed]
+
+    def _trained(self, name: BaselineName, seed: int) -> Baseline:
+        """Train a system; a hybrid of systems that take part themselves takes them as they are."""
+        baseline = open_baseline(name, seed)
+        if isinstance(baseline, Hybrid):
+            own = self._work.config.seed
+            seeds = [training_seeds(part, (seed,), own)[0] for part in baseline.parts]
+            parts = [self.fitted(part, of_part) for part, of_part in zip(baseline.parts, seeds, strict=True)]
+            baseline.join(parts, self._protocol.data)
+        else:
+            baseline.fit(self._protocol.data)
+        return baseline
 
     def _saved(self, name: BaselineName, seed: int) -> Artifact[Baseline]:
         """Train a system that is to be kept, unless it lies in the folder."""
         path = self._work.folder.path / "models" / path_name(name) / f"seed-{seed}"
 
         def make(config: Config) -> Made:
-            baseline = open_baseline(name, seed)
-            baseline.fit(self._protocol.data)
+            baseline = self._trained(name, seed)
             baseline.save(path)
             return Made([path])
 
@@ -335,10 +348,15 @@ class Baselines:
                 "epochs": record.epochs,
                 "best_epoch": record.best_epoch,
                 "validation": record.validation if np.isfinite(record.validation) else None,
+                **_told(baseline),
             }
             return ScoreInfo(record.seconds, scoring, record.examples, record.negatives, details)
         counted = sum(map(len, self._protocol.data.sequences)) if baseline.counts_interactions else None
-        return ScoreInfo(training, scoring, counted)
+        return ScoreInfo(training, scoring, counted, details=_told(baseline))
+
+
+def _told(baseline: Baseline) -> dict[str, Any]:
+    return {"notes": list(baseline.notes)} if baseline.notes else {}
 
 
 def training_seeds(name: BaselineName, seeds: Sequence[int], own: int) -> tuple[int, ...]:

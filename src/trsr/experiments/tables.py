@@ -54,7 +54,8 @@ class ValidationSelector:
 
     def retriever(self, systems: Sequence[SystemScores], depth: int) -> Choice | None:
         """Choose who retrieves, by the recall of the retrieved items; None when nobody can."""
-        able = [system for system in systems if system.runs[0].catalogue]
+        named = self.config.comparison.retriever
+        able = [system for system in systems if system.runs[0].catalogue and named in (None, system.name)]
         measure = f"Recall@{depth} (catalogue)"
         return self._choose(
             f"retriever of {depth} items",
@@ -132,7 +133,8 @@ def select_systems(
 ) -> SelectedSystems:
     """Say who takes part.
 
-    Companions of the fused ranker take part with it, also where `comparison.baselines` leaves them out.
+    Companions of the fused ranker take part with it, and `comparison.retriever` with a language model, also
+    where `comparison.baselines` leaves them out.
     `only` names the systems wanted, also such as the settings leave out; None for all of the settings.
     `imported` are the outside systems at hand. Raises `ConfigError` when a name is unknown, or the fused
     ranker has no language model to join.
@@ -169,13 +171,16 @@ def select_systems(
         )
         raise ConfigError(message)
     companions = config.fusion.companions if fused else ()
-    return SelectedSystems(tuple(dict.fromkeys((*baselines, *companions))), forms, fused, taken, untrained)
+    retrieving = (comparison.retriever,) if comparison.retriever and forms else ()
+    taking_part = tuple(dict.fromkeys((*baselines, *retrieving, *companions)))
+    return SelectedSystems(taking_part, forms, fused, taken, untrained)
 
 
 def _forms(config: Config, names: Sequence[LanguageModelName]) -> tuple[LanguageModelName, ...]:
     """Name the forms of the language model: with texts of a table, all with a summary are one."""
     if isinstance(config.summary.writer, TableWriter):
-        return tuple(dict.fromkeys(name if name == "tallrec" else "profiles" for name in names))
+        whole = ("tallrec", "llmseqprompt")
+        return tuple(dict.fromkeys(name if name in whole else "profiles" for name in names))
     if PROFILES in names:
         message = f"{PROFILES} reads the texts of a table: name it by summary.writer, of kind table"
         raise ConfigError(message)

@@ -48,16 +48,20 @@ def form(config: Config, name: LanguageModelName) -> Variant:
     """Return one of the forms of the language model.
 
     ``tallrec`` has the whole history in the prompt and no summary (Bao et al., TALLRec, RecSys
-    2023); the others have a summary and the newest items. ``profiles`` has the texts of a table, which any
-    paradigm takes as they are.
+    2023); so has ``llmseqprompt``, which learns to order what a system retrieves (Harte et al., RecSys 2023);
+    the others have a summary and the newest items. ``profiles`` has the texts of a table, which any paradigm
+    takes as they are.
 
     Examples
     --------
     >>> dict(form(Config(), "tallrec").overrides)
     {'summary.paradigm': 'none', 'prompt.recent_items': 25}
     """
+    whole = {"summary.paradigm": "none", "prompt.recent_items": config.history.max - 1}
     if name == "tallrec":
-        return Variant(name, {"summary.paradigm": "none", "prompt.recent_items": config.history.max - 1})
+        return Variant(name, whole)
+    if name == "llmseqprompt":
+        return Variant(name, whole | {"training.sampler": "retrieved"})
     return Variant(name, {"summary.paradigm": "recurrent" if name == PROFILES else name})
 
 

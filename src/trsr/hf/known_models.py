@@ -134,7 +134,7 @@ KNOWN_MODELS: Final[Mapping[str, KnownModel]] = {
         ),
         KnownModel(
             "minilm",
-            "baseline embeddings (all-MiniLM-L6-v2)",
+            "encoder sentence (all-MiniLM-L6-v2)",
             "Apache-2.0",
             "model.safetensors",
             "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +179,7 @@ def read_weights(path: Path | str, place: torch.device, **options: Any) -> PreTr
     model, keys = loaded
     shapes = [f"{name} {tuple(got)} for {tuple(own)}" for name, got, own in keys["mismatched_keys"]]
     told = {"missing": keys["missing_keys"], "of another shape": shapes, "left over": keys["unexpected_keys"]}
-    wrong = [f"{label}: {_some(names)}" for label, names in told.items() if names]
+    wrong = [f"{label}: {some(names)}" for label, names in told.items() if names]
     if wrong:
         message = (
             f"its weights are not those of {type(model).__name__}, which its config.json names "
@@ -238,7 +238,7 @@ def require_sound(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedToken
     ]
     if broken:
         message = (
-            f"weights are NaN or infinite: {_some(broken)}; take a model whose training went well (a lower "
+            f"weights are NaN or infinite: {some(broken)}; take a model whose training went well (a lower "
             "learning rate, bfloat16 in place of float16)"
         )
         raise ModelError(message)
@@ -322,39 +322,6 @@ def read_adapter(base: PreTrainedModel, path: Path | str, revision: str | None =
         _require_safetensors(Path(path), "adapter_model")
     found = cached_file(str(path), "adapter_model.safetensors", revision=revision)
     return load_adapter(base, Path(str(found)).parent)
-
-
-def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:
-    """Load a sentence encoder, by folder, hub id or known name, of which every weight is in its files.
-
-    `library` is ``SentenceTransformer``, which tells nobody what its files lack. Raises ModelError when it
-    can't be loaded, or weights are missing.
-    """
-    try:
-        folder = locate(path).path
-        with without_bars(), torch.random.fork_rng(devices=[]):
-            made = []
-            for seed in (0, 1):
-                torch.manual_seed(seed)
-                made.append(library(folder, model_kwargs={"use_safetensors": True}).eval())
-    # A broken file raises whatever its reader raises.
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        message = (
-            f"the baseline `embeddings`: {path}: not a sentence-transformers model of safetensors "
-            f"({reason}); give its folder or hub id"
-        )
-        raise ModelError(message) from error
-    # What the files lack is drawn anew each time. No sentence encoder reads what BERT's pooler gives.
-    one, other = (model.state_dict() for model in made)
-    drawn = [name for name in one if not torch.equal(one[name], other[name]) and ".pooler." not in name]
-    if drawn:
-        message = (
-            f"the baseline `embeddings`: {path}: weights are missing or NaN: {_some(drawn)}; give the "
-            "folder of a whole sentence encoder"
-        )
-        raise ModelError(message)
-    return made[0]
 
 
 def explain(path: str, error: BaseException) -> str:
@@ -455,7 +422,7 @@ def _require_safetensors(folder: Path, stem: str) -> None:
     pickles = sorted(path.name for end in ("bin", "pt", "pth") for path in folder.glob(f"*.{end}"))
     if not files and pickles:
         message = (
-            f"its weights are pickles ({_some(pickles)}), which can run code and are not read; load "
+            f"its weights are pickles ({some(pickles)}), which can run code and are not read; load "
             f"them once where you trust them and write {stem}.safetensors by save_pretrained"
         )
         raise ModelError(message)
@@ -493,7 +460,8 @@ def _require_causal(model: PreTrainedModel | PeftModel, rows: int) -> None:
         raise ModelError(message)
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """List the first names in order, and count the others."""
     listed = sorted(names)
     more = len(listed) - _SHOWN_KEYS
     return ", ".join(listed[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")

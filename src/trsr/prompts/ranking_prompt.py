@@ -9,6 +9,7 @@ of the prefix.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -135,8 +136,12 @@ class RankingPrompt:
         summary = self._tokens.cut(whole, self.prompting.summary_tokens)
         dropped = 0
         length = self._length(summary, lines)
-        while length > self.prefix_tokens and dropped < len(lines):
-            dropped += 1
+        if length > self.prefix_tokens:  # of a long history, not each item is tried in turn
+            dropped = bisect_left(
+                range(len(lines)),
+                True,
+                key=lambda first: self._length(summary, lines[first:]) <= self.prefix_tokens,
+            )
             length = self._length(summary, lines[dropped:])
         while length > self.prefix_tokens and summary:
             keep = self._tokens.count(summary) - (length - self.prefix_tokens)

@@ -19,6 +19,7 @@ _NAMES: Final = {
     "recurrent": "LM (recurrent summary)",
     NO_SUMMARY: "LM (no summary)",
     PROFILES: "LM (texts of a table)",
+    "llmseqprompt": "LLMSeqPrompt (order of retrieved items)",
     "fused": "Fused ranker",
     "language_model": "Language model",
     "cold item": "Item that training never saw",
@@ -29,6 +30,8 @@ _DESCRIPTIONS: Final = {
     "recurrent": "The language model reads a summary updated block by block, and the recent items.",
     PROFILES: "The language model reads the text that a table has of the user, and the recent items; when "
     "the text was written, before the target or after it, is not known.",
+    "llmseqprompt": "The language model reads the whole history, and has learnt to order what another system "
+    "retrieves.",
     "fused": "A weighted sum of the language model and other systems, fitted on validation users.",
 }
 _SAMPLERS: Final = {

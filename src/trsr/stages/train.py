@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from trsr.artifacts import hash_path, write_json
+from trsr.baselines.base import open_baseline, places, score_catalogue, training_data
 from trsr.compact.start import Log, fresh_ranker, pretrain_ranker, pretraining_settings
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
@@ -19,6 +21,7 @@ from trsr.data.candidates import draw_candidates
 from trsr.data.dataset import Catalogue
 from trsr.data.prepare import Prepared
 from trsr.errors import ArtifactError, ModelError
+from trsr.evaluation.catalogue import top_items
 from trsr.hf import processes
 from trsr.hf.gguf_files import is_local
 from trsr.hf.loading import folder_identity, model_identity
@@ -27,7 +30,8 @@ from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.ranking.training import fine_tune
-from trsr.records import CANDIDATES, HISTORY, ITEMS, SPLIT, SUMMARY, TARGET, USER, Finding, Split
+from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, SPLIT, SUMMARY, TARGET, USER, Finding, Split
+from trsr.registry import BASELINES, identity
 from trsr.stages.prepare import tell
 from trsr.stages.work import Artifact, Made, Work
 
@@ -147,7 +151,8 @@ def fine_tune_ranker(
     A training that was killed goes on from what lies in `checkpoints`.
     """
     catalogue = Catalogue(prepared.items, config.ranking_fields)
-    offered = None if config.training.sampler == "candidates" else drawn_both_ways(config, prepared)
+    drawn = {"both": drawn_both_ways, "retrieved": retrieved}.get(config.training.sampler)
+    offered = drawn(config, prepared) if drawn else None
     return fine_tune(
         ranker,
         ranking_tasks(prepared, summaries, catalogue, Split.TRAIN, offered),
@@ -245,10 +250,35 @@ def drawn_both_ways(config: Config, prepared: Prepared) -> pl.DataFrame:
     return joined.select(USER, both.alias(CANDIDATES))
 
 
+def retrieved(config: Config, prepared: Prepared) -> pl.DataFrame:
+    """Give training users what `training.retriever` finds for them, as `USER` and `CANDIDATES`.
+
+    The target stands before the best `candidates.negatives` items outside the history, as the ranker is to
+    learn to put it first; who asks it later gets the retriever's list without anything put in.
+    """
+    retriever = open_baseline(config.training.retriever, config.training_seed)
+    retriever.fit(training_data(prepared, config.items.fields))
+    users = prepared.histories.filter(pl.col(SPLIT) == Split.TRAIN.value).sort(USER)
+    ids, names = prepared.items[ITEM], users[USER].to_list()
+    histories = places(users[HISTORY], ids)
+    # With its target left out, a user's list has one item less to choose from.
+    known = places(users.select(pl.concat_list(HISTORY, TARGET).alias(ITEMS))[ITEMS], ids)
+    rows = []
+    for part, scores in score_catalogue(retriever, names, histories, len(ids)):
+        draw = np.random.default_rng(config.training_seed)
+        rows += list(top_items(scores, known[part], config.candidates.negatives, draw))
+    found = [[target, *ids.gather(row)] for target, row in zip(users[TARGET], rows, strict=True)]
+    return pl.DataFrame(
+        {USER: names, CANDIDATES: found}, schema={USER: pl.String, CANDIDATES: pl.List(pl.String)}
+    )
+
+
 def _outside(config: Config) -> list[Any]:
     """Give the hashes of what training reads from outside the run folder: weights and templates."""
     templates = Templates(config.prompt.domain, config.prompt.templates)
-    return [templates.versions(RANKING_TEMPLATES), *_weights_outside(config)]
+    retriever = config.training.retriever if config.training.sampler == "retrieved" else None
+    asked = [identity("baseline", retriever, BASELINES)] if retriever else []
+    return [templates.versions(RANKING_TEMPLATES), *asked, *_weights_outside(config)]
 
 
 def _weights_outside(config: Config) -> list[str]:

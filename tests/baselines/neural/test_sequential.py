@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from planted_order import N_ITEMS, NEVER_TAKEN, planted, walk
 
 from trsr.baselines.base import TrainingData, baseline_class
+from trsr.baselines.item_encoder import VectorSettings
 from trsr.baselines.neural import system as sequential
 from trsr.baselines.neural.system import DIN, GRU4Rec, SASRec, Sequential
-from trsr.baselines.neural.training import Validation
+from trsr.baselines.validation import Validation
 from trsr.errors import ArtifactError, DataError, ModelError
 from trsr.registry import BASELINES
 
-NAMES = tuple(name for name, path in BASELINES.items() if "neural" in path)
+NAMES = tuple(name for name, path in BASELINES.items() if "neural" in path and "llm2" not in name)
 KNOWS_ORDER = {"caser", "gru4rec", "sasrec", "bert4rec", "sasrec_text"}
 HISTORIES = [walk(3, 4), np.empty(0, np.int32), walk(11, 1), walk(20, 9), walk(5, 6)]
 USERS = [f"u{place}" for place in range(len(HISTORIES))]
@@ -36,8 +37,9 @@ def small(name: str, seed: int = 0, **changes: object) -> Sequential:
         "patience": 25,
         "warmup_steps": 10,
         "average": 0.9 if defaults.average else 0.0,
-        "text_width": 16 if defaults.text_width else 0,
     }
+    if isinstance(defaults, VectorSettings):
+        settings["encoder"] = "lsa(width=16)"
     return made(seed=seed, **settings | changes)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -59,12 +59,6 @@ class Settings(Section):
     """Decay of the mean of weights over steps, which is what is validated and kept; 0: the weights are."""
     mask_share: float = Field(0.3, ge=0, le=1)
     """Share of items hidden at a time, for systems that learn to fill gaps."""
-    text_width: int = Field(0, ge=0)
-    """Numbers in a text vector; 0: items have learned vectors alone."""
-    offset_scale: float = Field(1.0, ge=0)
-    """What the learned part is multiplied with before it is added to the text's part. AdamW's steps don't
-    depend on the gradient's size, so that this is the learned part's share of the learning rate: below 1,
-    items move away from their texts slowly."""
 
 
 class PairSettings(Settings):
@@ -97,42 +91,67 @@ SPECIAL = 3
 """Ids after the last item: padding, the start of a history, and a hidden item."""
 
 
-class ItemVectors(nn.Module):
-    """Vectors of items and of the special ids.
+Adapter = Literal["none", "linear", "mlp"]
+"""What a text's vector goes through before it is an item's: nothing, one layer, or two."""
 
-    `text` has vectors of the items' texts, ``(n_items, text_width)``, to which the learned part is added
-    after it is multiplied with `offset_scale`; None for learned vectors alone.
+
+class ItemVectors(nn.Module):
+    """Vectors of items and of the special ids: what the item's text says, plus what is learned of the item.
+
+    Parameters
+    ----------
+    n_items
+        Items of the catalogue.
+    width
+        Numbers in a vector.
+    text
+        Vectors of the items' texts, ``(n_items, text_width)``, which stay; None for learned vectors alone.
+    adapter
+        What they go through; with ``none``, `text_width` is the `width`.
+    offset_scale
+        What the learned part, which is 0 at first, is multiplied with; 0: items have no learned part.
     """
 
     def __init__(
-        self, n_items: int, width: int, text: Tensor | None = None, offset_scale: float = 1.0
+        self,
+        n_items: int,
+        width: int,
+        text: Tensor | None = None,
+        adapter: Adapter = "none",
+        offset_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.n_items = n_items
         self._offset_scale = offset_scale
-        self.learned = nn.Embedding(n_items + SPECIAL, width)
-        self.projection: nn.Linear | None = None
+        self._own = text is None or offset_scale > 0
+        self.learned = nn.Embedding((n_items if self._own else 0) + SPECIAL, width)
+        self.adapter: nn.Module | None = None
         nn.init.normal_(self.learned.weight, std=0.02)
         if text is not None:
             self.text = nn.Buffer(torch.cat([text, text.new_zeros(SPECIAL, text.shape[1])]))
-            self.projection = nn.Linear(text.shape[1], width, bias=False)
+            self.adapter = _adapter(adapter, text.shape[1], width)
             with torch.no_grad():
-                self.learned.weight[:n_items].zero_()
-                nn.init.eye_(self.projection.weight)
+                self.learned.weight[:-SPECIAL].zero_()
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look vectors up, ``(..., width)``."""
-        vectors: Tensor = self.learned(ids)
-        if self.projection is None:
+        if self.adapter is None:
+            vectors: Tensor = self.learned(ids)
             return vectors
-        of_text: Tensor = self.projection(self.text[ids])
-        return of_text + self._offset_scale * vectors
+        of_text: Tensor = self.adapter(self.text[ids])
+        if self._own:
+            sums: Tensor = of_text + self._offset_scale * self.learned(ids)
+            return sums
+        special = self.learned((ids - self.n_items).clamp_min(0))
+        return torch.where((ids < self.n_items)[..., None], of_text, special)
 
     @cached_property
     def kinds(self) -> NDArray[np.int64]:
         """Numbers of the items, those of equal vectors alike, ``(n_items,)``; for a trained system."""
-        parts = [self.learned.weight] if self.projection is None else [self.learned.weight, self.text]
-        return row_kinds(torch.cat(parts, dim=1)[: self.n_items].detach().cpu().numpy())
+        parts = [self.learned.weight[: self.n_items]] if self._own else []
+        if self.adapter is not None:
+            parts.append(self.text[: self.n_items])
+        return row_kinds(torch.cat(parts, dim=1).detach().cpu().numpy())
 
     @property
     def padding(self) -> int:
@@ -156,11 +175,22 @@ class ItemVectors(nn.Module):
         `counts` says how often it saw each, ``(n_items,)``.
         """
         seen = counts[counts > 0]
-        if len(seen) in (0, len(counts)):
+        if not self._own or len(seen) in (0, len(counts)):
             return
         weights = self.learned.weight[: self.n_items]
         rare = (counts > 0) & (counts <= seen.float().quantile(0.1))
         weights[counts == 0] = weights[rare].mean(dim=0)
+
+
+def _adapter(kind: Adapter, text_width: int, width: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    first = nn.Linear(text_width, width, bias=kind == "mlp")
+    if kind == "mlp":
+        return nn.Sequential(first, nn.GELU(), nn.Linear(width, width))
+    if text_width == width:
+        nn.init.eye_(first.weight)
+    return first
 
 
 _NEVER = -1e9

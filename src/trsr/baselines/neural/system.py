@@ -1,8 +1,7 @@
-"""A neural system as a baseline: fitted, saved, loaded; vectors from texts to start from."""
+"""A neural system as a baseline: fitted, saved, loaded; by itself, or from vectors of texts."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -20,56 +18,21 @@ from safetensors.torch import load_file, save_file
 
 from trsr.artifacts import write_json
 from trsr.baselines.base import Baseline, Places, TrainingData, share_ties
+from trsr.baselines.item_encoder import ReducerName, VectorSettings, open_encoder, start_table
 from trsr.baselines.neural import architectures
-from trsr.baselines.neural.network import ItemVectors, Network, NextItemSettings, PairSettings, Settings
-from trsr.baselines.neural.training import TrainingRecord, Validation, pad, train
-from trsr.baselines.text import item_texts
+from trsr.baselines.neural.network import (
+    Adapter,
+    ItemVectors,
+    Network,
+    NextItemSettings,
+    PairSettings,
+    Settings,
+)
+from trsr.baselines.neural.training import TrainingRecord, pad, train
+from trsr.baselines.validation import Validation
 from trsr.errors import ArtifactError, DataError, ModelError
-from trsr.prompts.words import words
 
-
-def text_vectors(items: pl.DataFrame, fields: Sequence[str], width: int, seed: int) -> NDArray[np.float32]:
-    """Turn every item's text into numbers, ``(n_items, width)``, by a randomized SVD.
-
-    Without `fields` all text fields are read. Rows have length 1, or 0 where a text has no word that another
-    text has.
-
-    Examples
-    --------
-    >>> frame = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["red mug", "red cup mug", "saw"]})
-    >>> vectors = text_vectors(frame, (), 2, seed=0)
-    >>> vectors.shape, bool(vectors[0] @ vectors[1] > 0.9), float(abs(vectors[2]).sum())
-    ((3, 2), True, 0.0)
-    """
-    # Who loads a trained system needs no scikit-learn.
-    text, decomposition, preprocessing = (
-        importlib.import_module(f"sklearn.{part}")
-        for part in ("feature_extraction.text", "decomposition", "preprocessing")
-    )
-    vectors = np.zeros((items.height, width), dtype=np.float32)
-    # A word of one item alone ties it to nothing.
-    vectorizer = text.TfidfVectorizer(
-        tokenizer=words,
-        token_pattern=None,
-        sublinear_tf=True,
-        stop_words="english",
-        min_df=2,
-        ngram_range=(1, 2),
-        dtype=np.float32,
-    )
-    try:
-        weights = vectorizer.fit_transform(item_texts(items, fields))
-    except ValueError:  # no word is left
-        return vectors
-    kept = min(width, min(weights.shape) - 1)
-    if kept < 1:
-        return vectors
-    reduced = decomposition.TruncatedSVD(kept, random_state=seed).fit_transform(weights)
-    vectors[:, :kept] = preprocessing.normalize(reduced)
-    return vectors
-
-
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +48,7 @@ class Card:
     n_items: int
     settings: Settings
     record: TrainingRecord
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Turn it into values that JSON knows; a figure that is no number becomes null."""
@@ -114,6 +78,7 @@ def read_card(path: Path, system: type[Sequential]) -> Card:
 
 _USERS_A_CHUNK = 128
 _WEIGHTS = "model.safetensors"
+_TEXT = "items.text"
 _CARD = "sequential.json"
 
 
@@ -192,7 +157,8 @@ class Sequential(Baseline):
             name: value.float().cpu().contiguous() for name, value in self._network.state_dict().items()
         }
         save_file(weights, folder / _WEIGHTS)
-        card = Card(FORMAT, self.name, self.seed, self._network.items.n_items, self.settings, self._record)
+        n_items = self._network.items.n_items
+        card = Card(FORMAT, self.name, self.seed, n_items, self.settings, self._record, self.notes)
         write_json(card.to_json(), folder / _CARD)
 
     @classmethod
@@ -200,29 +166,28 @@ class Sequential(Baseline):
         """Read what `save` wrote; raises `ArtifactError` when the folder holds no complete system."""
         card = read_card(folder / _CARD, cls)
         loaded = cls(seed=card.seed, **card.settings.model_dump())
-        text = torch.zeros(card.n_items, card.settings.text_width) if card.settings.text_width else None
-        network = loaded._build(card.n_items, text)
         try:
-            network.load_state_dict(load_file(folder / _WEIGHTS))
+            weights = load_file(folder / _WEIGHTS)
+            network = loaded._build(card.n_items, weights.get(_TEXT, torch.empty(0))[: card.n_items])
+            network.load_state_dict(weights)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).splitlines()[0]
             message = f"{folder / _WEIGHTS}: not the weights of {card.name} ({reason}); train it again"
             raise ArtifactError(message) from error
         loaded._network, loaded._record = _for_scoring(network.to(_device())), card.record
+        loaded.notes = tuple(card.notes)
         return loaded
 
     def restore(self, folder: Path) -> None:
         """Become what `save` wrote; see `Baseline`. Raises as `load` does."""
         self.__dict__.update(vars(type(self).load(folder)))
 
-    def _text(self, data: TrainingData) -> torch.Tensor | None:
-        width = self.settings.text_width
-        return torch.from_numpy(text_vectors(data.items, data.fields, width, self.seed)) if width else None
+    def _text(self, data: TrainingData) -> torch.Tensor:
+        """Return vectors of the items' texts, ``(n_items, text_width)``; nothing without texts."""
+        return torch.empty(0)
 
-    def _build(self, n_items: int, text: torch.Tensor | None) -> Network:
-        settings = self.settings
-        items = ItemVectors(n_items, settings.width, text, settings.offset_scale)
-        return self.network(items, settings)
+    def _build(self, n_items: int, text: torch.Tensor) -> Network:
+        return self.network(ItemVectors(n_items, self.settings.width), self.settings)
 
     def _untrained(self) -> ModelError:
         return ModelError(f"{self.name} is not trained: call fit first, or load a saved one")
@@ -318,19 +283,89 @@ class BERT4Rec(Sequential):
     network = architectures.BERT4Rec
 
 
-class FromTextSettings(NextItemSettings):
-    """Vectors of items start from their texts."""
+class FromVectors(Sequential):
+    """A network whose items start from vectors of their texts; see `ItemVectors`."""
 
-    text_width: int = Field(64, ge=1)
-    """Numbers in a text vector."""
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        open_encoder(self.settings.encoder, self.seed)  # what it lacks is told before the long work
+
+    def _text(self, data: TrainingData) -> torch.Tensor:
+        vectors, self.notes = start_table(self.settings, data.items, data.fields, self.seed)
+        return torch.from_numpy(vectors)
+
+    def _build(self, n_items: int, text: torch.Tensor) -> Network:
+        settings = self.settings
+        items = ItemVectors(n_items, settings.width, text, settings.adapter, settings.offset_scale)
+        return self.network(items, settings)
+
+
+class FromVectorsSettings(VectorSettings, NextItemSettings):
+    """Vectors of items start from those of their texts."""
+
+    adapter: Adapter = "none"
+    """What a text's vector goes through before it is an item's: `none`, `linear` or `mlp` (two layers), which
+    are learned with the network."""
+    offset_scale: float = Field(1.0, ge=0)
+    """What the learned part of an item is multiplied with before it is added to the text's part. Without an
+    adapter, 1 is a table that starts from the vectors and is trained; 0 keeps the vectors frozen. AdamW's
+    steps don't depend on the gradient's size, so that this is the learned part's share of the learning rate:
+    below 1, items move away from their texts slowly."""
+    length: float = Field(1.0, gt=0)
+    """Root mean square length that the vectors are scaled to."""
+
+
+class LLM2SASRec(FromVectors):
+    """SASRec whose table of items starts from vectors of their texts.
+
+    Source: Harte et al., Leveraging large language models for sequential recommendation, RecSys 2023.
+    """
+
+    label = "LLM2SASRec"
+    description = "SASRec whose items start from vectors of their texts."
+    network = architectures.SASRec
+    Settings = FromVectorsSettings
+
+
+class LLM2BERT4Rec(FromVectors):
+    """BERT4Rec whose table of items starts from vectors of their texts; source as `LLM2SASRec`."""
+
+    label = "LLM2BERT4Rec"
+    description = "BERT4Rec whose items start from vectors of their texts."
+    network = architectures.BERT4Rec
+    Settings = FromVectorsSettings
+
+
+class OneLayerFromVectorsSettings(FromVectorsSettings):
+    """A network of one layer."""
+
+    layers: int = Field(1, ge=1)
+    """Layers on top of the item vectors."""
+
+
+class LLM2GRU4Rec(FromVectors):
+    """GRU4Rec whose table of items starts from vectors of their texts; source as `LLM2SASRec`."""
+
+    label = "LLM2GRU4Rec"
+    description = "GRU4Rec whose items start from vectors of their texts."
+    network = architectures.GRU4Rec
+    Settings = OneLayerFromVectorsSettings
+
+
+class SASRecTextSettings(FromVectorsSettings):
+    """Words, a linear layer, and a learned part that grows slowly."""
+
+    reducer: ReducerName = "none"
+    """How vectors become as wide as they are needed."""
+    adapter: Adapter = "linear"
+    """What a text's vector goes through."""
     offset_scale: float = Field(0.3, ge=0)
     """What the learned part is multiplied with before it is added to the text's part."""
 
 
-class SASRecText(Sequential):
-    """SASRec that knows texts; see `trsr.baselines.neural.architectures.SASRec`."""
+class SASRecText(LLM2SASRec):
+    """LLM2SASRec from the words of texts, by a linear layer, as it did best without any model."""
 
     label = "SASRec from text"
     description = "SASRec whose vectors of items start from their texts."
-    network = architectures.SASRec
-    Settings = FromTextSettings
+    Settings = SASRecTextSettings

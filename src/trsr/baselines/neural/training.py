@@ -13,10 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trsr.baselines.base import Places, TrainingData
 from trsr.baselines.neural.network import NegativeDraw, Network
 from trsr.errors import ModelError
-from trsr.evaluation.metrics import NDCG, expected_metrics
 from trsr.progress import Progress
 
 _BATCHES_A_POOL = 32
@@ -69,56 +67,6 @@ def prefixes(sequences: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
     return [sequence[:end] for sequence in sequences for end in range(1, len(sequence) + 1)]
 
 
-Score = Callable[[Sequence[Places], Places], NDArray[np.float64]]
-"""Histories and each user's candidates to scores, ``(n_users, n_candidates)``."""
-
-_OTHERS = 20
-
-
-class Validation:
-    """Mean NDCG@10 of each validation target, half among its candidates, half among other users' targets.
-
-    Against uniform candidates alone a network looks best as soon as it knows what is popular, and training
-    would end before it tells popular items apart. Targets of others are as popular as targets are. Of the
-    data nothing but the validation users is used.
-    """
-
-    def __init__(self, data: TrainingData) -> None:
-        self._histories = data.valid_histories
-        self._candidates = data.valid_candidates
-        self._columns = data.valid_targets
-        n_users = len(self._histories)
-        if n_users:
-            self._targets = np.take_along_axis(self._candidates, self._columns[:, None], axis=1)
-            following = np.arange(n_users)[:, None] + np.arange(1, min(_OTHERS, n_users - 1) + 1)
-            self._others = self._targets[following % n_users, 0]
-            self._taken = np.stack(
-                [np.isin(row, history) for row, history in zip(self._others, self._histories, strict=True)]
-            )
-
-    def __call__(self, score: Score) -> float:
-        """Measure a network; NaN without validation users."""
-        if not self._histories:
-            return float("nan")
-        offered = np.concatenate([self._candidates, self._others], axis=1)
-        scores = score(self._histories, offered)
-        own = np.take_along_axis(scores, self._columns[:, None], axis=1)
-        n_candidates = self._candidates.shape[1]
-        among_candidates, among_others = scores[:, :n_candidates], scores[:, n_candidates:]
-        # What the user took, or the target itself, is no negative.
-        among_others = np.where(self._taken | (self._others == self._targets), -np.inf, among_others)
-        return 0.5 * (_ndcg(among_candidates, own, itself=1) + _ndcg(among_others, own, itself=0))
-
-
-_CHOSEN_BY = NDCG(k=10)
-
-
-def _ndcg(scores: NDArray[np.float64], own: NDArray[np.float64], itself: int) -> float:
-    """Mean NDCG@10 of targets with score `own`; `itself` of the tied scores is the target's own."""
-    above, tied = (scores > own).sum(axis=1), (scores == own).sum(axis=1) - itself
-    return float(expected_metrics(above, tied, scores.shape[1] - itself, [_CHOSEN_BY])["NDCG@10"].mean())
-
-
 _LARGEST_GRADIENT = 5.0
 
 
@@ -137,7 +85,7 @@ class TrainingRecord:
     seconds
         Wall time.
     validation
-        The kept weights' figure by `Validation`; NaN without validation users.
+        The kept weights' figure by `trsr.baselines.validation.Validation`; NaN without validation users.
     """
 
     examples: int

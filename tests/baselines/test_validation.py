@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from planted_order import planted
 
 from trsr.baselines.base import Places, TrainingData
-from trsr.baselines.neural.training import Validation
+from trsr.baselines.validation import Validation
 
 ROWS = (
     # history, candidates, column of the target
