@@ -91,3 +91,13 @@ def test_groups_of_candidates_use_the_first_groups_prefix(
     # In a large row several groups stand beside each other, behind a prefix that is held.
     assert tokens == ([prefix + 8, 10, 11] if not large else [prefix + 8, 21] if prefix else [29])
     assert (got - expected).abs().max() < 1e-5
+
+
+def test_logits_of_bfloat16_weights_are_not_rounded_to_its_eight_bits() -> None:
+    model = make(PACKED["llama"]).to(torch.bfloat16)
+    Attachment(model)
+    with torch.no_grad():
+        logits = packed_logits(model, pack(SHAPES["ragged"]), (5, 6))
+    assert logits.dtype == torch.float32
+    assert (logits != logits.bfloat16().float()).any(), "as bfloat16 computes them, candidates would tie"
+    assert "forward" not in vars(model.get_output_embeddings()), "the model's own calls are as they were"
