@@ -61,14 +61,16 @@ def test_the_fused_ranker_gives_the_scores_of_the_run(folder: RunFolder, fused: 
 def test_items_given_as_text_are_ranked_by_their_texts(folder: RunFolder, fused: Recommender) -> None:
     items = pl.read_parquet(folder.items)
     row = pl.read_parquet(folder.histories).filter(pl.col("split") == "test").row(0, named=True)
-    [like] = items.filter(pl.col("item_id") == row["history"][-1]).drop("item_id").to_dicts()
-    title, *_ = like
-    unlike = dict.fromkeys(like, "") | {title: "Zyxwv qponm"}
-    mixed = [row["target"], {"item_id": "unlike", **unlike}, {"item_id": "like", **like}]
-    order = [item.item_id for item in fused.rank(history=row["history"], candidates=mixed).items]
-    assert order.index("like") < order.index("unlike")
-    texts_alone = fused.rank(history=[like], candidates=[unlike, like])
-    assert [item.item_id for item in texts_alone.items] == ["#2", "#1"]
+    [text] = items.filter(pl.col("item_id") == row["target"]).drop("item_id").to_dicts()
+    title, *_ = text
+    other = dict.fromkeys(text, "") | {title: "Zyxwv qponm"}
+    mixed = [row["target"], {"item_id": "same", **text}, {"item_id": "other", **other}]
+    ranked = {item.item_id: item for item in fused.rank(history=row["history"], candidates=mixed).items}
+    assert ranked["same"].p_yes == pytest.approx(ranked[row["target"]].p_yes, abs=1e-6)
+    assert ranked["other"].p_yes != pytest.approx(ranked["same"].p_yes, abs=1e-6)
+    texts_alone = fused.rank(history=[text], candidates=[other, text])
+    assert {item.item_id for item in texts_alone.items} == {"#1", "#2"}
+    assert texts_alone.items[0].score > texts_alone.items[1].score
 
 
 def test_a_newcomer_gets_a_fused_ranking(fused: Recommender) -> None:
