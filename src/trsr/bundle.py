@@ -82,6 +82,22 @@ class Bundle:
         """Whether it holds a fused ranker."""
         return (self.path / _FUSION).exists()
 
+    def with_ranker(self, ranker: Ranker, place: Path) -> Bundle:
+        """Make a bundle with another model at `place`, in which nothing else is.
+
+        There is no fused ranker in it: weights and calibration were learnt from this one's scores.
+        """
+        ranker.save(place / _MODEL)
+        for part in (_ITEMS, _VOCABULARY):
+            source = self.path / part
+            if source.is_dir():
+                _put(source, place / part)
+            elif source.exists():
+                shutil.copyfile(source, place / part)
+        files = {str(path.relative_to(place)): _told(path) for path in sorted(_files(place))}
+        write_json(self.card | {"files": files}, place / CARD)
+        return Bundle(place)
+
     def require_current(self, folder: RunFolder) -> None:
         """Raise ArtifactError when the run has been trained again since the bundle was made."""
         if self.card["made_from"] != _made_from(folder, self.card["made_from"]):

@@ -47,6 +47,7 @@ for _command in (
     data.export,
     experiments.compare,
     experiments.ablate,
+    experiments.compress,
     serve.serve,
     serve.key,
 ):

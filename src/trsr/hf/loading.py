@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -28,6 +29,7 @@ from trsr.config.ranking import HuggingFaceModel
 from trsr.config.summary import EndpointWriter
 from trsr.errors import ModelError
 from trsr.hf.adapters import adapter_settings, load_adapter, merge_adapter
+from trsr.hf.compression import factorised
 from trsr.hf.gguf_files import is_local, locate
 from trsr.hf.tokenization import reachable_ids
 
@@ -159,11 +161,14 @@ def load_language_model(
         raise ModelError(message) from error
 
 
-def read_weights(path: Path | str, place: torch.device, **options: Any) -> PreTrainedModel:
+def read_weights(
+    path: Path | str, place: torch.device, ranks: Mapping[str, int] | None = None, **options: Any
+) -> PreTrainedModel:
     """Load a causal language model of which every weight is in its files, and nothing else is.
 
-    `path` is a folder or a hub id; options are those of transformers' ``from_pretrained``. Raises ModelError
-    when weights are missing, have another shape or belong to another model, with their names.
+    `path` is a folder or a hub id; `ranks` are those of the layers that are factors, as `ranks_of` names
+    them; options are those of transformers' ``from_pretrained``. Raises ModelError when weights are missing,
+    have another shape or belong to another model, with their names.
     """
     if Path(path).is_dir():
         _require_safetensors(Path(path), "model")
@@ -171,7 +176,8 @@ def read_weights(path: Path | str, place: torch.device, **options: Any) -> PreTr
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its table of keys is told below
     try:
         # Other shapes are let through here to be told with all the rest.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        kind: Any = factorised(AutoConfig.from_pretrained(path), ranks) if ranks else AutoModelForCausalLM
+        loaded: Any = kind.from_pretrained(
             path, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
     finally:

@@ -26,6 +26,7 @@ from trsr.config.summary import Prompting
 from trsr.data.dataset import Catalogue
 from trsr.errors import ArtifactError, ConfigError, DataError, ModelError
 from trsr.hf.adapters import add_adapter, has_adapter, require_effect, save_base, train_adapter
+from trsr.hf.compression import ranks_of
 from trsr.hf.loading import (
     choose_device,
     load_language_model,
@@ -155,6 +156,10 @@ class Ranker:
             encoder, self.prompt.slot(), prompting.answers, tokenizer.unk_token_id
         )
 
+    def with_model(self, model: PreTrainedModel) -> Ranker:
+        """Return a ranker that asks another model of the same tokenizer in the same way."""
+        return Ranker(model, self.tokenizer, self.prompt.prompting, self.prompt.item_tokens, self.origin)
+
     def adapt(self, settings: Lora) -> None:
         """Let adapters be trained and nothing else: those that are on the model, or else fresh ones.
 
@@ -248,6 +253,8 @@ class Ranker:
             "answers": asdict(self.answers),
             "prompt_ids": self._prompt_ids(),
         }
+        if ranks := ranks_of(self.model):  # of a compressed model
+            card["ranks"] = ranks
         write_json(card, folder / CARD)
 
     def _prompt_ids(self) -> str:
@@ -327,7 +334,7 @@ def _load_weights(
 ) -> PreTrainedModel | PeftModel:
     place = choose_device(device)
     if card.get("weights", not card["adapter"]):
-        return read_weights(folder, place)
+        return read_weights(folder, place, card.get("ranks"))
     if origin.base is None:
         base = read_weights(folder / BASE, place)
     elif (folder / BASE).is_dir():  # a bundle has the base in it
