@@ -40,7 +40,7 @@ def test_compresses_a_finished_run(small: tuple[Config, RunFolder], tmp_path: Pa
     smaller = Recommender.load(run / "compressed")
     catalogue = smaller.catalogue.ids
     ranked = smaller.rank(history=list(catalogue[:3]), candidates=list(catalogue[5:9]))
-    assert {each.item_id for each in ranked} == set(catalogue[5:9])
+    assert {each.item_id for each in ranked.items} == set(catalogue[5:9])
 
 
 def test_a_wrong_share_is_refused(small: tuple[Config, RunFolder]) -> None:
