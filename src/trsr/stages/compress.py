@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
-from transformers import PreTrainedModel
 
 from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.bundle import CARD, Bundle
@@ -32,6 +31,9 @@ from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.records import CANDIDATES, ITEM, SCORE, SPLIT, TARGET, USER, Split
 from trsr.stages.train import ranking_tasks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FOLDER: Final = "compressed"
 REPORT: Final = "compression.json"
@@ -111,7 +113,7 @@ def compress_run(
     return report | {"folder": str(folder.path / FOLDER)}
 
 
-_Made = tuple[PreTrainedModel, list[compression.LayerError]]
+_Made = tuple["PreTrainedModel", list[compression.LayerError]]
 
 
 def _variants(ranker: Ranker, rows: Sequence[Sequence[int]], keep: float) -> dict[str, Callable[[], _Made]]:
