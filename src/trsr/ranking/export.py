@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import torch
@@ -72,9 +72,10 @@ def export_ranker(ranker: Ranker, items: Sequence[Item], to: ModelTool, out: Pat
             "weights of 8 or 4 bits can't be merged; train with model.quantization: none, and export that"
         )
         raise ModelError(message)
-    ranker.model = ranker.model.float().eval()  # type: ignore[assignment]  # PEFT's is untyped
+    ranker.model = ranker.model.float().eval()
     pairs, expected = _expected(ranker, probes(ranker, items))
-    model = merge_adapter(ranker.model) if has_adapter(ranker.model) else ranker.model
+    trained = ranker.model
+    model = merge_adapter(trained) if has_adapter(trained) else cast("PreTrainedModel", trained)
     if ranker.origin.kind == COMPACT:
         model = _as_llama(model)
     tokenizer = _pair_tokenizer(ranker)
@@ -142,8 +143,8 @@ def _numbers(scores: Tensor) -> NDArray[np.float64]:
 
 def _pair_tokenizer(ranker: Ranker) -> PreTrainedTokenizerFast:
     """Make a tokenizer that joins a pair's ids as the prompt does, and reads control tokens in it as text."""
-    given = ranker.tokenizer
-    backend = Tokenizer.from_str(given.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    given: Any = ranker.tokenizer
+    backend = Tokenizer.from_str(given.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
     leading = [(str(given.convert_ids_to_tokens(number)), number) for number in ranker.prompt.leading]
@@ -153,7 +154,8 @@ def _pair_tokenizer(ranker: Ranker) -> PreTrainedTokenizerFast:
     )
     special = dict(given.special_tokens_map)
     special.setdefault("pad_token", special.get("eos_token") or str(given.convert_ids_to_tokens(0)))
-    return PreTrainedTokenizerFast(
+    kind: Any = PreTrainedTokenizerFast
+    made: PreTrainedTokenizerFast = kind(
         tokenizer_object=backend,
         **special,
         model_max_length=positions(ranker.model) or ranker.prompt.prompting.max_tokens,
@@ -161,6 +163,7 @@ def _pair_tokenizer(ranker: Ranker) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         split_special_tokens=True,
     )
+    return made
 
 
 def _as_llama(model: PreTrainedModel) -> PreTrainedModel:
@@ -175,19 +178,21 @@ def _as_llama(model: PreTrainedModel) -> PreTrainedModel:
         *("num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "hidden_act", "rope_parameters"),
         *("tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"),
     )
-    llama = LlamaForCausalLM(LlamaConfig(attention_bias=True, **{name: told[name] for name in names}))
+    llama: PreTrainedModel = LlamaForCausalLM(
+        LlamaConfig(attention_bias=True, **{name: told[name] for name in names})
+    )
     weights = llama.state_dict()
     more = {name: torch.zeros_like(weights[name]) for name in weights if name.endswith("o_proj.bias")}
     llama.load_state_dict(model.state_dict() | more)
-    return llama.eval()
+    return llama
 
 
 def _write_cross_encoder(
     ranker: Ranker, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
     library = _sentence_transformers()
-    base = importlib.import_module("sentence_transformers.base.modules.transformer")
-    scores = importlib.import_module("sentence_transformers.cross_encoder.modules.logit_score")
+    base = _sentence_transformers(".base.modules.transformer")
+    scores = _sentence_transformers(".cross_encoder.modules.logit_score")
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)
@@ -209,11 +214,14 @@ def _ask_cross_encoder(folder: Path, pairs: Sequence[Pair]) -> NDArray[np.float6
     return _numbers(scores)
 
 
-def _sentence_transformers() -> Any:
+def _sentence_transformers(part: str = "") -> Any:
     try:
-        return importlib.import_module("sentence_transformers")
+        return importlib.import_module(f"sentence_transformers{part}")
     except ImportError as error:
-        message = "--to sentence-transformers needs sentence-transformers: pip install 'trsr[embeddings]'"
+        message = (
+            "--to sentence-transformers needs sentence-transformers with LogitScore, as 6.2 has it: pip install "
+            "--upgrade 'trsr[embeddings]'"
+        )
         raise ModelError(message) from error
 
 
@@ -224,7 +232,8 @@ def _write_classifier(
     ranker: Ranker, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
     yes, no = ranker.answers.yes, ranker.answers.no
-    head: Any = model.get_output_embeddings()
+    causal: Any = model
+    head = causal.get_output_embeddings()
     reason = ""
     if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
         reason = "its logits are capped, which no linear head does"
@@ -235,7 +244,8 @@ def _write_classifier(
         config.num_labels = 1
         config.pad_token_id = tokenizer.pad_token_id
         try:
-            made = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+            loader: Any = AutoModelForSequenceClassification
+            made = loader.from_config(config, dtype=torch.float32)
             made.base_model.load_state_dict(model.base_model.state_dict())
             made.score.weight.copy_((head.weight[yes] - head.weight[no])[None])
         except (ValueError, AttributeError, RuntimeError) as error:
@@ -290,7 +300,8 @@ Made from {ranker.origin.identity}; licence: {ranker.origin.licence or "not stat
 
 A prompt is a pair of texts, whose ids are made apart and joined: give the first as query, the second as
 document, with every line break. Both together may have {prompt.prompting.max_tokens} tokens, an item's line
-{prompt.item_tokens}; what is longer would lose its end, where the answer is read.
+{prompt.item_tokens}; cut longer ones yourself, or let TRSR make the texts: a tool that cuts may cut the end,
+where the answer is read.
 
 Query, with a summary in the place of `{{summary}}` and at most {prompt.prompting.recent_items} recent items,
 oldest first (here two of the catalogue); it ends with a line break:
@@ -312,6 +323,10 @@ Document (here an item of the catalogue); no line break at its end:
 In Python, with `trsr` and the bundle, the same texts:
 
 ```python
+from pathlib import Path
+
+from trsr.bundle import Bundle
+
 prompt = Bundle(Path("BUNDLE")).ranker().prompt
 query = prompt.prefix(summary, recent_items).text
 document = prompt.suffix(candidate).text
