@@ -38,8 +38,9 @@ def refused(folder: Path, tmp_path: Path) -> str:
 
 
 def test_a_model_behind_a_server_stays_there(tmp_path: Path) -> None:
-    model = {"kind": "endpoint", "base_url": "http://127.0.0.1:9/v1", "model": "big", "tokenizer": "big"}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": model, "training": None}))
+    model = {"kind": "endpoint", "protocol": "vllm", "model": "big", "tokenizer": "big"}
+    model["base_url"] = "http://127.0.0.1:9/v1"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": model}))
     assert "big behind a server; export it where its files are" in refused(tmp_path, tmp_path)
 
 

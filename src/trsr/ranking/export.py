@@ -219,8 +219,8 @@ def _sentence_transformers(part: str = "") -> Any:
         return importlib.import_module(f"sentence_transformers{part}")
     except ImportError as error:
         message = (
-            "--to sentence-transformers needs sentence-transformers with LogitScore, as 6.2 has it: pip install "
-            "--upgrade 'trsr[embeddings]'"
+            "--to sentence-transformers needs sentence-transformers with LogitScore, as 6.2 has it: pip "
+            "install --upgrade 'trsr[embeddings]'"
         )
         raise ModelError(message) from error
 
