@@ -21,10 +21,11 @@ from pydantic import ValidationError
 from trsr import __version__
 from trsr.artifacts import RunFolder, hash_path, read_parquet, write_json, write_parquet
 from trsr.config import Config
-from trsr.config.ranking import HuggingFaceModel
+from trsr.config.load import load_run
+from trsr.config.ranking import EndpointModel, HuggingFaceModel
 from trsr.config.summary import KeyphraseWriter, TableWriter
 from trsr.data.dataset import Catalogue
-from trsr.errors import ArtifactError, ConfigError
+from trsr.errors import ArtifactError, ConfigError, ModelError
 from trsr.fusion.companions import KeptFusion
 from trsr.ranking.ranker import BASE, TEMPLATES, Ranker, read_card
 from trsr.ranking.ranker import CARD as RANKER
@@ -33,6 +34,7 @@ from trsr.records import ITEM
 if TYPE_CHECKING:
     import polars as pl
 
+    from trsr.ranking.export import ModelTool
     from trsr.summarize.keyphrase.vocabulary import Phrasebook
 
 FORMAT: Final = 1
@@ -114,9 +116,9 @@ class Bundle:
         catalogue.available = self.fields
         return catalogue
 
-    def ranker(self) -> Ranker:
+    def ranker(self, device: str = "auto") -> Ranker:
         """Load the model."""
-        return Ranker.load(self.path / _MODEL)
+        return Ranker.load(self.path / _MODEL, device)
 
     def fusion(self) -> KeptFusion:
         """Load the companions, their weights and calibration."""
@@ -267,6 +269,45 @@ def _settings(config: Config) -> dict[str, Any]:
         "training": {"seed": config.training_seed},
         "candidates": {"sampler": config.candidates.sampler},
     }
+
+
+def export_model(path: Path, to: ModelTool, out: Path) -> tuple[int, float]:
+    """Write the language model of a bundle, or of a finished run, for another tool; see `export_ranker`.
+
+    Raises
+    ------
+    ModelError
+        When the model is behind a server, ranks by likelihood, or is one that the tool can't have.
+    ArtifactError
+        When there is no bundle, or `out` holds something.
+    """
+    folder = RunFolder(path)
+    if not (path / CARD).exists():
+        if isinstance(model := load_run(folder.config).model, EndpointModel):
+            message = (
+                f"{path}: its ranking model is {model.model} behind a server; export it where its files are"
+            )
+            raise ModelError(message)
+        folder.require(folder.bundle / CARD, "train")
+    bundle = Bundle(path if (path / CARD).exists() else folder.bundle)
+    if bundle.path == folder.bundle:
+        bundle.require_current(folder)
+    card = read_card(bundle.path / _MODEL)
+    if card.get("by") == "likelihood":
+        message = (
+            f"{path}: it ranks by the likelihood of texts, not by yes and no; serve it with `trsr serve`"
+        )
+        raise ModelError(message)
+    if (card["base"] or {}).get("quantization", "none") != "none":
+        message = (
+            f"{path}: weights of {card['base']['quantization']} can't be merged with an adapter; train with "
+            "model.quantization: none, and export that"
+        )
+        raise ModelError(message)
+    from trsr.ranking.export import export_ranker  # noqa: PLC0415  two libraries, only to export
+
+    catalogue = bundle.catalogue().showing(bundle.config.ranking_fields)
+    return export_ranker(bundle.ranker("cpu"), catalogue.items(catalogue.ids), to, out)
 
 
 def require_fused(bundle: Bundle) -> None:

@@ -40,6 +40,8 @@ class Tool(StrEnum):
     TREC = "trec"
     RECBOLE = "recbole"
     RECTOOLS = "rectools"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
+    SEQUENCE_CLASSIFICATION = "sequence-classification"
 
 
 class Split(StrEnum):

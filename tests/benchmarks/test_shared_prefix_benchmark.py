@@ -14,6 +14,11 @@ from shared_prefix import Case, Row
 from transformers import Qwen2Config
 
 
+@pytest.fixture(scope="module", autouse=True)
+def drawing() -> None:
+    """Draw: the page's figures are files of their own."""
+
+
 def test_quick_run_measures_both_kinds_of_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -160,11 +160,24 @@ RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a pre
 
 
 def export(
-    run_dir: RunDir,
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="Folder of a prepared run; for a model, or a bundle.")
+    ],
     to: Annotated[Tool, typer.Option("--to", help="Whose files to write.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")],
 ) -> None:
-    """Write the frozen candidates, and all scores so far, for TREC tools, RecBole or RecTools."""
+    """Write the frozen candidates and all scores for TREC tools, RecBole or RecTools; or the trained model.
+
+    For sentence-transformers (a CrossEncoder) and for sequence-classification (one label: vLLM and others)
+    the adapter is merged, and the folder is kept only if up to 100 prompts score there as here. Its README.md
+    says how prompts are given. The fused ranker's other systems stay with TRSR.
+    """
+    if to is Tool.SENTENCE_TRANSFORMERS or to is Tool.SEQUENCE_CLASSIFICATION:
+        from trsr.bundle import export_model  # noqa: PLC0415  as torch does
+
+        prompts, difference = export_model(run_dir, to, out)
+        typer.echo(f"{out}: {prompts} prompts score there as here, log-odds to {difference:.1e}")
+        return
     from trsr.artifacts import RunFolder  # noqa: PLC0415  polars stays out of `trsr --help`
     from trsr.interop import export as exporter  # noqa: PLC0415
 

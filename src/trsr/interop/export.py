@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import polars as pl
 import yaml
@@ -166,7 +166,10 @@ def _interactions(users: pl.DataFrame) -> pl.DataFrame:
 _RECBOLE_NAME: Final = "trsr"
 
 
-def export(folder: RunFolder, to: Tool, out: Path) -> tuple[Path, ...]:
+DataTool = Literal[Tool.TREC, Tool.RECBOLE, Tool.RECTOOLS]
+
+
+def export(folder: RunFolder, to: DataTool, out: Path) -> tuple[Path, ...]:
     """Write a prepared run's frozen candidates, and the scores that lie in it, in another tool's form.
 
     ``trec``: qrels and runs. ``recbole``: atomic files with the split. ``rectools``: tables. Returns what
