@@ -16,6 +16,7 @@ from trsr.errors import ModelError
 from trsr.hf.adapters import add_adapter, merge_adapter
 from trsr.hf.compression import compress, factorise, in_8_bits, ranks_of, weight_bytes
 from trsr.hf.loading import read_weights
+from trsr.ranking.export import export_ranker
 from trsr.ranking.ranker import Origin, Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.records import Item
@@ -178,3 +179,5 @@ def test_a_merged_adapter_saved_and_loaded_scores_the_same(
     assert len(ranks_of(merged)) == 14
     torch.testing.assert_close(_logits(again.model, prompts), _logits(merged, prompts), rtol=0, atol=0)
     assert again.score([user])[0].tolist() == pytest.approx(ranker.score([user])[0].tolist(), abs=1e-7)
+    with pytest.raises(ModelError, match="export the run's own model"):
+        export_ranker(again, items, "cross-encoder", tmp_path / "exported")

@@ -32,6 +32,7 @@ from transformers import (
 from trsr.artifacts import write_text
 from trsr.errors import ArtifactError, ModelError
 from trsr.hf.adapters import has_adapter, merge_adapter
+from trsr.hf.compression import ranks_of
 from trsr.hf.loading import is_quantized, positions, without_bars
 from trsr.ranking.ranker import COMPACT, Ranker
 from trsr.ranking.scoring import RankingUser
@@ -71,6 +72,9 @@ def export_ranker(ranker: Ranker, items: Sequence[Item], to: ModelTool, out: Pat
         message = (
             "weights of 8 or 4 bits can't be merged; train with model.quantization: none, and export that"
         )
+        raise ModelError(message)
+    if ranks_of(ranker.model):
+        message = "a compressed model's pairs of layers are known to TRSR alone; export the run's own model"
         raise ModelError(message)
     ranker.model = ranker.model.float().eval()
     pairs, expected = _expected(ranker, probes(ranker, items))
