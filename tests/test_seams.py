@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -32,7 +32,7 @@ from trsr.experiments.compare import compare
 from trsr.experiments.protocol import comparison_protocol
 from trsr.fusion.features import Evidence
 from trsr.fusion.fusion import Fusion
-from trsr.interop.export import Tool, export
+from trsr.interop.export import DataTool, export
 from trsr.interop.importing import import_scores
 from trsr.pipeline import run
 from trsr.records import Ranking
@@ -118,7 +118,7 @@ def _answer(prompt: str) -> str:
 
 def _export_and_bring_back(folder: RunFolder, place: Path) -> None:
     """Write for all tools, and import the run's own scores in another order as those of a stranger."""
-    for tool in Tool:
+    for tool in get_args(DataTool):
         export(folder, tool, place / "exported" / tool.value)
     pairs = pl.concat([_pairs(candidates) for candidates in _frozen(folder).values()]).unique()
     told = pairs.with_columns(pl.Series("score", _expected(pairs)))

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
@@ -11,7 +12,7 @@ from small_comparison import Finished
 
 from trsr.append import append_events
 from trsr.artifacts import RunFolder, write_parquet, write_text
-from trsr.interop.export import Tool, export
+from trsr.interop.export import DataTool, export
 from trsr.interop.importing import import_scores
 from trsr.pipeline import run
 from trsr.records import BLOCK_SUMMARIES, ITEM, SPLIT, SUMMARY, USER
@@ -29,10 +30,10 @@ def used(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> RunFol
         finished.config.model_copy(update={"out": folder.path, "evaluation": everybody}),
         say=lambda line: None,
     )
-    for tool in Tool:
+    for tool in get_args(DataTool):
         export(folder, tool, folder.path / "exported" / tool)
     scored = folder.path.parent / "scored.parquet"
-    pairs = pl.read_parquet(folder.path / "exported" / Tool.RECTOOLS / "candidates.parquet")
+    pairs = pl.read_parquet(folder.path / "exported" / "rectools" / "candidates.parquet")
     pairs.select(USER, ITEM, pl.lit(0.5).alias("score")).unique().write_parquet(scored)
     import_scores(folder, scored, "outside")
     users = pl.read_parquet(folder.summaries)[USER]
