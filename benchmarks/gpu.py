@@ -48,7 +48,11 @@ def main() -> None:
         model = LlamaForCausalLM(LlamaConfig(**shape)).to(device, dtype).eval()
         compare(model, users, device, str(dtype).removeprefix("torch."))
     adapted = add_adapter(LlamaForCausalLM(LlamaConfig(**shape)).to(device, torch.bfloat16), Lora(rank=16))
-    print(f"LoRA step: {seconds(trainer(adapted, users, device), device):.3f} s")
+    took = seconds(trainer(adapted, users, device), device)
+    held = (
+        f", {torch.cuda.max_memory_allocated(device) / 1e9:.0f} GB at most" if device.type == "cuda" else ""
+    )
+    print(f"LoRA step: {took:.3f} s{held}")
 
 
 def draw_users(count: int, vocabulary: int) -> list[UserPrompts]:

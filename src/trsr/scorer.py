@@ -164,17 +164,15 @@ class Scorer:
         ]
         p_yes, *less = self.ranker.score([self._task(each) for each in (request, *others)])
         said = [float(each[0]) for each in less]
+        of_items = said[len(said) - len(recent) :]
         voices, score = self._voices(request, p_yes)
         return Explanation(
             p_yes=float(p_yes[0]),
             score=score,
             without_summary=said[0] if told else None,
             without_item=tuple(
-                (item.id, p)
-                for item, p in zip(self.names(request.history[first:]), said[-size:], strict=True)
-            )
-            if recent
-            else (),
+                (item.id, p) for item, p in zip(self.names(request.history[first:]), of_items, strict=True)
+            ),
             voices=voices,
         )
 

@@ -110,21 +110,21 @@ class ServedRanker:
         StoreError
             When the store can't be read or written.
         """
-        asked = [(user, question) for user in users for question in self.questions(user)]
+        worded = [list(self.questions(user)) for user in users]
+        asked = [(user, question) for user, own in zip(users, worded, strict=True) for question in own]
         with (
             Store(self._config.store_url) as store,
             Progress(title or "", len(asked), "requests", shown=title is not None) as bar,
         ):
             answers = iter(finish(self._ask_all(asked, store, bar)))
-            found: dict[int, dict[str, float]] = {place: {} for place in range(len(users))}
-            for place, user in enumerate(users):
-                for question in self.questions(user):
-                    _, *texts = json.loads(question.chat.user)
-                    found[place] |= zip(texts, next(answers), strict=True)
-        return [
-            np.array([found[place][self.prompt.suffix(item).text] for item in user.candidates])
-            for place, user in enumerate(users)
-        ]
+        scores = []
+        for user, own in zip(users, worded, strict=True):
+            found: dict[str, float] = {}
+            for question in own:
+                _, *texts = json.loads(question.chat.user)
+                found |= zip(texts, next(answers), strict=True)
+            scores.append(np.array([found[self.prompt.suffix(item).text] for item in user.candidates]))
+        return scores
 
     def encode(self, users: Sequence[RankingUser]) -> list[EncodedUser]:
         """Turn ranking tasks into the tokenizer's ids."""

@@ -4,14 +4,17 @@ import importlib.util
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from baselines_shop import DRILL, SAW, learnt_from, row
 
+from trsr.baselines.pretrained_encoder import Sentence
 from trsr.baselines.text import Embeddings
 from trsr.errors import ConfigError, ModelError
+from trsr.hf import text_encoders
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("sentence_transformers") is None,
@@ -52,6 +55,23 @@ def test_likeness_is_the_cosine_with_the_sum_of_the_history(model: str) -> None:
     assert np.allclose(system.score(["u"], [row(DRILL)], row(SAW, DRILL)[None]), whole[:1, [SAW, DRILL]])
     longer = system.with_items(pl.DataFrame({"title": ["cordless saw"]}), row(*range(4)))
     assert longer.score(["u"], [row(DRILL)], row(4)[None])[0, 0] == pytest.approx(whole[0, SAW], abs=1e-5)
+
+
+@installed
+def test_the_model_is_loaded_once_however_many_texts_it_reads(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load = text_encoders.load_sentence_encoder
+
+    def counted(library: Any, path: str) -> Any:
+        loaded.append(path)
+        return load(library, path)
+
+    monkeypatch.setattr(text_encoders, "load_sentence_encoder", counted)
+    monkeypatch.setattr(Sentence, "texts_a_step", 1)
+    assert Sentence(model=model).encode(["drill", "saw", "green tea"]).shape == (3, 16)
+    assert loaded == [model]
 
 
 @installed

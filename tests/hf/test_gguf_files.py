@@ -25,7 +25,7 @@ from trsr.hf.loading import LanguageModel, load_language_model, model_identity
 from trsr.llm.generator import Chat, Completion, TokenizerChatTokens
 from trsr.llm.local import LocalGenerator, identify
 from trsr.ranking.ranker import Origin, Ranker
-from trsr.stages.train import _outside
+from trsr.stages.train import outside
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -280,9 +280,9 @@ def test_a_rankers_card_names_the_file_and_its_licence(
 
 def test_training_depends_on_what_the_file_holds(cache: Path, written: tuple[Path, LlamaForCausalLM]) -> None:
     model = {"kind": "huggingface", "path": str(written[0])}
-    assert model_identity(model["path"]) in _outside(load_config(overrides={"model": model}))
+    assert model_identity(model["path"]) in outside(load_config(overrides={"model": model}))
     with pytest.raises(ModelError, match="trsr models get smollm2-135m"):
-        _outside(load_config(overrides={"model": model | {"path": "smollm2-135m"}}))
+        outside(load_config(overrides={"model": model | {"path": "smollm2-135m"}}))
 
 
 def test_a_folder_of_one_gguf_file_is_a_model(

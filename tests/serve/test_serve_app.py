@@ -94,6 +94,12 @@ def test_an_explanation_adds_up_to_the_score(service: Served) -> None:
     assert systems == {"language_model", "sasrec_text", "itemknn", "tfidf", "popularity", "cold item"}
     recent = [one["item"] for one in told[0]["recent_items"]]
     assert recent == [event["item"] for event in service.profile(user)["history"][-len(recent) :]]
+    short = {"history": recent[:2], "summary": told[0]["summary"], "item": best["item"]}
+    shown = service.post("/v1/explain", short).json()
+    assert [one["item"] for one in shown["recent_items"]] == recent[:2]
+    for one, kept in zip(shown["recent_items"], (recent[1], recent[0]), strict=True):
+        without = short | {"history": [kept]}
+        assert one["p_yes_without"] == pytest.approx(service.post("/v1/explain", without).json()["p_yes"])
     cold = service.post("/v1/explain", {"history": [], "item": {"title": "Teak bench"}}).json()
     assert cold["recent_items"] == []
     assert cold["p_yes_without_summary"] is None

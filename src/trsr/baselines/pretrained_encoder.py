@@ -95,7 +95,8 @@ class Sentence(PretrainedEncoder):
 
     def _reader(self) -> Callable[[Sequence[str]], Vectors]:
         library = importlib.import_module("trsr.hf.text_encoders")
-        return lambda texts: library.sentence_vectors(self._model, texts)
+        read: Callable[[Sequence[str]], Vectors] = library.sentence_encoder(self._model)
+        return read
 
 
 class LanguageModelSettings(PretrainedSettings):

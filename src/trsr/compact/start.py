@@ -106,19 +106,20 @@ def rehearse(
     model. What is trained is what asks for gradients (`make_trainable`). Returns ``{"step", "loss"}`` at each
     logged step.
     """
-    size, rate, further = _BATCH, _LEARNING_RATE, {}
-    if settings is not None:
-        size = max(1, settings.batch_size // (1 + _OTHERS))
-        rate = settings.learning_rate or _LEARNING_RATE
-        further = {
-            "gradient_accumulation_steps": settings.accumulation,
-            "bf16": uses_bfloat16(settings.precision),
-        }
+    if settings is None:
+        settings = Training(batch_size=_BATCH * (1 + _OTHERS), precision="float32")
+    size = max(1, settings.batch_size // (1 + _OTHERS))
     plan = [questions[start : start + size] for start in range(0, len(questions), size)]
     if not plan:
         return []
-    updates = -(-len(plan) // int(further.get("gradient_accumulation_steps", 1)))
-    arguments = learning_arguments(folder, rate, updates, seed, **further)
+    arguments = learning_arguments(
+        folder,
+        settings.learning_rate or _LEARNING_RATE,
+        -(-len(plan) // settings.accumulation),
+        seed,
+        gradient_accumulation_steps=settings.accumulation,
+        bf16=uses_bfloat16(settings.precision),
+    )
     trainer = _RehearsalTrainer(ranker, catalogue, plan, arguments, dropped)
     losses = learn(trainer, folder)
     ranker.model.eval()

@@ -31,11 +31,11 @@ def encoder_identity(path: str) -> str:
     return folder_identity(Path(located.path)) if Path(located.path).is_dir() else path
 
 
-def sentence_vectors(path: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Embed texts by a sentence-transformers model, ``(n_texts, width)``, rows of length 1.
+def sentence_encoder(path: str) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """Load a sentence-transformers model, by folder, hub id or known name; what it gives embeds texts.
 
-    `path` is a folder, a hub id or a known name. Raises `ModelError` when sentence-transformers is not
-    installed, the model can't be loaded, or gives numbers that are not finite.
+    Vectors are ``(n_texts, width)``, rows of length 1. Raises `ModelError` when sentence-transformers is not
+    installed or the model can't be loaded; what it gives, when its numbers are not finite.
     """
     try:
         library = importlib.import_module("sentence_transformers")
@@ -46,8 +46,12 @@ def sentence_vectors(path: str, texts: Sequence[str]) -> NDArray[np.float32]:
         )
         raise ModelError(message) from error
     model = load_sentence_encoder(library.SentenceTransformer, path)
-    vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-    return _finite(np.asarray(vectors, dtype=np.float32), path)
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return _finite(np.asarray(vectors, dtype=np.float32), path)
+
+    return encode
 
 
 def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:

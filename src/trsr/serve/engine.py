@@ -22,7 +22,7 @@ from trsr.data.notes import Notes
 from trsr.errors import ArtifactError, DataError, TrsrError, UnknownUser
 from trsr.recommender import Recommender
 from trsr.records import ITEM, TIME, USER, Finding, Item
-from trsr.scorer import Explanation, ItemLike, Request, Scored
+from trsr.scorer import Explanation, ItemLike, Request, Scored, whole_catalogue
 from trsr.serve.lanes import Batcher, Lane
 from trsr.users import SERVED, UserRow, Users
 
@@ -307,7 +307,7 @@ class Engine:
             row, warnings = self._row(asked.user)
             candidates = asked.candidates
             if candidates is None and asked.everything:
-                candidates = recommender.request("", row.history, None, "").candidates
+                candidates = whole_catalogue(recommender.catalogue, row.history)
             if row.shown is None:  # as a newcomer, until the first summary is there
                 row = replace(row, summary="")
             if asked.summary is not None:

@@ -137,7 +137,7 @@ def train(
             prepared.digest,
             summaries.digest,
             start.digest,
-            *_outside(work.config),
+            *outside(work.config),
         ],
         scratch=(folder.checkpoints,),
     )
@@ -273,7 +273,7 @@ def retrieved(config: Config, prepared: Prepared) -> pl.DataFrame:
     )
 
 
-def _outside(config: Config) -> list[Any]:
+def outside(config: Config) -> list[Any]:
     """Give the hashes of what training reads from outside the run folder: weights and templates."""
     templates = Templates(config.prompt.domain, config.prompt.templates)
     retriever = config.training.retriever if config.training.sampler == "retrieved" else None

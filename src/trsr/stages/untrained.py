@@ -12,17 +12,14 @@ from trsr.artifacts import RunFolder, read_parquet, write_json
 from trsr.compact.start import fresh_ranker
 from trsr.config import Config
 from trsr.config.evaluation import Untrained
-from trsr.config.ranking import EndpointModel, HuggingFaceModel
+from trsr.config.ranking import EndpointModel
 from trsr.data.dataset import Catalogue
-from trsr.hf.gguf_files import is_local
-from trsr.hf.loading import model_identity
-from trsr.prompts.templates import RANKING_TEMPLATES, Templates
 from trsr.ranking.likelihood import LikelihoodRanker
 from trsr.ranking.ranker import CARD, Ranker, Scorer
 from trsr.ranking.scoring import RankingUser
 from trsr.records import CANDIDATES, HISTORY, MEASURED, SPLIT, USER, Usage
 from trsr.served import ServedRanker
-from trsr.stages.train import LOG
+from trsr.stages.train import LOG, outside
 from trsr.stages.work import Artifact, Made, Work
 from trsr.summarize.cost import Bill
 from trsr.summarize.forecast import Forecast
@@ -68,17 +65,8 @@ def stand(work: Work, start: Artifact[Path | None], untrained: Untrained | None 
         load,
         settings=("items", "prompt", "model", "training.method"),
         free=("seed", "training.seed", "summary.store", "out", "name"),
-        content=[ranks, start.digest, *_outside(work.config)],
+        content=[ranks, start.digest, *outside(work.config)],
     )
-
-
-def _outside(config: Config) -> list[Any]:
-    """Name what comes from outside the run folder: templates, and the weights on this machine."""
-    model, prompt = config.model, config.prompt
-    found: list[Any] = [Templates(prompt.domain, prompt.templates).versions(RANKING_TEMPLATES)]
-    if isinstance(model, HuggingFaceModel) and is_local(model.path):
-        found.append(model_identity(model.path))
-    return found
 
 
 def _open(config: Config, start: Path | None) -> Ranker | ServedRanker:
