@@ -80,7 +80,8 @@ class MeasuredArms:
         self.groups = [members for members in groups if members.any()]
         self._cells = {arm.name: [cells[arm.name, seed] for seed in config.study.seeds] for arm in arms}
         self._systems = {arm.name: self._system(arm) for arm in arms}
-        self._frames = {name: average_seeds(self._by_seed(system)) for name, system in self._systems.items()}
+        self._by_seed = {name: self._measured(system) for name, system in self._systems.items()}
+        self._frames = {name: average_seeds(frames) for name, frames in self._by_seed.items()}
 
     def content(
         self, registered: Mapping[str, Any], scored_at: str, command: str, seconds: float, *, users: bool
@@ -115,7 +116,7 @@ class MeasuredArms:
             steps=steps,
         )
 
-    def _by_seed(self, system: SystemScores) -> list[pl.DataFrame]:
+    def _measured(self, system: SystemScores) -> list[pl.DataFrame]:
         sampler, ks = self.config.candidates.sampler, self.config.evaluation.ks
         return sampled_frames(system, self.protocol, Split.TEST, sampler, metrics_at(ks))
 
@@ -166,7 +167,7 @@ class MeasuredArms:
             name=arm.name,
             label=arm.label,
             value=self._estimate(values),
-            by_seed=seed_spread(self._by_seed(self._systems[arm.name]))[self.measure].means,
+            by_seed=seed_spread(self._by_seed[arm.name])[self.measure].means,
             by_group=tuple(self._estimate(values[members]) for members in self.groups),
             prefix_tokens=tokens["prefix"],
             read_tokens=tokens["read"],

@@ -15,8 +15,8 @@ _INVISIBLE: Final = re.compile(
     "\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 _CONTROL: Final = re.compile("[\x01-\x1f\x7f-\x9f]")
-# Half a UTF-16 pair can't be written to any file or request.
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+"""Half a UTF-16 pair, which can't be written to any file or request."""
 # Joiners belong between signs of emoji and of many scripts, and nowhere else.
 _STRAY_JOINER: Final = re.compile(
     "(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
@@ -55,7 +55,7 @@ def neutralise(text: str) -> str:
     >>> neutralise("5 < 6, C++ <3 [Official Video] 12,50 €")
     '5 < 6, C++ <3 [Official Video] 12,50 €'
     """
-    text = _SURROGATE.sub("\ufffd", text)
+    text = HALF_CHARACTER.sub("\ufffd", text)
     text = _INVISIBLE.sub("", text)
     text = _one_line(_CONTROL.sub(" ", text))
     text = _one_line(_STRAY_JOINER.sub("", text))

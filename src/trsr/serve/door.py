@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trsr.errors import ConfigError
+from trsr.prompts.item_text import HALF_CHARACTER
 from trsr.serve.engine import Limits
 
 Role = Literal["read", "full"]
@@ -30,7 +31,6 @@ OPEN: Final = frozenset(("/health", "/ready"))
 
 _OF_USERS: Final = re.compile(r"/v1/(events|profile(/.*)?|users(/.*)?)")
 _ESCAPED_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_HALF: Final = re.compile("[\ud800-\udfff]")
 _KEY_BYTES: Final = 32
 
 
@@ -306,7 +306,7 @@ def _whole_characters(body: bytes) -> bytes:
 
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
-        return _HALF.sub("\ufffd", value)
+        return HALF_CHARACTER.sub("\ufffd", value)
     if isinstance(value, list):
         return [*map(_mended, value)]
     if isinstance(value, dict):
