@@ -35,6 +35,7 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
         "caser": "trsr.baselines.neural.system:Caser",
         "gru4rec": "trsr.baselines.neural.system:GRU4Rec",
         "sasrec": "trsr.baselines.neural.system:SASRec",
+        "esasrec": "trsr.baselines.neural.system:ESASRec",
         "bert4rec": "trsr.baselines.neural.system:BERT4Rec",
         "sasrec_text": "trsr.baselines.neural.system:SASRecText",
         "llm2sasrec": "trsr.baselines.neural.system:LLM2SASRec",
