@@ -91,7 +91,7 @@ WRITERS: Final[Mapping[str, str]] = MappingProxyType(
 """Who writes summaries; see `trsr.summarize.writer.open_writer`."""
 
 PARADIGMS: Final[Mapping[str, str]] = MappingProxyType(
-    {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "none")}
+    {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "sections", "none")}
 )
 """How blocks become one summary; see `trsr.summarize.paradigms.open_paradigm`."""
 
