@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from trsr.config import load
 from trsr.config.summary import Sampling, Summarization
-from trsr.errors import ConfigError, WriterError
+from trsr.errors import ConfigError, DataError, WriterError
 from trsr.llm.generator import Chat, FakeGenerator
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.records import ITEM, Block, Item, Summary, UserSummary
+from trsr.records import ITEM, Block, Item, Summary, Usage, UserSummary
 from trsr.summarize.keyphrase.writer import KeyphraseWriter
 from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import cut, open_paradigm
@@ -231,6 +231,12 @@ def test_a_writer_that_cannot_edit_is_refused() -> None:
 
     with pytest.raises(WriterError, match="'plain' has no verb `edit`"):
         summarize([("u", blocks(0))], PARADIGM, Plain(), progress=False)  # type: ignore[arg-type]
+
+
+def test_what_another_paradigm_wrote_is_no_beginning() -> None:
+    old = UserSummary("u", Summary("Likes tea."), (Summary("Likes tea."),), Usage())
+    with Store("sqlite://") as store, pytest.raises(DataError, match="written by another paradigm"):
+        append([Growth(old, blocks(0, 1), blocks(0, 1, 2))], PARADIGM, writer(adds_what_it_reads, store))
 
 
 def test_texts_of_a_table_have_nothing_to_edit() -> None:

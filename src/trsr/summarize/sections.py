@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from trsr.config.summary import Check
+from trsr.errors import DataError
 from trsr.llm.generator import Completion
 from trsr.prompts.item_text import ApproximateTokens, neutralise
 from trsr.records import Summary
@@ -113,10 +114,18 @@ class Profile:
     def edited(self, step: Summary, block: int) -> Profile:
         """Apply the edits of a block; those that fit no note change nothing.
 
-        Raises ValueError when a line of the step is no edit.
+        Raises DataError when a line of the step is no edit.
         """
+        try:
+            edits = read_edits(step.text)
+        except ValueError as error:
+            message = (
+                f"what is kept of block {block} holds no edits: it {error}; it was written by another paradigm, "
+                "or by a writer of yours whose `edit` gives something else: run `trsr summarize` again"
+            )
+            raise DataError(message) from error
         notes = {note.number: note for note in self.notes}
-        for edit in read_edits(step.text):
+        for edit in edits:
             note = notes.get(edit.number or 0)
             if edit.word == "ADD" and not self._has(notes.values(), edit):
                 added = Note(len(notes) + 1, edit.section, edit.text, (block,))
