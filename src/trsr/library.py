@@ -146,7 +146,7 @@ def write_summaries(
         Settings of a writer, its name, or your own class (see `trsr.summarize.writer.Writer`). For texts that
         are there already, ``{"kind": "table", "path": "profiles.csv"}``; what is found in them is a warning.
     paradigm
-        ``recurrent``, ``hierarchical``, or your own.
+        ``recurrent``, ``hierarchical``, ``sections``, or your own.
     domain
         What prompts call the interactions.
     settings

@@ -19,7 +19,7 @@ from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import SeedScores
 from trsr.experiments.systems import LanguageModel
 from trsr.records import PROFILES
-from trsr.registry import PARADIGMS, path_name
+from trsr.registry import path_name
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, train
 from trsr.stages.untrained import stand
@@ -206,7 +206,7 @@ def _described(name: DimensionName, config: Config) -> tuple[str, str, list[Valu
     told = config.ablation
     match name:
         case "summary":
-            writing = [name for name in PARADIGMS if name != "none"]
+            writing = ["recurrent", "hierarchical"]
             if isinstance(config.summary.writer, TableWriter):  # its text is the same by any of them
                 own = config.summary.paradigm
                 writing = ["recurrent" if own == "none" else own]

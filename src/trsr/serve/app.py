@@ -30,7 +30,7 @@ from trsr.serve import schemas as forms
 from trsr.serve.door import Door, Figures, Keys, Refusal
 from trsr.serve.engine import Answer, Asked, Engine, Limits
 from trsr.serve.lanes import Overloaded
-from trsr.serve.profiles import blocks_of, line, sentences_of
+from trsr.serve.profiles import blocks_of, line, notes_of, sentences_of
 from trsr.users import UserRow
 
 _STOP_S: Final = 60
@@ -314,7 +314,6 @@ def _seconds(event: forms.Event, now: int) -> int:
 def _profile(engine: Engine, row: UserRow) -> forms.ProfileOut:
     recommender = engine.recommender
     times = row.times or [None] * len(row.history)
-    told = row.shown or ""
     return forms.ProfileOut(
         user=row.user_id,
         summary=row.shown,
@@ -332,8 +331,9 @@ def _profile(engine: Engine, row: UserRow) -> forms.ProfileOut:
         ],
         sentences=[
             forms.SentenceOut(text=text, items=places)
-            for text, places in sentences_of(told, row.history, recommender.read)
+            for text, places in sentences_of(row.shown or "", row.history, recommender.read)
         ],
+        notes=notes_of(recommender, row),
     )
 
 
