@@ -218,11 +218,13 @@ def _arguments(folder: Path, step: Step, seed: int) -> TrainingArguments:
 
 def _task(name: str, loaded: LanguageModel, read: Any, settings: LLM2RecSettings) -> _Task:
     encoder, begins = PlainEncoder(loaded.tokenizer), begin_ids(loaded.tokenizer)
+    # A tokenizer of words may have neither sign.
+    between, blank = (encoder([sign])[0] or begins[-1:] for sign in (_BETWEEN, _BLANK))
     if name == "csft":
         different = list(dict.fromkeys(text for history in read for text in history))
         known = dict(zip(different, encoder(different), strict=True))
         titles = [[known[text][: settings.max_tokens] for text in history] for history in read]
-        return _next_titles(titles, begins, encoder([_BETWEEN])[0], settings.csft)
+        return _next_titles(titles, begins, between, settings.csft)
     rows = [[*begins, *ids[: settings.max_tokens]] for ids in encoder(read)]
     if len(rows) < 2:
         message = f"LLM2Rec {name} learns from items whose texts differ, and there are {len(rows)}"
@@ -231,7 +233,7 @@ def _task(name: str, loaded: LanguageModel, read: Any, settings: LLM2RecSettings
     if lifted:
         require_lifted(loaded.model)
     if name == "mntp":
-        return _masked(rows, len(begins), encoder([_BLANK])[0][0], settings.mntp)
+        return _masked(rows, len(begins), blank[-1], settings.mntp)
     _drop(loaded.model, settings.simcse.dropout)
     return _contrast(rows, len(begins), settings.simcse, lifted=lifted)
 
