@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,18 +12,33 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import polars as pl
 import pytest
 from served import LATER, PATIENT, Served, served
 from starlette.testclient import TestClient
 
+from trsr.artifacts import RunFolder
+from trsr.config import Config
 from trsr.recommender import Recommender
 from trsr.serve.app import create_app
 from trsr.serve.door import COOKIE, Figures, Keys, make_key
 from trsr.serve.engine import Engine
+from trsr.serve.keeping import _undone
 from trsr.serve.profiles import Titles
 from trsr.serve.user_routes import profile_of
+from trsr.users import UserRow
 
 OWN = {"origin": "http://localhost"}
+
+
+@pytest.fixture(scope="module")
+def service(
+    fused_run: tuple[Config, RunFolder], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A service of its own: most tests change a user."""
+    path = Path(shutil.copytree(fused_run[1].path, tmp_path_factory.mktemp("page") / "run"))
+    with served(path) as running:
+        yield running
 
 
 def form(service: Served, path: str, **fields: Any) -> Any:
@@ -54,11 +70,12 @@ def test_the_root_leads_to_the_users_the_figures_and_the_bill(service: Served) -
     assert found.count('class="user-id"') == 1
     assert "begins with “nobody" in service.client.get("/page", params={"begins": "nobody"}).text
     api = service.client.get("/v1/users", params={"begins": last[:-1], "limit": 3}).json()["users"]
-    assert api == sorted(user for user in service.users if user.startswith(last[:-1]))[:3]
+    everybody = pl.read_parquet(service.folder.histories)["user_id"].unique().sort()
+    assert api == [user for user in everybody if user.startswith(last[:-1])][:3]
 
 
 def test_a_profile_shows_what_the_api_says(service: Served) -> None:
-    user = service.users[20]
+    user = service.users[1]
     profile, ranking = service.profile(user), service.rank(user=user)
     html = service.client.get("/page/user", params={"user": user}).text
     told = " ".join(unescape(re.sub("<[^>]+>", "", html)).split())
@@ -76,7 +93,7 @@ def test_a_profile_shows_what_the_api_says(service: Served) -> None:
 
 
 def test_an_explanation_shows_what_the_api_says(service: Served) -> None:
-    user = service.users[20]
+    user = service.users[1]
     item = service.rank(user=user)["items"][0]["item"]
     said = service.post("/v1/explain", {"user": user, "item": item}).json()
     told = text_of(service.client.get("/page/explain", params={"user": user, "item": item}))
@@ -86,7 +103,7 @@ def test_an_explanation_shows_what_the_api_says(service: Served) -> None:
 
 
 def test_what_if_ranks_as_the_api_does_and_keeps_nothing(service: Served) -> None:
-    user = service.users[21]
+    user = service.users[2]
     before, row = service.profile(user), service.engine.recommender.users.get(user)
     added = next(item for item in service.items if item not in row.history)
     history = [*row.history[1:], added]
@@ -97,7 +114,9 @@ def test_what_if_ranks_as_the_api_does_and_keeps_nothing(service: Served) -> Non
     side = answer.text.partition("<h3>What if</h3>")[2].partition("</ol>")[0]
     shown = [unescape(line) for line in re.findall(r'<span class="clamp">(.*?)</span>', side)]
     assert shown == [service.engine.recommender.describe(each["item"]) for each in expected["items"]]
-    assert "Keep this text" not in answer.text  # items were changed too
+    assert "Keep this text as" not in answer.text  # items were changed too
+    alone = form(service, "what-if", user=user, summary="Only walnut benches.")
+    assert "Keep this text as" in alone.text
     anew = form(service, "what-if", user=user, summary="Not told.", without="0", anew="on")
     written = service.rank(user=user, history=row.history[1:], candidates=row.candidates)["summary"]
     assert f"The ranker was told: {written}" in text_of(anew)
@@ -111,7 +130,9 @@ def test_items_are_found_by_words_of_their_titles(service: Served) -> None:
     assert service.items[3] in Titles(catalogue).find(f"{second} {first}", 80)
     assert Titles(catalogue).find(service.items[3], 2) == [service.items[3]]
     assert Titles(catalogue).find(" ", 2) == []
-    told = service.client.get("/page/items", params={"words": line, "add": [service.items[5], "nothing"]}).text
+    told = service.client.get(
+        "/page/items", params={"words": line, "add": [service.items[5], "nothing"]}
+    ).text
     assert re.findall(r'value="([^"]+)" checked', told) == [service.items[5]]
     assert f'value="{service.items[3]}"' in told
 
@@ -143,7 +164,7 @@ def test_a_bundle_says_that_it_knows_nobody(service: Served) -> None:
 
 
 def test_an_edit_counts_and_is_taken_back_step_by_step(service: Served) -> None:
-    user = service.users[22]
+    user = service.users[3]
     written = service.profile(user)["summary"]
     for text in ("Only walnut benches.", "Only mugs.\r\nAnd tea."):
         answer = form(service, "change/edit", user=user, summary=text)
@@ -160,7 +181,7 @@ def test_an_edit_counts_and_is_taken_back_step_by_step(service: Served) -> None:
 
 
 def test_a_rewriting_is_taken_back_with_what_it_took_away(service: Served) -> None:
-    user = service.users[23]
+    user = service.users[4]
     form(service, "change/edit", user=user, summary="A person's.")
     before = service.engine.recommender.users.get(user)
     answer = form(service, "change/rewrite", user=user, block="0")
@@ -176,8 +197,19 @@ def test_a_rewriting_is_taken_back_with_what_it_took_away(service: Served) -> No
     assert len(now.history) == len(before.history) + 1
 
 
+def test_what_is_taken_back_knows_what_the_summary_has_read() -> None:
+    before = UserRow("u", ["a", "b"], summary="One.", blocks=["One."], state="1", read=1)
+    after = replace(before, summary="Two.", blocks=["Two."], state="2", read=None)
+    now = replace(after, history=["a", "b", "c"], read=2)
+    undone = _undone(now, before, after)
+    assert undone == replace(now, summary="One.", blocks=["One."], state="1", read=1)
+    whole = replace(before, read=None)
+    assert _undone(now, whole, after).read == 2
+    assert _undone(after, whole, after) == whole
+
+
 def test_an_undo_never_goes_over_what_came_later(service: Served) -> None:
-    user = service.users[24]
+    user = service.users[5]
     form(service, "change/edit", user=user, summary="First.")
     with Recommender.load(service.folder.path) as elsewhere:  # another process
         users = elsewhere.users
@@ -190,7 +222,7 @@ def test_an_undo_never_goes_over_what_came_later(service: Served) -> None:
 
 
 def test_a_deletion_hides_at_once_and_can_be_taken_back(service: Served) -> None:
-    user = service.users[25]
+    user = service.users[6]
     before = service.profile(user)
     answer = form(service, "change/leave", user=user)
     assert "Being deleted" in answer.text
@@ -209,7 +241,7 @@ def test_a_deletion_hides_at_once_and_can_be_taken_back(service: Served) -> None
 
 
 def test_a_deletion_that_is_confirmed_leaves_nothing(service: Served) -> None:
-    user = service.users[26]
+    user = service.users[7]
     form(service, "change/edit", user=user, summary="Cherishes zithers.")
     page = service.folder.path / "report.html"
     page.write_text(f"<p>{user}: Cherishes zithers.</p>", encoding="utf-8")
@@ -221,12 +253,12 @@ def test_a_deletion_that_is_confirmed_leaves_nothing(service: Served) -> None:
     held = service.folder.users.read_bytes()
     assert user.encode() not in held
     assert b"zithers" not in held
-    assert form(service, "change/undo", user=user).status_code == 404 or True
+    assert form(service, "change/undo", user=user).status_code == 422
     assert "Nobody to delete" in form(service, "change/delete", user=user).text
 
 
 def test_what_was_to_be_deleted_is_deleted_after_the_next_start(service: Served) -> None:
-    user, other = service.users[27], service.users[28]
+    user, other = service.users[8], service.users[9]
     with Recommender.load(service.folder.path) as elsewhere:  # a process that is killed after it said so
         elsewhere.users.change([user], lambda now: [replace(now[user], leaves=int(time.time()) - 5)])
         elsewhere.users.change([other], lambda now: [replace(now[other], leaves=int(time.time()) + 600)])
@@ -249,7 +281,7 @@ def guarded(service: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_a_key_comes_in_by_a_cookie_that_only_the_page_takes(guarded: tuple[Served, str, str]) -> None:
-    service, read, full = guarded
+    service, _, full = guarded
     client = service.client
     asked = client.get("/")
     assert asked.status_code == 401
@@ -269,7 +301,7 @@ def test_a_key_comes_in_by_a_cookie_that_only_the_page_takes(guarded: tuple[Serv
 
 
 def test_a_key_that_reads_tries_and_changes_nothing(guarded: tuple[Served, str, str]) -> None:
-    service, read, full = guarded
+    service, read, _ = guarded
     user = service.users[0]
     form(service, "login", key=read)
     shown = service.client.get("/page/user", params={"user": user}).text
@@ -328,7 +360,8 @@ def test_whatever_a_text_says_stays_a_text(service: Served) -> None:
         assert answer.status_code == 200
         assert "<script>alert" not in answer.text
         assert "<img" not in answer.text
-        assert "49" not in answer.text or "{{ 7 * 7 }}" in unescape(answer.text)
+        if "onerror" in answer.text:
+            assert "{{ 7 * 7 }}" in unescape(answer.text)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy

@@ -32,7 +32,7 @@ _LOOK_AGAIN_S: Final = 30.0
 """Others may append to the same users: who is behind is looked for so often, too."""
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 300.0
-_CHANGES_HELD: Final = 1000
+_CHANGES_HELD: Final = 100
 """Users whose last change can be taken back."""
 _OF_PROFILE: Final = ("summary", "blocks", "state", "failed", "edited")
 

@@ -330,6 +330,7 @@ class _Page:
     async def _rank(self, asked: Asked) -> tuple[Answer | None, str]:
         """Rank, or say why that can't be: the profile is shown all the same."""
         try:
+            Documents(self.engine).require_short(asked.summary)
             return await self.answered(self.engine.rank(asked)), ""
         except Refusal as refusal:
             return None, refusal.message
@@ -372,7 +373,6 @@ class _Page:
             summary=None if what_if.anew else what_if.summary,
             candidates=offered,
         )
-        Documents(self.engine).require_short(what_if.summary)
         answer, problem = await self._rank(asked)
         shared = (what_if.summary, what_if.without, what_if.added, what_if.anew)
         if answer is None:
