@@ -53,6 +53,7 @@ ENCODERS: Final[Mapping[str, str]] = MappingProxyType(
         "lsa": "trsr.baselines.item_encoder:Lsa",
         "sentence": "trsr.baselines.pretrained_encoder:Sentence",
         "language_model": "trsr.baselines.pretrained_encoder:LanguageModelStates",
+        "llm2rec": "trsr.baselines.pretrained_encoder:LLM2Rec",
         "file": "trsr.baselines.item_encoder:VectorFile",
     }
 )

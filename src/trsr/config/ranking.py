@@ -16,8 +16,10 @@ class _Questioned(Section):
     """A model that is asked about places in histories before it is fine-tuned on users' own candidates."""
 
     pretrain_questions: int = Field(0, ge=0)
-    """Places in histories at which it learns to say yes to the next item and no to 20 others, before
+    """Places in histories at which it learns to say yes to the next item and no to others, before
     fine-tuning. Of training users and those with too short a history, each place once before any again."""
+    pretrain_negatives: int = Field(20, ge=1)
+    """Others in each of these questions; fewer cost less, where a large model has little time."""
     pretrain_popular: float = Field(0.25, ge=0, le=1)
     """Share of these others that are drawn by popularity; the rest is uniform."""
     pretrain_word_dropout: float = Field(0.0, ge=0, lt=1)

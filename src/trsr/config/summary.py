@@ -337,6 +337,11 @@ class Prompting(Section):
     No more than the model has positions, less one for the answer."""
     summary_tokens: int = Field(256, ge=8)
     """Cap of the summary inside the ranking prompt."""
+    nearest_items: int = Field(0, ge=0)
+    """Items of the whole history told beside each candidate: those whose words are most like its own, and
+    how alike the first is, 0 to 9. No model is asked for them, and the user's part stays shared."""
+    nearest_tokens: int = Field(8, ge=0)
+    """Cap of each of these items' text; 0: only how alike the first is."""
     answers: tuple[str, str] = ("yes", "no")
     """The two answers; each must be one token of the model after the answer slot."""
 

@@ -39,8 +39,12 @@ class Variant:
 
 
 def standing(untrained: Untrained) -> Variant:
-    """Return the variant whose ranking model is another one, as it stands."""
-    overrides = {"model": untrained.model.model_dump(mode="json"), "training.method": "none"}
+    """Return the variant whose ranking model is another one, as it stands.
+
+    It isn't told the nearest items: what they mean is learnt by training.
+    """
+    model = untrained.model.model_dump(mode="json")
+    overrides = {"model": model, "training.method": "none", "prompt.nearest_items": 0}
     return Variant(path_name(untrained.label), overrides, untrained)
 
 
@@ -108,7 +112,7 @@ def train_variant(
     summaries = summarize(own, prepared)
     start = pretrain(own, prepared)
     if not settings.trains:
-        return LanguageModel(settings, summaries, start, stand(own, start, variant.untrained))
+        return LanguageModel(settings, summaries, start, stand(own, prepared, start, variant.untrained))
     return LanguageModel(settings, summaries, start, train(own, prepared, summaries, start))
 
 

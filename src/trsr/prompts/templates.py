@@ -36,7 +36,13 @@ SUMMARY_TEMPLATES: Final = (
 )  # fmt: skip
 """What writers with a language model read."""
 RANKING_TEMPLATES: Final = ("rank_prefix", "rank_suffix", "rank_compact_prefix", "rank_compact_suffix")
-"""What ranking models read."""
+"""What every ranking model reads, those of the compact model last."""
+_NEAREST_TEMPLATES: Final = ("rank_nearest", "rank_compact_nearest")
+
+
+def ranking_templates(nearest_items: int) -> tuple[str, ...]:
+    """Name what ranking models read where so many of the nearest items are told."""
+    return RANKING_TEMPLATES + (_NEAREST_TEMPLATES if nearest_items else ())
 
 
 def template_files(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import Any, Final
 
 from trsr.config.summary import KeyphraseWriter, TableWriter
@@ -25,6 +26,7 @@ from trsr.users import UserRow, Users
 SECTIONS: Final = "sections"
 """The paradigm whose profiles are notes."""
 _SENTENCE: Final = re.compile(r"(?<=[.!?;。！？])\s*")
+_PIECE: Final = re.compile(r"\w+|\W+")
 _SHORTEST_WORD: Final = 4
 _LINE_CHARACTERS: Final = 200
 
@@ -96,9 +98,44 @@ def _telling(text: str) -> set[str]:
     return {word for word in words(text) if len(word) >= _SHORTEST_WORD or not word.isascii()}
 
 
+def grown(before: str, after: str) -> tuple[list[tuple[str, bool]], list[str]]:
+    """Say how a summary came of an earlier one: its pieces and whether they are new, and words that went.
+
+    Examples
+    --------
+    >>> grown("Likes teas and mugs.", "Likes mugs. Lately benches.")
+    ([('Likes mugs. ', False), ('Lately', True), (' ', False), ('benches', True), ('.', False)], ['teas'])
+    """
+    known, told = _telling(before), _telling(after)
+    pieces = ((piece, bool(_telling(piece) - known)) for piece in _PIECE.findall(after))
+    merged = [
+        ("".join(piece for piece, _ in group), new) for new, group in groupby(pieces, lambda each: each[1])
+    ]
+    gone = [piece for piece in _PIECE.findall(before) if _telling(piece) - told]
+    return merged, [*dict.fromkeys(gone)]
+
+
 def line(catalogue: Catalogue, item_id: str) -> str:
     """Show an item in one line."""
     return catalogue.line(item_id, _LINE_CHARACTERS) if item_id in catalogue else ""
+
+
+class Titles:
+    """Finds items by words of their titles."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._ids = catalogue.ids
+        self._lines = [catalogue.line(item_id, _LINE_CHARACTERS).casefold() for item_id in catalogue.ids]
+
+    def find(self, text: str, limit: int) -> list[str]:
+        """Return the first items whose title has all words of a text, or whose id it is."""
+        asked = text.casefold().split()
+        found = (
+            item_id
+            for item_id, line in zip(self._ids, self._lines, strict=True)
+            if item_id == text or all(word in line for word in asked)
+        )
+        return [*islice(found, limit)] if asked else []
 
 
 def rewrite(

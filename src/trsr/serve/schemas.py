@@ -269,6 +269,15 @@ class DeletedOut(_Form):
     user: str
     known: bool
     removed: list[str]
+    leaves: int | None = Field(
+        None, description="When it will be carried out (unix seconds), where it can be taken back until then."
+    )
+
+
+class UsersOut(_Form):
+    """Ids of users."""
+
+    users: list[str]
 
 
 class DeletedManyOut(_Form):

@@ -304,7 +304,7 @@ class FromVectors(Sequential):
         open_encoder(self.settings.encoder, self.seed)  # what it lacks is told before the long work
 
     def _text(self, data: TrainingData) -> torch.Tensor:
-        vectors, self.notes = start_table(self.settings, data.items, data.fields, self.seed)
+        vectors, self.notes = start_table(self.settings, data, self.seed)
         return torch.from_numpy(vectors)
 
     def _build(self, n_items: int, text: torch.Tensor) -> Network:
