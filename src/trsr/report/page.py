@@ -71,7 +71,7 @@ class RunContent:
     Parameters
     ----------
     paradigm
-        ``recurrent``, ``hierarchical`` or ``none``.
+        ``recurrent``, ``hierarchical``, ``sections`` or ``none``.
     writer
         What wrote the summaries; empty for paradigm ``none``.
     usage

@@ -14,13 +14,17 @@ from trsr.errors import DataError, WriterError
 from trsr.prompts.words import words
 from trsr.recommender import Recommender
 from trsr.records import Summary, Usage, UserSummary
+from trsr.serve.schemas import NoteOut
 from trsr.stages.forget import forget_user
 from trsr.summarize.forecast import why_no_model
+from trsr.summarize.sections import read_profile
 from trsr.summarize.store import Store
 from trsr.summarize.store.admin import forget as forget_answers
 from trsr.summarize.summarizer import Growth, cut_history
 from trsr.users import UserRow, Users
 
+SECTIONS: Final = "sections"
+"""The paradigm whose profiles are notes."""
 _SENTENCE: Final = re.compile(r"(?<=[.!?;。！？])\s*")
 _PIECE: Final = re.compile(r"\w+|\W+")
 _SHORTEST_WORD: Final = 4
@@ -56,6 +60,24 @@ def blocks_of(recommender: Recommender, row: UserRow) -> list[BlockOfProfile]:
         )
         start = stop
     return found
+
+
+def notes_of(recommender: Recommender, row: UserRow) -> list[NoteOut]:
+    """Give all notes there ever were of a user, with the blocks that caused them; none of other paradigms."""
+    if recommender.config.summary.paradigm != SECTIONS:
+        return []
+    items = {block.index: block.items for block in blocks_of(recommender, row)}
+    return [
+        NoteOut(
+            number=note.number,
+            section=note.section,
+            text=note.text,
+            blocks=[*note.blocks],
+            ended=note.ended,
+            items=[place for block in note.blocks for place in items.get(block, ())],
+        )
+        for note in read_profile(row.blocks).notes
+    ]
 
 
 def sentences_of(text: str, history: Sequence[str], catalogue: Catalogue) -> list[tuple[str, list[int]]]:
@@ -186,6 +208,14 @@ def _require_block(recommender: Recommender, row: UserRow, block: int, count: in
     if text is not None and isinstance(writer, KeyphraseWriter | TableWriter):
         message = f"the writer {writer.kind!r} reads items, not texts; edit the whole summary instead"
         raise DataError(message)
+    if text is not None and recommender.config.summary.paradigm == SECTIONS:
+        fault = read_profile(row.blocks[:block]).fault(text)
+        if fault or not text.strip():
+            message = (
+                f"the text of block {block} {fault or 'is empty'}; write edits, one a line, such as 'ADD lately: "
+                "teapots', 'UPDATE 3: green tea', 'DELETE 2' or 'KEEP'"
+            )
+            raise DataError(message)
 
 
 def forget(recommender: Recommender, users: Users, user_id: str) -> list[str]:

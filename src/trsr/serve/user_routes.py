@@ -12,7 +12,7 @@ from trsr.serve import rerank
 from trsr.serve import schemas as forms
 from trsr.serve.answering import FAILURES, Answering, findings_out
 from trsr.serve.engine import Engine
-from trsr.serve.profiles import blocks_of, line, sentences_of
+from trsr.serve.profiles import blocks_of, line, notes_of, sentences_of
 from trsr.users import UserRow
 
 User = Query(description="A user's id.", min_length=1, max_length=1000)
@@ -146,4 +146,5 @@ def profile_of(engine: Engine, row: UserRow) -> forms.ProfileOut:
             forms.SentenceOut(text=text, items=places)
             for text, places in sentences_of(told, row.history, recommender.read)
         ],
+        notes=notes_of(recommender, row),
     )
