@@ -30,13 +30,14 @@ from trsr.scorer import ItemLike, whole_catalogue
 from trsr.serve.answering import Answering
 from trsr.serve.door import COOKIE, Refusal
 from trsr.serve.engine import Answer, Asked, Engine
-from trsr.serve.profiles import Titles, grown, line
+from trsr.serve.profiles import SECTIONS, Titles, grown, line
 from trsr.serve.rerank import Documents
 from trsr.serve.schemas import ProfileOut
 from trsr.serve.user_routes import User, profile_of
 from trsr.stages.summarize import BILL
 from trsr.summarize.cost import Bill
 from trsr.summarize.forecast import why_no_model
+from trsr.summarize.sections import read_profile
 from trsr.users import UserRow
 
 REGRET_S: Final = 60
@@ -297,7 +298,8 @@ class _Page:
             "user",
             row=row,
             profile=profile,
-            growth=_growth(profile),
+            growth=_growth(profile, self._recommender.config.summary.paradigm),
+            paradigm=self._recommender.config.summary.paradigm,
             shown=self._recommender.config.prompt.recent_items,
             answer=answer,
             ranked=ranked,
@@ -411,13 +413,20 @@ def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _growth(profile: ProfileOut) -> list[dict[str, Any]]:
-    """Say of each block what its summary added to the one before, and which words it left out."""
-    found, before = [], ""
+def _growth(profile: ProfileOut, paradigm: str) -> list[dict[str, Any]]:
+    """Say of each block what was written, and what that added to the summary before and left out of it.
+
+    A block that is read alone, and not behind what was written before, adds nothing to that.
+    """
+    found, before, edits = [], "", []
     for block in profile.blocks:
-        told = block.summary or ""
-        pieces, gone = grown(before, told) if before else ([(told, False)], [])
-        found.append({"block": block, "pieces": pieces, "gone": gone if told else []})
+        told, edited = block.summary or "", ""
+        if paradigm == SECTIONS and block.summary is not None:
+            edits.append(block.summary)
+            told, edited = read_profile(edits).text, block.summary
+        follows = bool(before) and paradigm in ("recurrent", SECTIONS)
+        pieces, gone = grown(before, told) if follows else ([(told, False)], [])
+        found.append({"block": block, "pieces": pieces, "gone": gone if told else [], "edits": edited})
         before = told or before
     return found
 
