@@ -19,7 +19,7 @@ _ITEM_TEXT = "title: cordless drill; brand: Bolt; price: 89. The shopper likes t
 
 def save_tiny_model(folder: Path) -> None:
     """Write a Qwen2 model of 2,048 positions, and a byte-level BPE with a chat template."""
-    tokenizer = _train_tokenizer()
+    tokenizer = train_tokenizer()
     tokenizer.save_pretrained(folder)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -40,7 +40,8 @@ def save_tiny_model(folder: Path) -> None:
         Qwen2ForCausalLM(config).save_pretrained(folder)
 
 
-def _train_tokenizer() -> PreTrainedTokenizerFast:
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """Learn a byte-level BPE from the prompts."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
