@@ -12,8 +12,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from trsr.config import load
 from trsr.config.data import DemoData
 from trsr.config.images import Images
+from trsr.data.doctor import examine, render
 from trsr.data.images import ImageSource, ItemImage, tokens_written
 from trsr.data.readers.registry import read
 from trsr.errors import ConfigError, DataError
@@ -197,3 +199,17 @@ def test_the_demo_shop_draws_looks_and_departments() -> None:
     head, _, content = dataset.items["image"][0].partition(",")
     assert head == "data:image/png;base64"
     assert base64.b64decode(content).startswith(b"\x89PNG")
+
+
+def test_the_doctor_looks_at_pictures_too(tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes(b"\x89PNG nothing")
+    pl.DataFrame({"item_id": ["a", "b", "c"], "image": ["red.png", "blue.png", ""]}).write_csv(
+        tmp_path / "items.csv"
+    )
+    pl.DataFrame({"user_id": ["u"], "item_ids": [["a", "b", "c"]]}).write_parquet(tmp_path / "h.parquet")
+    data = {"format": "tables", "items": tmp_path / "items.csv", "histories": tmp_path / "h.parquet"}
+    config = load(overrides={"data": data, "images": {"captioner": SERVER}, "history": {"min": 2, "max": 9}})
+    diagnosis = examine(config)
+    rules = [finding.rule for finding in diagnosis.findings]
+    assert [rule for rule in rules if "image" in rule] == ["no-image", "missing-image", "image-kind"]
+    assert "none of 3 items has an image that can be read" in render(diagnosis) or diagnosis.refusal
