@@ -28,6 +28,7 @@ from trsr.summarize.cost import Bill, Budget
 from trsr.summarize.forecast import Forecast, Planner, learn
 from trsr.summarize.llm_writer import LanguageModelWriter, PromptWriter, Shown, Wording
 from trsr.summarize.purchases import finish
+from trsr.summarize.sections import Profile
 from trsr.summarize.store import Question, Store
 from trsr.summarize.writer import Unwritten
 
@@ -56,7 +57,9 @@ class CaptionWording(Wording):
         self._version = template_version(templates)
         self._prompt = templates.render(CAPTION).strip()
 
-    def question(self, verb: str, summaries: Sequence[Summary], shown: Shown) -> Question:
+    def question(
+        self, verb: str, summaries: Sequence[Summary], shown: Shown, profile: Profile | None = None
+    ) -> Question:
         """Ask what an image shows."""
         assert isinstance(shown, ItemImage)
         return Question(self._model, self.sampling, Chat(self._prompt, image=shown), self._version)
@@ -65,7 +68,7 @@ class CaptionWording(Wording):
         """Hold the answer against the prompt alone: what the image shows can't be checked here."""
         return Asked(self._prompt, self._prompt, self.sampling.max_new_tokens)
 
-    def repair(self, first: Question, attempt: int, verdict: Verdict) -> Question:
+    def repair(self, first: Question, attempt: int, verdict: Verdict, verb: str = "") -> Question:
         """Ask once more; the remedies are worded for summaries."""
         remedy = verdict.remedy.replace("summary", "description").replace("given text", "picture")
         return super().repair(first, attempt, replace(verdict, remedy=remedy))
