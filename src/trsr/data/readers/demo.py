@@ -8,8 +8,6 @@ other users. With ``planted: false`` the same items are dealt out among the user
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 
 from trsr.config.data import DemoData
 from trsr.data.dataset import Dataset, Reader
-from trsr.errors import ConfigError
+from trsr.data.readers.demo_images import draw_images
 from trsr.records import ITEM, ITEMS, TIMES, USER, Finding
 
 
@@ -288,7 +286,11 @@ def generate(source: DemoData) -> Dataset:
     shop = open_shop(source.items, rng)
     lengths = _draw_lengths(source.users, rng)
     times = _draw_times(lengths, rng)
-    items = shop.items.with_columns(_draw_images(shop, source.seed)) if source.images else shop.items
+    items = (
+        shop.items.with_columns(draw_images(shop.look, shop.department, source.seed))
+        if source.images
+        else shop.items
+    )
     customers = _draw_customers(shop, lengths, times[np.cumsum(lengths) - 1], rng)
     chosen = _choose_items(shop, customers, rng)
     owner = np.repeat(np.arange(source.users), lengths)
@@ -427,46 +429,6 @@ def _draw_times(lengths: _Ints, rng: np.random.Generator) -> _Ints:
     before = np.concatenate([[0], running[ends[:-1] - 1]])
     times: _Ints = running - np.repeat(before, lengths)
     return times
-
-
-_SIDE: Final = 48
-_COLOURS: Final = (
-    "saddlebrown",
-    "lightskyblue",
-    "dimgray",
-    "gold",
-    "teal",
-    "green",
-    "purple",
-    "red",
-    "silver",
-)
-"""By look, and last for neutral items."""
-_CORNERS: Final = (3, 4, 5, 6, 8, 0)
-"""Of the shape of each department; 0 is a circle."""
-
-
-def _draw_images(shop: Shop, seed: int) -> pl.Series:
-    """Draw every item as a ``data:`` URL of a PNG; place and size differ a little, colour and shape tell."""
-    try:
-        from PIL import Image, ImageDraw  # noqa: PLC0415  an optional extra
-    except ImportError as error:
-        message = "data.images draws with Pillow: pip install 'trsr[images]', or set data.images to false"
-        raise ConfigError(message) from error
-    rng = np.random.default_rng([seed, 1])
-    drawn = []
-    for look, department in zip(shop.look.tolist(), shop.department.tolist(), strict=True):
-        image = Image.new("RGB", (_SIDE, _SIDE), "white")
-        pen, colour = ImageDraw.Draw(image), _COLOURS[look]
-        x, y, radius = (float(number) for number in rng.uniform((20, 20, 12), (28, 28, 18)))
-        if corners := _CORNERS[department]:
-            pen.regular_polygon((x, y, radius), corners, fill=colour)
-        else:
-            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-        stream = io.BytesIO()
-        image.save(stream, "PNG")
-        drawn.append(f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}")
-    return pl.Series("image", drawn)
 
 
 def _shuffle_among_users(chosen: _Ints, owner: _Ints, rng: np.random.Generator) -> _Ints:
