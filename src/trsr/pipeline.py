@@ -1,4 +1,4 @@
-"""The story of a run, top to bottom: prepare, summarize, pretrain, train, score, fuse, evaluate, report.
+"""The story of a run: prepare, caption, summarize, pretrain, train, score, fuse, evaluate, report.
 
 A step whose result is complete for exactly the same settings and content is read again instead of made. A
 step that was killed starts again from what it had saved. Under ``torchrun`` all processes train together; the
@@ -30,6 +30,7 @@ from trsr.hf import processes
 from trsr.records import FUSED
 from trsr.registry import path_name
 from trsr.report.results import Kind
+from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, train
@@ -37,7 +38,7 @@ from trsr.stages.untrained import stand
 from trsr.stages.work import Work
 from trsr.users import update_users
 
-STEPS: Final = ("prepare", "summarize", "pretrain", "train", "score", "fuse", "evaluate", "report")
+STEPS: Final = ("prepare", "caption", "summarize", "pretrain", "train", "score", "fuse", "evaluate", "report")
 """All steps in their order; each reads what earlier ones made."""
 
 
@@ -97,6 +98,8 @@ def _story(work: Work) -> Iterator[str]:
     """Take the steps one after the other; each is named when it is done."""
     prepared = prepare(work)
     yield "prepare"
+    prepared = caption(work, prepared)
+    yield "caption"
     summaries = summarize(work, prepared)
     update_users(work.folder, lambda: (prepared.value.histories, prepared.value.candidates, summaries.value))
     yield "summarize"

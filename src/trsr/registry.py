@@ -91,6 +91,14 @@ WRITERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Who writes summaries; see `trsr.summarize.writer.open_writer`."""
 
+CAPTIONERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "endpoint": "trsr.summarize.captions:open_endpoint",
+        "local": "trsr.summarize.captions:open_local",
+    }
+)
+"""Who describes images; see `trsr.summarize.captions.open_captioner`."""
+
 PARADIGMS: Final[Mapping[str, str]] = MappingProxyType(
     {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "sections", "none")}
 )

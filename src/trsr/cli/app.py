@@ -36,6 +36,7 @@ for _command in (
     run.plan,
     run.run,
     run.prepare,
+    run.caption,
     run.summarize,
     run.pretrain,
     run.train,

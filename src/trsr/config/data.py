@@ -39,6 +39,9 @@ class DemoData(Source):
     """Seed of the generator, apart from the run's seed: the shop stays the same when a run is repeated."""
     planted: bool = True
     """False shuffles every history's items among users: the same texts without any taste or need to find."""
+    images: bool = False
+    """Give every item a field `image`, a drawing whose colour tells its look and whose shape its department;
+    for the section `images`. Needs Pillow."""
 
 
 class FileData(Source):

@@ -15,11 +15,11 @@ Sampler = Literal["uniform", "popularity"]
 """How negatives are drawn."""
 
 LanguageModelName = Literal[
-    "tallrec", "hierarchical", "recurrent", "sections", "profiles", "llmseqprompt"
+    "tallrec", "hierarchical", "recurrent", "sections", "profiles", "llmseqprompt", "mllm_msr"
 ]
 """Forms of the language model: the whole history in the prompt, a summary by one of the paradigms, the text
-that the writer `table` has, or the whole history by one that learnt to order what `training.retriever`
-retrieves."""
+that the writer `table` has, the whole history by one that learnt to order what `training.retriever`
+retrieves, or a summary by blocks of three items with the captions of their images, and no recent items."""
 
 
 class Fusion(Section):

@@ -112,11 +112,23 @@ def save(prepared: Prepared, folder: RunFolder) -> None:
     write_json([asdict(finding) for finding in prepared.findings], folder.findings)
 
 
-def load(folder: RunFolder) -> Prepared:
-    """Read what `save` wrote. Raises ArtifactError when a file is missing or damaged."""
-    items, histories, candidates, background = (
+def read_items(folder: RunFolder) -> pl.DataFrame:
+    """Read the items as models read them: with captions in the place of images, where a run has made some."""
+    if folder.captioned.exists():
+        return read_parquet(folder.captioned)
+    return read_parquet(folder.require(folder.items, "prepare"))
+
+
+def load(folder: RunFolder, *, captioned: bool = True) -> Prepared:
+    """Read what `save` wrote, the items with or without captions.
+
+    Raises ArtifactError when a file is missing or damaged.
+    """
+    path = folder.require(folder.items, "prepare")
+    items = read_items(folder) if captioned else read_parquet(path)
+    histories, candidates, background = (
         read_parquet(folder.require(path, "prepare"))
-        for path in (folder.items, folder.histories, folder.candidates, folder.background)
+        for path in (folder.histories, folder.candidates, folder.background)
     )
     path = folder.require(folder.findings, "prepare")
     try:

@@ -36,6 +36,7 @@ from trsr.report import ablation as told
 from trsr.report.page import render
 from trsr.report.results import Kind
 from trsr.report.words import interval, p_value
+from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Work
 
@@ -113,7 +114,7 @@ class Measured:
         self.config = config
         self.folder = folder
         run = Work(config, RunFolder(config.folder), say)
-        self._prepared = prepare(run)
+        self._prepared = caption(run, prepare(run))
         self.protocol = comparison_protocol(run, self._prepared)
         self.measure = f"NDCG@{max(config.evaluation.ks)}"
         self._work = Work(config, RunFolder(folder / "variants"), say)

@@ -40,6 +40,7 @@ from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, identity, path_name
 from trsr.report.results import Choice, Kind
+from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Artifact, Work
 
@@ -62,7 +63,7 @@ def compare(
     started = time.monotonic()
     run = Work(config, RunFolder(config.folder), say)
     wanted = select_systems(config, only, imported_names(run.folder))
-    prepared = prepare(run)
+    prepared = caption(run, prepare(run))
     protocol = comparison_protocol(run, prepared)
     if wanted.fused and (few := too_few(len(protocol.splits[Split.VALID].users))):
         say(few)

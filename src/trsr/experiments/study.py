@@ -38,6 +38,7 @@ from trsr.records import (
 from trsr.report import study as told
 from trsr.report.page import render
 from trsr.report.results import LEVEL
+from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, ranking_tasks, train
@@ -125,7 +126,7 @@ class Study:
         self.arms = arms(config)
         with locked(self._lock("data")):
             work = Work(config, self.run, say)
-            self.prepared = prepare(work)
+            self.prepared = caption(work, prepare(work))
             self.protocol = comparison_protocol(work, self.prepared)
         self.measure = f"NDCG@{max(config.evaluation.ks)}"
         self.work = Work(config, RunFolder(self.folder), say)

@@ -184,6 +184,9 @@ def _forms(config: Config, names: Sequence[LanguageModelName]) -> tuple[Language
     if PROFILES in names:
         message = f"{PROFILES} reads the texts of a table: name it by summary.writer, of kind table"
         raise ConfigError(message)
+    if "mllm_msr" in names and config.images is None:
+        message = "mllm_msr reads captions of the items' images: the section `images` says where these are"
+        raise ConfigError(message)
     return tuple(names)
 
 

@@ -21,6 +21,7 @@ _NAMES: Final = {
     NO_SUMMARY: "LM (no summary)",
     PROFILES: "LM (texts of a table)",
     "llmseqprompt": "LLMSeqPrompt (order of retrieved items)",
+    "mllm_msr": "MLLM-MSR (summary of captions)",
     "fused": "Fused ranker",
     "language_model": "Language model",
     "cold item": "Item that training never saw",
@@ -34,6 +35,8 @@ _DESCRIPTIONS: Final = {
     "the text was written, before the target or after it, is not known.",
     "llmseqprompt": "The language model reads the whole history, and has learnt to order what another system "
     "retrieves.",
+    "mllm_msr": "The language model reads a summary updated by blocks of three items, told with the captions "
+    "of their images, and no recent items.",
     "fused": "A weighted sum of the language model and other systems, fitted on validation users.",
 }
 _SAMPLERS: Final = {

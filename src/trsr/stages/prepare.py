@@ -33,7 +33,7 @@ def prepare(work: Work) -> Artifact[Prepared]:
         "prepare",
         "read the data, choose users and targets, draw candidates",
         make,
-        lambda made: data.load(made.folder),
+        lambda made: data.load(made.folder, captioned=False),
         settings=("seed", "data", "history", "split", "candidates"),
         content=[
             own_source("data format", work.config.data.format),
