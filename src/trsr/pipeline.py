@@ -24,7 +24,7 @@ from trsr.errors import USERS_FAILED, ConfigError, RunError, TrsrError
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
 from trsr.experiments.report import report
-from trsr.experiments.scores import SystemScores, evaluate
+from trsr.experiments.scores import IN_CATALOGUE, SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.hf import processes
 from trsr.records import FUSED
@@ -110,7 +110,7 @@ def _story(work: Work) -> Iterator[str]:
     baselines = Baselines(work, protocol, kept=work.config.fusion.companions)
     systems = _score(work, protocol, model, baselines)
     yield "score"
-    systems += _fuse(work, protocol, systems, baselines)
+    systems += _fuse(work, protocol, model, systems, baselines)
     fused = any(system.kind is Kind.FUSED for system in systems)
     _bundle(work, fused=fused, items=protocol.prepared.items)
     yield "fuse"
@@ -136,11 +136,15 @@ def _score(
 
 
 def _fuse(
-    work: Work, protocol: EvaluationProtocol, systems: list[SystemScores], baselines: Baselines
+    work: Work,
+    protocol: EvaluationProtocol,
+    model: LanguageModel,
+    systems: list[SystemScores],
+    baselines: Baselines,
 ) -> list[SystemScores]:
     """Join the language model with its companions; give the fused ranker, and companions that are new."""
     try:
-        fused = fuse(work, protocol, systems, baselines)
+        fused = fuse(work, protocol, systems, baselines, model)
     except (TrsrError, ValueError, ArithmeticError) as error:
         # What is finished must reach the metrics and the page; the next run tries again.
         work.say(f"  left out: {error}")
@@ -150,7 +154,7 @@ def _fuse(
         shutil.rmtree(work.folder.fusion, ignore_errors=True)
     names = {path_name(system.name) for system in (*systems, *fused)}
     for path in work.folder.scores.glob("*.parquet"):
-        if path.stem not in names:
+        if path.stem.removesuffix(IN_CATALOGUE) not in names:
             path.unlink()
     return fused
 
