@@ -43,6 +43,7 @@ for _command in (
     run.report,
     data.doctor,
     data.rank,
+    data.recommend,
     data.append,
     data.export,
     experiments.compare,
