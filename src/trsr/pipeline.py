@@ -24,10 +24,10 @@ from trsr.errors import USERS_FAILED, ConfigError, RunError, TrsrError
 from trsr.experiments.fused import fuse
 from trsr.experiments.protocol import EvaluationProtocol, run_protocol
 from trsr.experiments.report import report
-from trsr.experiments.scores import IN_CATALOGUE, SystemScores, evaluate
+from trsr.experiments.scores import SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.hf import processes
-from trsr.records import FUSED
+from trsr.records import FUSED, IN_CATALOGUE
 from trsr.registry import path_name
 from trsr.report.results import Kind
 from trsr.stages.prepare import prepare
@@ -144,7 +144,9 @@ def _fuse(
 ) -> list[SystemScores]:
     """Join the language model with its companions; give the fused ranker, and companions that are new."""
     try:
-        fused = fuse(work, protocol, systems, baselines, model)
+        # Behind a server every retrieved item would be a call, and nothing could be served.
+        asked = None if isinstance(work.config.model, EndpointModel) else model
+        fused = fuse(work, protocol, systems, baselines, asked)
     except (TrsrError, ValueError, ArithmeticError) as error:
         # What is finished must reach the metrics and the page; the next run tries again.
         work.say(f"  left out: {error}")

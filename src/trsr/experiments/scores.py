@@ -34,7 +34,7 @@ from trsr.evaluation.metrics import Protocol as MetricProtocol
 from trsr.evaluation.scoreboard import Result, summarise, to_json
 from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol, Places
-from trsr.records import ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
+from trsr.records import IN_CATALOGUE, ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
 from trsr.registry import METRICS, identity
 from trsr.report.results import Kind
 from trsr.stages.work import Artifact, Made, Work
@@ -42,8 +42,6 @@ from trsr.stages.work import Artifact, Made, Work
 Floats = NDArray[np.float64]
 
 SAMPLER: Final = "sampler"
-IN_CATALOGUE: Final = ".catalogue"
-"""Ends the name of a file with places in the whole catalogue."""
 _ABOVE: Final = "above"
 _TIED: Final = "tied"
 _OTHERS: Final = "others"
