@@ -104,8 +104,8 @@ def language_model() -> TextRanker:
     size = 1000
     items = pl.DataFrame({"item_id": [f"i{place}" for place in range(size)], "title": titles(size)})
     lists = [[f"i{place}" for place in dict.fromkeys(row.tolist())] for row in histories(size, 150, 3)]
-    people = pl.DataFrame({"user_id": [f"u{at}" for at in range(150)], "item_id": lists})
-    data = from_frames(items, people.explode("item_id"))
+    people = pl.DataFrame({"user_id": [f"u{at}" for at in range(150)], "item_ids": lists})
+    data = from_frames(items, histories=people)
     model = CompactModel(pretrain_epochs=0.1, pretrain_questions=8)
     settings = {"recent_items": 10, "item_tokens": 12}
     ranker = TextRanker.from_pretrained(model, prompt=settings, epochs=1, negatives=1, max_users=8)
