@@ -155,8 +155,11 @@ def _fuse(
     if not fused:
         shutil.rmtree(work.folder.fusion, ignore_errors=True)
     names = {path_name(system.name) for system in (*systems, *fused)}
+    names |= {
+        f"{path_name(each.name)}{IN_CATALOGUE}" for each in (*systems, *fused) if each.runs[0].catalogue
+    }
     for path in work.folder.scores.glob("*.parquet"):
-        if path.stem.removesuffix(IN_CATALOGUE) not in names:
+        if path.stem not in names:
             path.unlink()
     return fused
 

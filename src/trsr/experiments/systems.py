@@ -258,9 +258,10 @@ class Baselines:
         )
 
     def system(self, name: BaselineName, seed: int, purpose: str) -> SystemScores:
-        """Score the frozen candidates, in a step of its own; a companion ranks the catalogue, too."""
+        """Score the frozen candidates, in a step of its own; in a run with a fused ranker the catalogue, too."""
         own = training_seeds(name, (seed,), self._work.config.seed)
-        items = self._work.config.fusion.items if name in self._kept else 0
+        fusion = self._work.config.fusion
+        items = fusion.items if fusion.companions else 0
         depth = retrieval_depth(self._protocol, items) if items else 0
         scored = self.scores(path_name(name), name, own[0], depth, purpose=purpose)
         return SystemScores(name, Kind.BASELINE, own, (scored.value,))
