@@ -258,7 +258,7 @@ class Baselines:
         )
 
     def system(self, name: BaselineName, seed: int, purpose: str) -> SystemScores:
-        """Score the frozen candidates, in a step of its own; in a run with a fused ranker the catalogue, too."""
+        """Score the frozen candidates, and where there is a fused ranker the catalogue, in one step."""
         own = training_seeds(name, (seed,), self._work.config.seed)
         fusion = self._work.config.fusion
         items = fusion.items if fusion.companions else 0
