@@ -27,7 +27,7 @@ from trsr.experiments.report import report
 from trsr.experiments.scores import SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.hf import processes
-from trsr.records import FUSED
+from trsr.records import FUSED, IN_CATALOGUE
 from trsr.registry import path_name
 from trsr.report.results import Kind
 from trsr.stages.caption import caption
@@ -113,7 +113,7 @@ def _story(work: Work) -> Iterator[str]:
     baselines = Baselines(work, protocol, kept=work.config.fusion.companions)
     systems = _score(work, protocol, model, baselines)
     yield "score"
-    systems += _fuse(work, protocol, systems, baselines)
+    systems += _fuse(work, protocol, model, systems, baselines)
     fused = any(system.kind is Kind.FUSED for system in systems)
     _bundle(work, fused=fused, items=protocol.prepared.items)
     yield "fuse"
@@ -139,11 +139,17 @@ def _score(
 
 
 def _fuse(
-    work: Work, protocol: EvaluationProtocol, systems: list[SystemScores], baselines: Baselines
+    work: Work,
+    protocol: EvaluationProtocol,
+    model: LanguageModel,
+    systems: list[SystemScores],
+    baselines: Baselines,
 ) -> list[SystemScores]:
     """Join the language model with its companions; give the fused ranker, and companions that are new."""
     try:
-        fused = fuse(work, protocol, systems, baselines)
+        # Behind a server every retrieved item would be a call, and nothing could be served.
+        asked = None if isinstance(work.config.model, EndpointModel) else model
+        fused = fuse(work, protocol, systems, baselines, asked)
     except (TrsrError, ValueError, ArithmeticError) as error:
         # What is finished must reach the metrics and the page; the next run tries again.
         work.say(f"  left out: {error}")
@@ -152,6 +158,9 @@ def _fuse(
     if not fused:
         shutil.rmtree(work.folder.fusion, ignore_errors=True)
     names = {path_name(system.name) for system in (*systems, *fused)}
+    names |= {
+        f"{path_name(each.name)}{IN_CATALOGUE}" for each in (*systems, *fused) if each.runs[0].catalogue
+    }
     for path in work.folder.scores.glob("*.parquet"):
         if path.stem not in names:
             path.unlink()

@@ -52,6 +52,9 @@ class Split(StrEnum):
     TEST = "test"
 
 
+IN_CATALOGUE: Final = ".catalogue"
+"""Ends the name of a file of scores that tells of places in the whole catalogue."""
+
 MEASURED: Final = (Split.VALID, Split.TEST)
 """Splits that are scored: choices are made on the first, figures of the second are told."""
 

@@ -276,6 +276,24 @@ class Baseline(Learnt, ABC):
         """Bring scores to a scale on which differences add up, for the fused ranker; else as they are."""
         return scores
 
+    def item_vectors(self) -> NDArray[np.float64] | None:
+        """Give the catalogue's vectors ``(n_items, width)``; None for a system that no vector index serves.
+
+        Their inner products with a history's vector stand in the order of `score`.
+        """
+        return None
+
+    def history_vectors(self, histories: Sequence[Places]) -> NDArray[np.float64]:
+        """Give histories' vectors ``(n_users, width)``, of a system that has `item_vectors`."""
+        raise NotImplementedError
+
+    def _by_feature(self, items: sparse.csr_array) -> sparse.csr_array:
+        """Turn rows of items ``(n_items, n_features)``, once: whoever has few features reads few rows."""
+        kept: tuple[sparse.csr_array, sparse.csr_array] | None = self.__dict__.get("_turned")
+        if kept is None or kept[0] is not items:
+            kept = self.__dict__["_turned"] = items, sparse.csr_array(items.T)
+        return kept[1]
+
 
 class ReadsText(Baseline):
     """A baseline that compares texts alone, and so can score items that nobody has taken yet."""
@@ -338,16 +356,16 @@ def history_rows(histories: Sequence[Places], n_items: int, decay: float | Decay
 
 
 def products(
-    profiles: sparse.csr_array, items: sparse.csr_array, candidates: Places | None
+    profiles: sparse.csr_array, items: sparse.csr_array, candidates: Places | None, turned: sparse.csr_array
 ) -> NDArray[np.float64]:
     """Multiply users' rows ``(n_users, n_features)`` with rows of items ``(n_items, n_features)``.
 
-    `candidates` says which items to take for each user, ``(n_users, n_candidates)``; None for all. Only their
-    pairs are worked out, in chunks, so that memory depends neither on users nor on the catalogue. The result
-    is ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
+    `candidates` says which items to take for each user, ``(n_users, n_candidates)``; None for all, by
+    `turned`, the items as columns. Only their pairs are worked out, in chunks, so that memory depends neither
+    on users nor on the catalogue. The result is ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
     """
     if candidates is None:
-        table: NDArray[np.float64] = (profiles @ items.T).toarray()
+        table: NDArray[np.float64] = (profiles @ turned).toarray()
         return table
     wanted = candidates.ravel()
     users = np.repeat(np.arange(len(candidates)), candidates.shape[1])

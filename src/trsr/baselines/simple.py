@@ -124,4 +124,5 @@ class ItemNeighbours(Baseline):
         """Add up the candidates' likeness to the history's items; see `Baseline`."""
         recent = history_rows(histories, len(self._back_off), self.settings.decay)
         back_off = self._back_off[None, :] if candidates is None else self._back_off[candidates]
-        return products(recent, self._likeness, candidates) + back_off
+        # The likeness is symmetric: its rows are its columns.
+        return products(recent, self._likeness, candidates, self._likeness) + back_off

@@ -105,7 +105,8 @@ class TextSimilarity(CountsWords):
     ) -> NDArray[np.float64]:
         """Compare candidates with histories; see `Baseline`."""
         taken = history_rows(histories, self._vectors.shape[0])
-        return products(_normalized(sparse.csr_array(taken @ self._vectors)), self._vectors, candidates)
+        profiles = _normalized(sparse.csr_array(taken @ self._vectors))
+        return products(profiles, self._vectors, candidates, self._by_feature(self._vectors))
 
     def _weigh(self, counts: sparse.csr_array) -> sparse.csr_array:
         """Turn counts into vectors of length 1."""
@@ -170,7 +171,8 @@ class Bm25(CountsWords):
     ) -> NDArray[np.float64]:
         """Score candidates as answers to histories; see `Baseline`."""
         taken = history_rows(histories, self._words.shape[0])
-        scores = products(sparse.csr_array(taken @ self._words), self._weights, candidates)
+        words = sparse.csr_array(taken @ self._words)
+        scores = products(words, self._weights, candidates, self._by_feature(self._weights))
         lengths = np.array([max(len(history), 1) for history in histories], dtype=np.float64)
         return scores / lengths[:, None]
 
@@ -285,11 +287,7 @@ class LLMSeqSim(ReadsText):
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
         """Compare candidates with histories; see `Baseline`."""
-        weights = history_rows(histories, len(self._vectors), DECAYS[self._how.decay])
-        totals = weights.sum(axis=1)[:, None]
-        profiles = np.asarray(weights @ self._vectors) / np.where(totals > 0, totals, 1.0)
-        if self._how.similarity == "cosine":
-            profiles = normalized(profiles)
+        profiles = self.history_vectors(histories)
         if candidates is None:
             scores = profiles @ self._vectors.T
         else:
@@ -298,8 +296,20 @@ class LLMSeqSim(ReadsText):
             squares = (self._vectors**2).sum(axis=1)
             of_items = squares[None] if candidates is None else squares[candidates]
             distances = (profiles**2).sum(axis=1)[:, None] + of_items - 2 * scores
-            scores = np.where(totals > 0, 1 / (1 + np.sqrt(np.maximum(distances, 0.0))), 0.0)
+            known = np.array([len(history) > 0 for history in histories])[:, None]
+            scores = np.where(known, 1 / (1 + np.sqrt(np.maximum(distances, 0.0))), 0.0)
         return share_ties(scores, self._kinds, candidates)
+
+    def item_vectors(self) -> NDArray[np.float64] | None:
+        """Give the vectors that are compared; see `Baseline`."""
+        return None if self._how.similarity == "euclidean" else self._vectors
+
+    def history_vectors(self, histories: Sequence[Places]) -> NDArray[np.float64]:
+        """Average the vectors of the history by age; see `Baseline`."""
+        weights = history_rows(histories, len(self._vectors), DECAYS[self._how.decay])
+        totals = weights.sum(axis=1)[:, None]
+        profiles = np.asarray(weights @ self._vectors) / np.where(totals > 0, totals, 1.0)
+        return normalized(profiles) if self._how.similarity == "cosine" else profiles
 
     def save(self, folder: Path) -> None:
         """Write what was learnt, and what encodes new items; see `Baseline`."""

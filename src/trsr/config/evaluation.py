@@ -28,6 +28,28 @@ class Fusion(Section):
     companions: tuple[BaselineName, ...] = ("sasrec_text", "itemknn", "tfidf", "popularity")
     """Systems whose scores are joined with p(yes), by what 13 validation users at least say; empty: no
     fused ranker."""
+    items: int = Field(100, ge=0)
+    """Items of the whole catalogue that the language model reads of a user, to learn the fused ranker of the
+    catalogue and, by default, in `recommend`. Every validation and test user is asked about so many, which is
+    most of what scoring costs; 0: no such ranker."""
+    retrievers: tuple[BaselineName, ...] | None = None
+    """Companions that propose items of the catalogue; null: all."""
+    index: Literal["exact", "usearch"] = "exact"
+    """How companions with vectors look through the catalogue: `exact`ly, or by an index of usearch (needs
+    `trsr[index]`), which is faster among hundreds of thousands of items and misses some."""
+
+    @model_validator(mode="after")
+    def _retrieve(self) -> Fusion:
+        others = [name for name in self.retrievers or () if name not in self.companions]
+        if others:
+            message = f"retrievers must be among companions, who are heard in the fusion, got {others[0]!r}"
+            raise ValueError(message)
+        if self.retrievers == ():
+            message = (
+                "retrievers must hold one companion at least; null: all, items: 0: no ranker of the catalogue"
+            )
+            raise ValueError(message)
+        return self
 
 
 class Untrained(Section):

@@ -201,6 +201,13 @@ class Catalogue:
         text = next(iter(self.item(item_id).fields.values()), f"(item {item_id}, no text)")
         return text if len(text) <= chars else f"{text[: chars - 1].rstrip()}…"
 
+    def column(self, name: str) -> Sequence[str]:
+        """Return a field's text of every item. Raises DataError when there is no such field."""
+        if name not in self._texts:
+            message = f"items have no field {name!r}, but {', '.join(self._texts)}"
+            raise DataError(message)
+        return self._texts[name]
+
     def place(self, item_id: str) -> int:
         """Return the item's row in the table. Raises DataError when there is no such item."""
         row = self._rows.get(item_id)

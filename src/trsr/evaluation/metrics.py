@@ -162,6 +162,8 @@ class Protocol(StrEnum):
     """The frozen candidates' figure in exact expectation over all draws of uniform negatives."""
     TWO_STAGE = "two-stage"
     """What a retriever proposed; a target that it missed counts 0."""
+    RECOMMENDED = "recommended"
+    """The list that `recommend` gives, the history in it as far as it ranks; a missing target counts 0."""
 
 
 def named(metrics: Mapping[str, _Floats], protocol: Protocol) -> dict[str, _Floats]:

@@ -21,11 +21,20 @@ from trsr.evaluation.catalogue import (
     sampled_expectation,
     two_stage_metrics,
 )
-from trsr.evaluation.metrics import Metric, expected_metrics, metrics_at, metrics_frame, place_target
+from trsr.evaluation.metrics import (
+    AUC,
+    Metric,
+    expected_metrics,
+    metrics_at,
+    metrics_frame,
+    named,
+    place_target,
+)
+from trsr.evaluation.metrics import Protocol as MetricProtocol
 from trsr.evaluation.scoreboard import Result, summarise, to_json
 from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol, Places
-from trsr.records import ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
+from trsr.records import IN_CATALOGUE, ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
 from trsr.registry import METRICS, identity
 from trsr.report.results import Kind
 from trsr.stages.work import Artifact, Made, Work
@@ -33,22 +42,25 @@ from trsr.stages.work import Artifact, Made, Work
 Floats = NDArray[np.float64]
 
 SAMPLER: Final = "sampler"
-_CATALOGUE: Final = ".catalogue"
 _ABOVE: Final = "above"
 _TIED: Final = "tied"
 _OTHERS: Final = "others"
 _RETRIEVED: Final = "retrieved"
+_IN_LIST: Final = "recommended_"
 
 
 @dataclass(frozen=True, slots=True)
 class InCatalogue:
     """Where each user's target stands in the whole catalogue, and what stands first.
 
-    `retrieved` are the best items outside the history, best first, ``(n_users, depth)``.
+    `retrieved` are the best items outside the history, best first, ``(n_users, depth)``. `recommended` is
+    where the target stands in the list that `recommend` gives, from which no history is taken; None of a
+    system that gives none.
     """
 
     ranks: CatalogueRanks
     retrieved: Places
+    recommended: CatalogueRanks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +129,7 @@ def kept_scores(
     `answer` writes beside the scores.
     """
     path = work.folder.scores / f"{name}.parquet"
-    in_catalogue = path.with_suffix(f"{_CATALOGUE}.parquet")
+    in_catalogue = path.with_suffix(f"{IN_CATALOGUE}.parquet")
 
     def make(config: Config) -> Made:
         scored = answer(config)
@@ -130,7 +142,7 @@ def kept_scores(
 
     def load(made: Artifact[SeedScores]) -> SeedScores:
         tables = [made.folder.path / name for name in made.entry.outputs if name.endswith(".parquet")]
-        ranked = [path for path in tables if path.stem.endswith(_CATALOGUE)]
+        ranked = [path for path in tables if path.stem.endswith(IN_CATALOGUE)]
         [scored] = set(tables) - set(ranked)
         return SeedScores(
             from_frame(read_parquet(scored), protocol),
@@ -179,10 +191,9 @@ def _catalogue_frame(scored: SeedScores, protocol: EvaluationProtocol) -> pl.Dat
                 {
                     USER: protocol.splits[split].users,
                     SPLIT: [split.value] * len(protocol.splits[split].users),
-                    _ABOVE: found.ranks.above,
-                    _TIED: found.ranks.tied,
-                    _OTHERS: found.ranks.others,
+                    **_ranks_columns(found.ranks),
                     _RETRIEVED: lists(found.retrieved),
+                    **(_ranks_columns(found.recommended, _IN_LIST) if found.recommended else {}),
                 }
             )
             for split, found in scored.catalogue.items()
@@ -190,11 +201,22 @@ def _catalogue_frame(scored: SeedScores, protocol: EvaluationProtocol) -> pl.Dat
     )
 
 
+def _ranks_columns(ranks: CatalogueRanks, prefix: str = "") -> dict[str, NDArray[np.int64]]:
+    return {
+        f"{prefix}{_ABOVE}": ranks.above,
+        f"{prefix}{_TIED}": ranks.tied,
+        f"{prefix}{_OTHERS}": ranks.others,
+    }
+
+
 def _catalogue(frame: pl.DataFrame) -> dict[Split, InCatalogue]:
+    def ranks(rows: pl.DataFrame, prefix: str = "") -> CatalogueRanks:
+        return CatalogueRanks(*(rows[f"{prefix}{name}"].to_numpy() for name in (_ABOVE, _TIED, _OTHERS)))
+
     found = {}
     for (split,), rows in frame.group_by(SPLIT, maintain_order=True):
-        ranks = CatalogueRanks(*(rows[name].to_numpy() for name in (_ABOVE, _TIED, _OTHERS)))
-        found[Split(str(split))] = InCatalogue(ranks, table(rows[_RETRIEVED]).astype(np.int32))
+        listed = ranks(rows, _IN_LIST) if f"{_IN_LIST}{_ABOVE}" in rows.columns else None
+        found[Split(str(split))] = InCatalogue(ranks(rows), table(rows[_RETRIEVED]).astype(np.int32), listed)
     return found
 
 
@@ -302,6 +324,26 @@ def catalogue_frames(
     ]
 
 
+def recommended_frames(
+    system: SystemScores, protocol: EvaluationProtocol, split: Split, metrics: Sequence[Metric]
+) -> list[pl.DataFrame]:
+    """Measure the lists that `recommend` gives; empty for a system that gives none."""
+    wanted = [metric for metric in metrics if not isinstance(metric, AUC)]
+    lists = [run.catalogue[split].recommended for run in system.runs if split in run.catalogue]
+    return [
+        _frame(
+            protocol,
+            split,
+            ranks.tied,
+            named(
+                expected_metrics(ranks.above, ranks.tied, ranks.others, wanted), MetricProtocol.RECOMMENDED
+            ),
+        )
+        for ranks in lists
+        if ranks is not None
+    ]
+
+
 def expected_frames(
     system: SystemScores,
     protocol: EvaluationProtocol,
@@ -403,14 +445,24 @@ def evaluate(
 
 
 def measure(config: Config, protocol: EvaluationProtocol, system: SystemScores) -> dict[str, Result]:
-    """Measure one system among the run's own candidates, by the name of the split."""
+    """Measure one system, by the name of the split, among the run's own candidates.
+
+    Where it ranks the whole catalogue, the figures of that are added, under names that say so.
+    """
     sampler, evaluation = protocol.samplers[0], config.evaluation
     metrics = metrics_at(evaluation.ks, evaluation.metrics)
-    return {
-        split.value: summarise(
-            average_seeds(sampled_frames(system, protocol, split, sampler, metrics)),
-            evaluation.bootstrap,
-            config.seed,
-        )
-        for split in protocol.splits
-    }
+
+    def measured(frames: list[pl.DataFrame]) -> Result:
+        return summarise(average_seeds(frames), evaluation.bootstrap, config.seed)
+
+    results = {}
+    for split in protocol.splits:
+        result = measured(sampled_frames(system, protocol, split, sampler, metrics))
+        more = [
+            measured(frames).metrics
+            for way in (catalogue_frames, recommended_frames)
+            if (frames := way(system, protocol, split, metrics))
+        ]
+        told = {name: value for named in (result.metrics, *more) for name, value in named.items()}
+        results[split.value] = replace(result, metrics=told)
+    return results

@@ -258,9 +258,12 @@ class Baselines:
         )
 
     def system(self, name: BaselineName, seed: int, purpose: str) -> SystemScores:
-        """Score the frozen candidates with one seed, in a step of its own."""
+        """Score the frozen candidates, and where there is a fused ranker the catalogue, in one step."""
         own = training_seeds(name, (seed,), self._work.config.seed)
-        scored = self.scores(path_name(name), name, own[0], purpose=purpose)
+        fusion = self._work.config.fusion
+        items = fusion.items if fusion.companions else 0
+        depth = retrieval_depth(self._protocol, items) if items else 0
+        scored = self.scores(path_name(name), name, own[0], depth, purpose=purpose)
         return SystemScores(name, Kind.BASELINE, own, (scored.value,))
 
     def score(self, name: BaselineName, seed: int, split: Split, candidates: Places) -> Floats:

@@ -15,6 +15,7 @@ from trsr.config.summary import TableWriter
 from trsr.data.candidates import training_counts
 from trsr.errors import ConfigError
 from trsr.evaluation.catalogue import CEILING
+from trsr.evaluation.metrics import Protocol as MetricProtocol
 from trsr.evaluation.metrics import Recall, metric_names, metrics_at, plain_name
 from trsr.evaluation.scoreboard import RULES, choose, slice_results, slices, summarise
 from trsr.evaluation.statistics import (
@@ -30,6 +31,7 @@ from trsr.experiments.scores import (
     SystemScores,
     catalogue_frames,
     expected_frames,
+    recommended_frames,
     sampled_frames,
     two_stage_frames,
 )
@@ -291,8 +293,21 @@ class Tables:
             candidates=items,
             rows=self._rows(plain, {}),
             tests=self._pairs(plain, ()),
-            note=f"All {items:,} items but the user's history; the language model is too slow for it.",
+            note=f"All {items:,} items but the user's history. {self._read_in_full(systems)}",
         )
+
+    def _read_in_full(self, systems: Sequence[SystemScores]) -> str:
+        """Say how a system with the language model can be in the table, and what its own lists are worth."""
+        for system in systems:
+            if frames := recommended_frames(system, self._protocol, Split.TEST, self._metrics):
+                told = f"Recall@{max(self._config.evaluation.ks)} ({MetricProtocol.RECOMMENDED})"
+                value = self._summary(frames)[told]
+                return (
+                    f"The {system.name} ranker orders what is retrieved; all other items are level behind "
+                    f"that. Of its lists as they are recommended, from which no history is taken, {told} is "
+                    f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]."
+                )
+        return "The language model is too slow for it."
 
     def two_stage(self, systems: Sequence[SystemScores], retriever: str, depth: int) -> TwoStage | None:
         """Make the table of the two-stage ranking; None when nothing was ordered."""
@@ -333,6 +348,9 @@ class Tables:
         negatives = self._config.candidates.negatives
         found = {}
         for system in systems:
+            # A fused ranker ranks the catalogue by other weights than drawn candidates.
+            if system.kind is Kind.FUSED:
+                continue
             runs = expected_frames(system, self._protocol, Split.TEST, negatives, self._metrics)
             if runs:
                 means = average_seeds([_plain(run) for run in runs])

@@ -24,9 +24,9 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 
 from trsr import __version__
 from trsr.config.summary import KeyphraseWriter, TableWriter
+from trsr.recommending import Wanted
 from trsr.report import words
 from trsr.report.bill import BillLine, read_bill
-from trsr.scorer import ItemLike, whole_catalogue
 from trsr.serve.answering import Answering
 from trsr.serve.door import COOKIE, Refusal
 from trsr.serve.engine import Answer, Asked, Engine
@@ -285,12 +285,13 @@ class _Page:
     ) -> Response:
         """Show a user's profile and ranking, and what was tried."""
         engine = self.engine
-        offered = row.candidates or whole_catalogue(self._recommender.catalogue, row.history)
-        answer, problem = await self._rank(Asked(row.user_id, candidates=offered))
+        # Users who came after the run have no frozen candidates: the best of the catalogue is shown.
+        wanted = None if row.candidates else Wanted(_BEST, repeats="never")
+        answer, problem = await self._rank(Asked(row.user_id, candidates=row.candidates, wanted=wanted))
         ranked = self._ranked(answer) if answer else ()
         what_if = self._tried(row, tried or {})
         if tried is not None and answer is not None:
-            what_if = await self._try(row, offered, what_if, ranked)
+            what_if = await self._try(row, what_if, ranked)
         profile = profile_of(engine, row)
         writer = self._recommender.config.summary.writer
         return self.show(
@@ -365,15 +366,15 @@ class _Page:
         summary = _text(form, "summary") if "summary" in form else row.shown or ""
         return WhatIf(summary, without, added, "anew" in form)
 
-    async def _try(
-        self, row: UserRow, offered: Sequence[ItemLike], what_if: WhatIf, before: Sequence[Ranked]
-    ) -> WhatIf:
+    async def _try(self, row: UserRow, what_if: WhatIf, before: Sequence[Ranked]) -> WhatIf:
+        same = [each.item for each in before]  # in both rankings
         history = [item for place, item in enumerate(row.history) if place not in what_if.without]
         asked = Asked(
             row.user_id,
             history=[*history, *what_if.added],
             summary=None if what_if.anew else what_if.summary,
-            candidates=offered,
+            candidates=row.candidates,
+            wanted=None if row.candidates else Wanted(len(same), allow=same, repeats="never"),
         )
         answer, problem = await self._rank(asked)
         shared = (what_if.summary, what_if.without, what_if.added, what_if.anew)
