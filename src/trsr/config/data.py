@@ -342,6 +342,11 @@ class SplitRule(Section):
     """Share for the test; the rest trains."""
 
     @property
+    def label(self) -> str:
+        """What figures are called by where a user has several rows; empty elsewhere."""
+        return {"rolling": "rolling", "leave_last_out": "leave-last-out"}.get(self.protocol, "")
+
+    @property
     def whole_catalogue(self) -> bool:
         """Whether choices are made by ranks in the whole catalogue, and not among sampled candidates."""
         return self.protocol in ("rolling", "leave_last_out")

@@ -215,7 +215,9 @@ def named_users(path: Path) -> pl.DataFrame:
         )
     bad = rows.filter(pl.col(USER).is_null() | (pl.col(ITEMS).list.len() == 0))
     if bad.height:
-        message = f"{path}:{bad[LINE][0]}: must be a user, a tab, and item ids by space ({bad.height:,} lines)"
+        message = (
+            f"{path}:{bad[LINE][0]}: must be a user, a tab, and item ids by space ({bad.height:,} lines)"
+        )
         raise DataError(message)
     exploded = rows.explode(ITEMS)
     return exploded.group_by(USER, maintain_order=True).agg(pl.col(LINE).first(), ITEMS)
@@ -233,7 +235,9 @@ def _from_file(drawn: pl.DataFrame, dataset: Dataset, config: Config) -> pl.Data
         message = f"{path}:{line}: user {user!r} has the candidate {item!r}, which the item table lacks"
         raise DataError(message)
     others = others.filter(pl.col(ITEMS) != pl.col(TARGET))
-    own = others.group_by(USER, maintain_order=True).agg(pl.col(LINE, TARGET).first(), pl.col(ITEMS).head(count))
+    own = others.group_by(USER, maintain_order=True).agg(
+        pl.col(LINE, TARGET).first(), pl.col(ITEMS).head(count)
+    )
     short = own.filter(pl.col(ITEMS).list.len() < count)
     if short.height:
         message = (
@@ -244,7 +248,7 @@ def _from_file(drawn: pl.DataFrame, dataset: Dataset, config: Config) -> pl.Data
     order = np.argsort(uniforms(user_keys(own[USER], config.seed, "order"), count + 1), axis=1)
     places = pl.Series("order", order, dtype=pl.Array(pl.Int64, count + 1)).arr.to_list()
     together = own.select(USER, pl.concat_list(TARGET, ITEMS).alias("given"), places)
-    return together.select(USER, pl.col("given").list.gather("order"))
+    return together.select(USER, pl.col("given").list.gather(pl.col("order")))
 
 
 def with_listed_users(divided: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -265,5 +269,3 @@ def with_listed_users(divided: pl.DataFrame, path: Path) -> pl.DataFrame:
         .otherwise(others)
         .alias(SPLIT)
     )
-
-

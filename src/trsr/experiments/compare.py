@@ -119,12 +119,15 @@ class Comparison:
         forms = self._language_models()
         retriever = selector.retriever(floor, self.depth)
         chosen = selector.language_model(forms)
-        if retriever is None or chosen is None:
+        if chosen is None:
             return [*floor, *forms, *outside], None
-        work.say(f"retriever, by validation: {retriever.chosen}; form of the language model: {chosen.chosen}")
-        handing = next(system for system in floor if system.name == retriever.chosen)
-        forms = [self._reranked(system, handing) for system in forms]
-        systems = [*(handing.as_retrieved() if system is handing else system for system in floor), *forms]
+        work.say(f"form of the language model, by validation: {chosen.chosen}")
+        handing, systems = None, [*floor, *forms]
+        if retriever is not None:
+            work.say(f"retriever, by validation: {retriever.chosen}")
+            handing = next(system for system in floor if system.name == retriever.chosen)
+            forms = [self._reranked(system, handing) for system in forms]
+            systems = [*(handing.as_retrieved() if system is handing else system for system in floor), *forms]
         if wanted.fused:
             try:
                 best = next(system for system in forms if system.name == chosen.chosen)
@@ -138,7 +141,8 @@ class Comparison:
         floor = [
             Job(Sort.BASELINE, name, seed) for name in self._wanted.baselines for seed in self._seeds_of(name)
         ]
-        sorts = (Sort.LANGUAGE_MODEL, Sort.SECOND_STAGE) if floor else (Sort.LANGUAGE_MODEL,)
+        two = floor and self.depth
+        sorts = (Sort.LANGUAGE_MODEL, Sort.SECOND_STAGE) if two else (Sort.LANGUAGE_MODEL,)
         forms = [
             Job(sort, name, seed)
             for sort in sorts
@@ -222,13 +226,15 @@ class Comparison:
         return system.with_second_stage(retrieved, scores)
 
     def _fused(
-        self, form: SystemScores, floor: Sequence[SystemScores], retriever: SystemScores
+        self, form: SystemScores, floor: Sequence[SystemScores], retriever: SystemScores | None
     ) -> SystemScores:
         names = self._work.config.fusion.companions
         fused = FusedSystem(
             self._protocol, form, {name: next(each for each in floor if each.name == name) for name in names}
         )
         runs = tuple(fused.scores(seed) for seed in self._seeds)
+        if retriever is None:
+            return SystemScores(FUSED, Kind.FUSED, self._seeds, runs)
         retrieved = [retriever.at(seed).catalogue[Split.TEST].retrieved for seed in self._seeds]
         reranked = []
         for seed, items in zip(self._seeds, retrieved, strict=True):

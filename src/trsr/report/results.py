@@ -127,7 +127,8 @@ class MetricTable:
     Parameters
     ----------
     sampler
-        ``uniform``, ``popularity``, or ``catalogue`` for ranks in the whole catalogue.
+        ``uniform``, ``popularity``, ``file`` or ``impressions``, or ``catalogue`` for ranks in the whole
+        catalogue; before it the protocol, where rows aren't users: ``rolling, catalogue``.
     candidates
         Candidates a user, the target among them; for the catalogue its number of items.
     tests
@@ -215,11 +216,12 @@ class TwoStage:
     retrieved: int
     ceiling: Estimate
     rows: tuple[SystemRow, ...]
+    name: str = "two-stage"
 
     @property
     def table(self) -> MetricTable:
         """The rows as a table like the others."""
-        return MetricTable("two-stage", self.retrieved, self.rows)
+        return MetricTable(self.name, self.retrieved, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +403,8 @@ class Results:
         whole catalogue are left out.
     two_stage, fusion, agreement, cases
         None where there was none.
+    rows
+        Whether what was measured are rows, of which a user may have several.
     calibration
         One per system that gives a probability.
     """
@@ -420,6 +424,7 @@ class Results:
     fusion: FusionWeights | None = None
     agreement: Agreement | None = None
     cases: UserCases | None = None
+    rows: bool = False
 
     @property
     def all_tables(self) -> tuple[MetricTable, ...]:

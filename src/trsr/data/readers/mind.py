@@ -19,7 +19,17 @@ from trsr.data.text_files import TEXT, line_blocks, require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
 from trsr.records import (
-    CANDIDATES, HISTORY, ITEM, ITEMS, PERSON, POSITIVES, SPLIT, TIME, USER, Finding, Split,
+    CANDIDATES,
+    HISTORY,
+    ITEM,
+    ITEMS,
+    PERSON,
+    POSITIVES,
+    SPLIT,
+    TIME,
+    USER,
+    Finding,
+    Split,
 )
 
 _NEWS: Final = (
@@ -97,8 +107,12 @@ def _impressions(known: pl.Series, source: MindData, notes: Notes) -> pl.DataFra
 def _shown(path: Path, part: Split, known: pl.Series, source: MindData, notes: Notes) -> pl.DataFrame:
     read = _shown_in_table if _is_table(path, source) else _shown_in_behaviors
     rows = read(path, source, notes).with_columns(pl.lit(path.name).alias(FILE))
-    mixed = (pl.col(POSITIVES).list.len() > 0) & (pl.col(POSITIVES).list.len() < pl.col(CANDIDATES).list.len())
-    message = "impressions without a positive, or with nothing else, have no order to measure, and are left out"
+    mixed = (pl.col(POSITIVES).list.len() > 0) & (
+        pl.col(POSITIVES).list.len() < pl.col(CANDIDATES).list.len()
+    )
+    message = (
+        "impressions without a positive, or with nothing else, have no order to measure, and are left out"
+    )
     notes.add("one-sided-impression", message, "dropped", rows.filter(~mixed), USER)
     rows = rows.filter(mixed)
     asked = rows.select(LINE, CANDIDATES).explode(CANDIDATES)
@@ -109,11 +123,12 @@ def _shown(path: Path, part: Split, known: pl.Series, source: MindData, notes: N
             f"({strange.height:,} such candidates); name a file that has its text in data.texts"
         )
         raise DataError(message)
-    before = rows[HISTORY].list.len().sum()
+    before = int(rows[HISTORY].list.len().sum())
     rows = rows.with_columns(
-        pl.lit(part.value).alias(SPLIT), pl.col(HISTORY).list.eval(pl.element().filter(pl.element().is_in(known.implode())))
+        pl.lit(part.value).alias(SPLIT),
+        pl.col(HISTORY).list.eval(pl.element().filter(pl.element().is_in(known.implode()))),
     )
-    lost = int(before - rows[HISTORY].list.len().sum())
+    lost = before - int(rows[HISTORY].list.len().sum())
     message = "clicks in histories of measured impressions are of news without a text, and are left out"
     notes.count("unknown-item", message, "dropped", lost)
     return rows.select(
@@ -130,7 +145,13 @@ def _shown_in_table(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
     clicked = label.str.extract_all(r"\d+").cast(pl.List(pl.Int64)).list.eval(pl.element() - 1)
     shown = candidates.str.extract_all(r"\S+")
     rows = pl.DataFrame(
-        {LINE: table[LINE], USER: impression, HISTORY: history.str.extract_all(r"\S+"), CANDIDATES: shown, "at": clicked}
+        {
+            LINE: table[LINE],
+            USER: impression,
+            HISTORY: history.str.extract_all(r"\S+"),
+            CANDIDATES: shown,
+            "at": clicked,
+        }
     )
     beyond = rows.filter(pl.col("at").list.max() >= pl.col(CANDIDATES).list.len())
     if beyond.height:
@@ -140,7 +161,7 @@ def _shown_in_table(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
         )
         raise DataError(message)
     return rows.with_columns(
-        pl.col(CANDIDATES).list.gather("at").alias(POSITIVES),
+        pl.col(CANDIDATES).list.gather(pl.col("at")).alias(POSITIVES),
         pl.format("impression {}", USER).alias(PERSON),
     ).select(_SHOWN)
 
