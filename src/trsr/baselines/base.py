@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -57,7 +57,7 @@ class TrainingData:
     valid_histories: tuple[NDArray[np.int32], ...]
     valid_candidates: NDArray[np.int32]
     valid_targets: NDArray[np.int64]
-    rule: SplitRule = SplitRule()
+    rule: SplitRule = field(default_factory=SplitRule)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -133,7 +133,7 @@ NOTHING: Final = -1
 
 
 def candidate_places(candidates: pl.Series, ids: pl.Series) -> NDArray[np.int32]:
-    """Turn lists of candidates into an array ``(n_users, n_candidates)``, shorter ones filled by `NOTHING`."""
+    """Turn lists of candidates into an array ``(n_users, n_candidates)``, filled by `NOTHING`."""
     rows = places(candidates, ids)
     longest = max(map(len, rows), default=0)
     table = np.full((len(rows), longest), NOTHING, np.int32)

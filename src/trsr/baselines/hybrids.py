@@ -322,8 +322,8 @@ class MixSettings(Section):
     weights: tuple[float, ...] | None = None
     """One a system. Null: chosen by validation users, with the first at 1."""
     penalty: float | None = None
-    """What an item of the history loses: whether people take things again is for the data to say. Null: chosen
-    by validation users."""
+    """What an item of the history loses: whether people take things again is for the data to say. Null:
+    chosen by validation users."""
 
     @model_validator(mode="after")
     def _one_weight_a_system(self) -> MixSettings:

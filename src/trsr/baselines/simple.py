@@ -111,7 +111,8 @@ def _in_window(data: TrainingData, window: int) -> tuple[sparse.csr_array, NDArr
 class ItemNeighbours(Baseline):
     """Cosine of co-occurrence with each item of the history; newer items weigh more.
 
-    Two items occur together when one sequence holds both, or holds them near each other. The likeness to an item of the history counts
+    Two items occur together when one sequence holds both, or holds them near each other. The likeness to an
+    item of the history counts
     `decay` to the power of that item's age. Popularity, far below any likeness, orders the items that were
     never seen together with the history. Source: Deshpande and Karypis, Item-based top-N recommendation
     algorithms, TOIS 2004.

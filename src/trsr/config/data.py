@@ -326,9 +326,9 @@ class SplitRule(Section):
     """The protocol: what a measured row is, and how rows are divided into train, valid and test."""
 
     protocol: ProtocolName = "users"
-    """`users`: a user is in one part with the whole history, the last item is the target. `rolling`: a row for
-    every interaction but a user's first, cut by time, ranked in the whole catalogue with the history kept in
-    it. `leave_last_out`: all users train on all but their last two items, the last but one is the
+    """`users`: a user is in one part with the whole history, the last item is the target. `rolling`: a row
+    for every interaction but a user's first, cut by time, ranked in the whole catalogue with the history kept
+    in it. `leave_last_out`: all users train on all but their last two items, the last but one is the
     validation target, the last one the test target, in the whole catalogue without the history.
     `impressions`: what was shown together, with one or several positives; needs data that holds it, and
     `candidates.sampler: impressions`."""

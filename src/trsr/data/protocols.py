@@ -43,8 +43,8 @@ _FEWEST: Final = 4
 def divide(dataset: Dataset, config: Config) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Finding, ...]]:
     """Make the rows of a protocol other than `users`, and the sequences that only train.
 
-    Rows are as `Prepared.histories` has them, with `PERSON`, by rising id; training users have one each. Raises
-    DataError when the data can't give such rows, or a part would be empty.
+    Rows are as `Prepared.histories` has them, with `PERSON`, by rising id; training users have one each.
+    Raises DataError when the data can't give such rows, or a part would be empty.
     """
     make = {"rolling": _rolling, "leave_last_out": _leave_last_out, "impressions": _impressions}
     rows, training, findings = make[config.split.protocol](dataset, config.history, config.split)
@@ -54,8 +54,8 @@ def divide(dataset: Dataset, config: Config) -> tuple[pl.DataFrame, pl.DataFrame
     empty = [part.value for part in Split if part.value not in rows[SPLIT]]
     if empty:
         message = (
-            f"split.protocol: {config.split.protocol} leaves no row for {' and '.join(empty)}; lower history.min "
-            f"(it is {config.history.min}), or give more users"
+            f"split.protocol: {config.split.protocol} leaves no row for {' and '.join(empty)}; lower "
+            f"history.min (it is {config.history.min}), or give more users"
         )
         raise DataError(message)
     if rows[USER].is_duplicated().any():
@@ -89,8 +89,8 @@ def _leave_last_out(
     length = pl.col(ITEMS).list.len().cast(pl.Int64)
     if window.min < _FEWEST:
         message = (
-            f"history.min must be {_FEWEST} or more with split.protocol: leave_last_out, which takes two targets "
-            f"from each user, got {window.min}"
+            f"history.min must be {_FEWEST} or more with split.protocol: leave_last_out, which takes two "
+            f"targets from each user, got {window.min}"
         )
         raise DataError(message)
     kept, short = (dataset.histories.filter(rule) for rule in (length >= window.min, length < window.min))
@@ -119,18 +119,19 @@ def _rolling(
         pl.col(ITEMS, TIMES).list.head(cut)
     )
     left = measured.height - enough.height
-    told = f"{left:,} of {measured.height:,} rows left out: fewer than {window.min - 1} items before (history.min)"
+    few = f"fewer than {window.min - 1} items before (history.min)"
+    told = f"{left:,} of {measured.height:,} rows left out: {few}"
     found = (Finding("short-history", told, left, "dropped"),) if left else ()
     return rows, training.drop(PLACE), found
 
 
 def _by_time(histories: pl.DataFrame, rule: SplitRule) -> pl.DataFrame:
-    """Cut all interactions but a user's first by time: `USER`, `PLACE` and `SPLIT` of those to be measured."""
+    """Cut all interactions but a user's first by time: `USER`, `PLACE` and `SPLIT` of those measured."""
     timeless = histories[TIMES].null_count()
     if timeless:
         message = (
-            f"split.protocol: rolling cuts interactions by time, and {timeless:,} of {histories.height:,} users "
-            "have none; name data's time column, or take data whose files say which rows are measured "
+            f"split.protocol: rolling cuts interactions by time, and {timeless:,} of {histories.height:,} "
+            "users have none; name data's time column, or take data whose files say which rows are measured "
             "(format: amazon_5core)"
         )
         raise DataError(message)
@@ -241,8 +242,8 @@ def _from_file(drawn: pl.DataFrame, dataset: Dataset, config: Config) -> pl.Data
     short = own.filter(pl.col(ITEMS).list.len() < count)
     if short.height:
         message = (
-            f"{path}:{short[LINE][0]}: user {short[USER][0]!r} has {short[ITEMS].list.len()[0]} candidates beside "
-            f"the target, and candidates.negatives is {count} ({short.height:,} such users); lower it"
+            f"{path}:{short[LINE][0]}: user {short[USER][0]!r} has {short[ITEMS].list.len()[0]} candidates "
+            f"beside the target, and candidates.negatives is {count} ({short.height:,} such users); lower it"
         )
         raise DataError(message)
     order = np.argsort(uniforms(user_keys(own[USER], config.seed, "order"), count + 1), axis=1)
@@ -257,8 +258,8 @@ def with_listed_users(divided: pl.DataFrame, path: Path) -> pl.DataFrame:
     strangers = listed.filter(~listed.is_in(divided[USER].implode()))
     if len(strangers):
         message = (
-            f"{path}: {len(strangers):,} of {len(listed):,} users take no part, such as {strangers[0]!r}; check "
-            "that ids are those of the data, and lower history.min"
+            f"{path}: {len(strangers):,} of {len(listed):,} users take no part, such as {strangers[0]!r}; "
+            "check that ids are those of the data, and lower history.min"
         )
         raise DataError(message)
     test = pl.col(SPLIT) == Split.TEST.value

@@ -76,7 +76,7 @@ class Metric(ABC):
         return table
 
     def best(self, positives: int, others: int) -> float:
-        """Give what the gains of several positives are divided by: their number, which makes it their mean."""
+        """Give what the gains of several positives are divided by: their number, for their mean."""
         return positives
 
     def expected(self, above: _Ints, tied: _Ints, others: _Ints) -> _Floats:
@@ -279,7 +279,7 @@ def several_positives(
 
     Each positive has the gain of its rank among all that was offered, in expectation over ties; NDCG divides
     their sum by what it is when they all stand first, Recall and MRR by their number. AUC is the share of the
-    pairs of a positive and a negative that stand right. With one positive all are those of `expected_metrics`.
+    pairs of a positive and a negative that stand right. With one positive all are as `expected_metrics` says.
     These are MIND's definitions: Wu et al., MIND: a large-scale dataset for news recommendation, ACL 2020.
     All tables are ``(n_rows, n_candidates)``; each row has a positive and a negative.
 

@@ -34,9 +34,9 @@ def bootstrap_means(
     """Compute means over users with 95% percentile intervals; all columns share the resamples.
 
     `values` has one row a user, one column a metric, ``(n_users, n_metrics)``; there is one estimate a
-    column. Users are drawn anew, with replacement, `resamples` times. Where users have several rows, `persons`
-    numbers them from 0, ``(n_rows,)``: means are over rows, and whoever is drawn comes with all of theirs.
-    Raises `DataError` when there is no user.
+    column. Users are drawn anew, with replacement, `resamples` times. Where users have several rows,
+    `persons` numbers them from 0, ``(n_rows,)``: means are over rows, and whoever is drawn comes with all
+    of theirs. Raises `DataError` when there is no user.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def _summed(
 
 
 def persons_of(per_user: pl.DataFrame) -> NDArray[np.int64] | None:
-    """Number the persons of a frame of metrics whose users have several rows; None where they have one."""
+    """Give numbers to the persons of a frame whose users have several rows; None where they have one."""
     if PERSON not in per_user.columns:
         return None
     return per_user[PERSON].rank("dense").to_numpy().astype(np.int64) - 1

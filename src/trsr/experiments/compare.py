@@ -71,7 +71,7 @@ def compare(
     comparison = Comparison(work, prepared, protocol, wanted)
     systems, retriever = comparison.run()
     seconds = time.monotonic() - started
-    content = gather(config, protocol, systems, command, seconds, retriever, comparison.depth)
+    content = gather(config, protocol, systems, command, seconds, retriever, comparison.depth or 0)
     say(render_text(content))
     return publish(content if users else replace(content, cases=None), work.folder.path)
 
@@ -95,7 +95,9 @@ class Comparison:
         self._wanted = wanted
         self._seeds = work.config.comparison.seeds
         self._models: dict[tuple[str, int], LanguageModel] = {}
-        self.depth = retrieval_depth(protocol, work.config.comparison.retrieve)
+        # Nobody orders what is retrieved where there is no language model.
+        wanted_items = work.config.comparison.retrieve if wanted.language_models else 0
+        self.depth = retrieval_depth(protocol, wanted_items)
         self._baselines = Baselines(
             work, protocol, kept=work.config.fusion.companions if wanted.fused else ()
         )
@@ -117,7 +119,7 @@ class Comparison:
         floor = [self._baseline(name) for name in wanted.baselines]
         outside = [*(self._untrained(each) for each in wanted.untrained), *outside]
         forms = self._language_models()
-        retriever = selector.retriever(floor, self.depth)
+        retriever = selector.retriever(floor, self.depth) if self.depth else None
         chosen = selector.language_model(forms)
         if chosen is None:
             return [*floor, *forms, *outside], None

@@ -58,7 +58,8 @@ class SplitData:
     persons
         Whose each row is, where users have several; empty elsewhere.
     positives
-        Of impressions, which candidates are to be found, ``(n_users, n_candidates)``; `targets` are the first.
+        Of impressions, which candidates are to be found, ``(n_users, n_candidates)``; `targets` are the
+        first of them.
     """
 
     users: tuple[str, ...]
@@ -109,8 +110,8 @@ def require_users(config: Config, command: str) -> None:
     """Raise `ConfigError` for a command that knows users alone, where the protocol is one of rows."""
     if config.split.protocol != "users":
         message = (
-            f"{command} works with split.protocol: users, got {config.split.protocol}: what is served, and what is "
-            "varied, is told of users with one target each; measure rows with `trsr compare`"
+            f"{command} works with split.protocol: users, got {config.split.protocol}: what is served or "
+            "varied is told of users with one target each; measure rows with `trsr compare`"
         )
         raise ConfigError(message)
 

@@ -242,14 +242,15 @@ class Baselines:
         file: str,
         name: BaselineName,
         seed: int,
-        depth: int = 0,
+        depth: int | None = None,
         *,
         purpose: str = "",
         begin: Callable[[], object] = bool,
     ) -> Artifact[SeedScores]:
         """Score the frozen candidates, or give the scores that are kept; `file` is the name of their file.
 
-        With a `depth` the whole catalogue is ranked too, and so many items are retrieved. `begin` is called
+        With a `depth` the whole catalogue is ranked too, and so many items are retrieved, which may be 0.
+        `begin` is called
         when there is something to do.
         """
 
@@ -331,7 +332,7 @@ class Baselines:
             content=[self._protocol.digest, *self._identity(name, seed)],
         )
 
-    def _answer(self, name: BaselineName, seed: int, depth: int) -> SeedScores:
+    def _answer(self, name: BaselineName, seed: int, depth: int | None) -> SeedScores:
         baseline, training_seconds = self._fit(name, seed)
         started = time.monotonic()
         protocol = self._protocol
@@ -347,7 +348,8 @@ class Baselines:
             split: rank_catalogue(
                 baseline, protocol.splits[split], n_items, depth, ties, protocol.config.split.keeps_history
             )
-            for split in (MEASURED if depth else ())
+            for split in MEASURED
+            if depth is not None
         }
         return SeedScores(
             scores, catalogue, self._info(baseline, training_seconds, time.monotonic() - started)
@@ -389,24 +391,25 @@ def rank_catalogue(
         histories = data.hidden(keeps_history, part)
         ranks.append(place_in_catalogue(scores, data.targets[part], histories))
         # The same order of equal scores in every block: blocks are a matter of memory only.
-        retrieved.append(top_items(scores, histories, depth, np.random.default_rng(seed)))
+        if depth:
+            retrieved.append(top_items(scores, histories, depth, np.random.default_rng(seed)))
     return InCatalogue(
         CatalogueRanks(
             np.concatenate([block.above for block in ranks]),
             np.concatenate([block.tied for block in ranks]),
             np.concatenate([block.others for block in ranks]),
         ),
-        np.concatenate(retrieved).astype(np.int32),
+        np.concatenate(retrieved).astype(np.int32) if depth else np.empty((len(data.users), 0), np.int32),
     )
 
 
-def retrieval_depth(protocol: EvaluationProtocol, wanted: int) -> int:
+def retrieval_depth(protocol: EvaluationProtocol, wanted: int) -> int | None:
     """Return `wanted`, or less when a small catalogue leaves a user with fewer new items.
 
-    Where candidates are given, nothing is retrieved.
+    Where candidates are given, the catalogue isn't ranked: None.
     """
     if protocol.samplers[0] not in get_args(Drawn):
-        return 0
+        return None
     longest = max(len(np.unique(history)) for data in protocol.splits.values() for history in data.histories)
     return min(wanted, protocol.prepared.items.height - longest)
 

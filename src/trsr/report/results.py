@@ -127,8 +127,8 @@ class MetricTable:
     Parameters
     ----------
     sampler
-        ``uniform``, ``popularity``, ``file`` or ``impressions``, or ``catalogue`` for ranks in the whole
-        catalogue; before it the protocol, where rows aren't users: ``rolling, catalogue``.
+        ``uniform``, ``popularity``, ``file``, ``impressions``, or ``catalogue`` for ranks in all of it; before
+        it the protocol, where rows aren't users.
     candidates
         Candidates a user, the target among them; for the catalogue its number of items.
     tests
@@ -404,7 +404,7 @@ class Results:
     two_stage, fusion, agreement, cases
         None where there was none.
     rows
-        Whether what was measured are rows, of which a user may have several.
+        Whether a user may have several of what was measured.
     calibration
         One per system that gives a probability.
     """
@@ -455,10 +455,7 @@ class Results:
 
 
 def system_rows(results: Results) -> pl.DataFrame:
-    """Make one row a system: how it was trained, then each figure under the name of its candidates.
-
-    What a system lacks is null.
-    """
+    """Make one row a system: how it was trained, then each figure by its candidates; null for what it lacks."""
     tables = results.all_tables
     users = {row.system: row.users for table in tables for row in table.rows}
     rows = []
