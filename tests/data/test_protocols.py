@@ -221,5 +221,5 @@ def test_lists_that_do_not_fit_are_refused(tmp_path: Path, text: str, told: str)
     ],
 )
 def test_settings_of_two_protocols_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="together|leave it out|set split.protocol"):
+    with pytest.raises(ConfigError, match=r"together|leave it out|set split\.protocol"):
         load(overrides=settings)

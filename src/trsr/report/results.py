@@ -455,7 +455,7 @@ class Results:
 
 
 def system_rows(results: Results) -> pl.DataFrame:
-    """Make one row a system: how it was trained, then each figure by its candidates; null for what it lacks."""
+    """Make one row a system: how it was trained, then each figure by its candidates; null where none is."""
     tables = results.all_tables
     users = {row.system: row.users for table in tables for row in table.rows}
     rows = []
