@@ -127,8 +127,8 @@ class MetricTable:
     Parameters
     ----------
     sampler
-        ``uniform``, ``popularity``, ``file``, ``impressions``, or ``catalogue`` for ranks in all of it; before
-        it the protocol, where rows aren't users.
+        ``uniform``, ``popularity``, ``file``, ``impressions``, or ``catalogue`` for ranks in all of it; the
+        protocol stands before it, where rows aren't users.
     candidates
         Candidates a user, the target among them; for the catalogue its number of items.
     tests
