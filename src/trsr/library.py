@@ -43,7 +43,7 @@ from trsr.ranking.ranker import Ranker, score_lists
 from trsr.records import ITEM, SUMMARY, USER, Split
 from trsr.report.results import Kind
 from trsr.stages.summarize import users_of
-from trsr.stages.train import fine_tune_ranker, is_pretrained_here, pretrained_ranker
+from trsr.stages.train import fine_tune_ranker, is_pretrained_here, pretrained_ranker, shown_items
 from trsr.summarize.summarizer import Summarizer
 from trsr.summarize.writer import check_table, to_frame
 
@@ -146,7 +146,7 @@ def write_summaries(
         Settings of a writer, its name, or your own class (see `trsr.summarize.writer.Writer`). For texts that
         are there already, ``{"kind": "table", "path": "profiles.csv"}``; what is found in them is a warning.
     paradigm
-        ``recurrent``, ``hierarchical``, or your own.
+        ``recurrent``, ``hierarchical``, ``sections``, or your own.
     domain
         What prompts call the interactions.
     settings
@@ -273,7 +273,8 @@ class TextRanker:
             start: Ranker | None = None
             if is_pretrained_here(config):
                 start, _ = pretrained_ranker(config, protocol.prepared, place / "pretraining")
-            ranker = fresh_ranker(config, start)
+            shown = shown_items(config, protocol.prepared.items)
+            ranker = fresh_ranker(config, start, catalogue=shown)
             fine_tune_ranker(ranker, config, protocol.prepared, table, place / "fine_tuning")
         self._ranker = ranker
         self._items = protocol.prepared.items

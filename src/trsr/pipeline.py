@@ -105,7 +105,7 @@ def _story(work: Work) -> Iterator[str]:
     start = pretrain(work, prepared)
     yield "pretrain"
     trains = work.config.trains
-    ranker = train(work, prepared, summaries, start) if trains else stand(work, start)
+    ranker = train(work, prepared, summaries, start) if trains else stand(work, prepared, start)
     yield "train"
     protocol = run_protocol(work.config, prepared)
     model = LanguageModel(work.config, summaries, start, ranker)

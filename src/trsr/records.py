@@ -158,7 +158,8 @@ class UserSummary:
         The summary that goes into the prompt; its text is empty for paradigm ``none``.
     steps
         Every intermediate summary in the order it was written: one per block
-        (recurrent: the summary after each block; hierarchical: of each block).
+        (recurrent: the summary after each block; hierarchical: of each block;
+        sections: the edits that each block made).
     usage
         The sum over all calls of this user.
     failed

@@ -35,6 +35,7 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
         "caser": "trsr.baselines.neural.system:Caser",
         "gru4rec": "trsr.baselines.neural.system:GRU4Rec",
         "sasrec": "trsr.baselines.neural.system:SASRec",
+        "esasrec": "trsr.baselines.neural.system:ESASRec",
         "bert4rec": "trsr.baselines.neural.system:BERT4Rec",
         "sasrec_text": "trsr.baselines.neural.system:SASRecText",
         "llm2sasrec": "trsr.baselines.neural.system:LLM2SASRec",
@@ -53,6 +54,7 @@ ENCODERS: Final[Mapping[str, str]] = MappingProxyType(
         "lsa": "trsr.baselines.item_encoder:Lsa",
         "sentence": "trsr.baselines.pretrained_encoder:Sentence",
         "language_model": "trsr.baselines.pretrained_encoder:LanguageModelStates",
+        "llm2rec": "trsr.baselines.pretrained_encoder:LLM2Rec",
         "file": "trsr.baselines.item_encoder:VectorFile",
     }
 )
@@ -91,7 +93,7 @@ WRITERS: Final[Mapping[str, str]] = MappingProxyType(
 """Who writes summaries; see `trsr.summarize.writer.open_writer`."""
 
 PARADIGMS: Final[Mapping[str, str]] = MappingProxyType(
-    {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "none")}
+    {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "sections", "none")}
 )
 """How blocks become one summary; see `trsr.summarize.paradigms.open_paradigm`."""
 

@@ -17,6 +17,7 @@ from trsr.baselines.text import TextSimilarity
 from trsr.baselines.validation import Validation
 from trsr.config.data import SplitRule
 from trsr.errors import ConfigError, DataError
+from trsr.registry import BASELINES, spell
 
 GIVEN = {"systems": ["tfidf", "popularity"], "weights": [1.0, 0.5], "penalty": 3.0}
 
@@ -94,7 +95,7 @@ def test_chosen_weights_are_no_worse_than_any_single_change(tmp_path: Path) -> N
 
 def test_weights_must_fit_and_need_validation_rows() -> None:
     with pytest.raises(ConfigError, match="one a system, 2 here, got 1"):
-        open_baseline("mix(systems=['tfidf', 'popularity'], weights=[1.0])", 0)
+        spell("baseline", {"kind": "mix", "systems": ["tfidf", "popularity"], "weights": [1.0]}, BASELINES)
     with pytest.raises(DataError, match="give weights and penalty"):
         Mix(systems=["tfidf", "popularity"]).fit(learnt_from([[DRILL, SAW]]))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,16 @@ import pytest
 import tiny_shop
 from peft import PeftModel
 
+from trsr.bundle import put_model
 from trsr.compact import next_item
 from trsr.compact import start as fresh
 from trsr.compact.start import Log, fresh_ranker, item_tokens, pretrain_ranker
 from trsr.config import Config
 from trsr.config.ranking import CompactModel, HuggingFaceModel, Lora, Training
+from trsr.errors import ArtifactError, ConfigError
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.training import fine_tune
+from trsr.records import Item
 
 SMALL = CompactModel(vocabulary=400, hidden=32, layers=2, heads=4, pretrain_epochs=1, pretrain_questions=16)
 CONFIG = Config(model=SMALL, prompt=tiny_shop.PROMPTING)
@@ -107,6 +111,29 @@ def test_the_prompts_parts_put_together_are_the_prompt(made: tuple[Ranker, Log])
     assert (*parts.head, *told) == prompt.prefix("", [tiny_shop.ITEMS[place] for place in window]).ids
     suffix = (*candidates.before, *candidates.texts[9], *candidates.after)
     assert suffix == prompt.suffix(tiny_shop.ITEMS[9]).ids
+
+
+def test_a_ranker_told_the_nearest_items_finds_them_again_when_it_is_loaded(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"prompt": CONFIG.prompt.model_copy(update={"nearest_items": 1})})
+    assert fresh.pretraining_settings(config) != fresh.pretraining_settings(CONFIG)
+    start, _ = make(tmp_path / "made", config, people=8)
+    with pytest.raises(ConfigError, match=r"prompt\.nearest_items.*learnt from the catalogue"):
+        fresh_ranker(config, start)
+    ranker = fresh_ranker(config, start, catalogue=tiny_shop.ITEMS)
+    fine_tune(ranker, PEOPLE[:4], [], Training(epochs=1, negatives=2), tmp_path / "checkpoints", seed=0)
+    ranker.save(tmp_path / "model")
+    put_model(tmp_path / "model", tmp_path / "moved")
+    loaded = Ranker.load(tmp_path / "moved")
+    *shown, old = reversed(PEOPLE[0].history * 2)
+    assert len(shown) >= config.prompt.recent_items
+    long = replace(PEOPLE[0], history=(old, *reversed(shown)))
+    other = replace(long, history=(Item("x", {"title": "zebra"}), *long.history[1:]))
+    [one, two], again = ranker.score([long, other]), loaded.score([long, other])
+    np.testing.assert_array_equal([one, two], again)
+    assert ranker.encode([long])[0].prefix == ranker.encode([other])[0].prefix
+    (tmp_path / "moved" / "words.json").unlink()
+    with pytest.raises(ArtifactError, match=r"words\.json"):
+        Ranker.load(tmp_path / "moved")
 
 
 def test_any_other_model_comes_from_its_folder_untrained(tmp_path: Path) -> None:

@@ -167,3 +167,15 @@ def test_an_unknown_encoding_and_words_that_are_no_text_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.null_words\.0"):
         load(None, data | {"data.null_words": [None]})
     assert load(None, data | {"data.null_words": [], "data.encoding": "latin-1"}).data.null_words == ()
+
+
+def test_a_model_behind_a_server_is_told_no_nearest_items() -> None:
+    asked = {
+        "kind": "endpoint",
+        "protocol": "vllm",
+        "base_url": "http://127.0.0.1:1/v1",
+        "model": "m",
+        "tokenizer": "t",
+    }
+    with pytest.raises(ConfigError, match=r"prompt\.nearest_items: a model behind a server"):
+        load(overrides={"model": asked, "prompt.nearest_items": 1})

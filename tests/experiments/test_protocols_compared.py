@@ -26,8 +26,9 @@ def rolling(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rolling rows of the demo shop, by simple systems, a language model and the fused ranker."""
     config = comparison_config(
         tmp_path_factory.mktemp("rolling") / "run",
+        data__users=60,
         split=ROLLING,
-        history={"min": 6, "max": 12},
+        history={"min": 8, "max": 12},
         comparison={
             "baselines": ["popularity", "tfidf", {"kind": "mix", "systems": ["tfidf", "popularity"]}],
             "language_models": ["tallrec"],
@@ -75,11 +76,10 @@ def test_the_history_stays_in_the_catalogue_of_rolling_rows(rolling: Path) -> No
 
 
 def news(folder: Path) -> dict[str, object]:
-    """Impressions of thirty readers who like one of two topics; four candidates, or three, with two clicks."""
+    """Impressions of thirty readers who like one of two topics: two to four candidates, one click or two."""
     draw = np.random.default_rng(0)
-    texts = [
-        f"N{n}\tnews\tlocal\t{'football match' if n % 2 else 'stock market'} {n}\t\t\t\t\n" for n in range(40)
-    ]
+    topics = ("stock market", "football match")
+    texts = [f"N{n}\tnews\tlocal\t{topics[n % 2]} {n}\t\t\t\t\n" for n in range(40)]
     (folder / "news.tsv").write_text("".join(texts), encoding="utf-8")
     for name, number in (("behaviors", 0), ("valid", 100), ("test", 200)):
         lines = []
@@ -87,8 +87,8 @@ def news(folder: Path) -> dict[str, object]:
             past = " ".join(f"N{2 * n + user % 2}" for n in draw.permutation(15)[:6])
             liked, others = (f"N{30 + 2 * draw.integers(5) + side}" for side in (user % 2, 1 - user % 2))
             shown = [f"{liked}-1", f"{others}-0", f"N{user % 2}-1", f"N{1 - user % 2}-0"]
-            row = f"{number + user}\tU{user}\t11/12/2019 2:14:46 PM\t{past}\t{' '.join(shown[: 4 - user % 3])}\n"
-            lines.append(row)
+            told = " ".join(shown[: 4 - user % 3])
+            lines.append(f"{number + user}\tU{user}\t11/12/2019 2:14:46 PM\t{past}\t{told}\n")
         (folder / f"{name}.tsv").write_text("".join(lines), encoding="utf-8")
     measured = {name: str(folder / f"{name}.tsv") for name in ("valid", "test")}
     return {"format": "mind", "path": str(folder), **measured}

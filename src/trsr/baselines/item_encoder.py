@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from trsr.artifacts import hash_path
-from trsr.baselines.base import Learnt, row_kinds
+from trsr.baselines.base import Learnt, Places, TrainingData, row_kinds
 from trsr.config.section import Section, named_by
 from trsr.errors import ConfigError, DataError
 from trsr.prompts.words import words
@@ -77,8 +77,12 @@ class ItemEncoder(Learnt, ABC):
         """Return what stands for each item; items of one key have one vector."""
         return item_texts(items, fields)
 
-    def fit(self, keys: Sequence[str]) -> None:
-        """Learn from the catalogue's keys, where there is something to learn."""
+    def fit(self, keys: Sequence[str], histories: Sequence[Places] = ()) -> None:
+        """Learn from the catalogue's keys, where there is something to learn.
+
+        `histories` are those of `TrainingData.sequences`, places among the keys: no user who is measured is
+        among them.
+        """
 
     @abstractmethod
     def encode(self, keys: Sequence[str]) -> Vectors:
@@ -114,7 +118,7 @@ class Lsa(ItemEncoder):
         self._idf = np.empty(0, np.float32)
         self._components = np.empty((0, 0), np.float32)
 
-    def fit(self, keys: Sequence[str]) -> None:
+    def fit(self, keys: Sequence[str], histories: Sequence[Places] = ()) -> None:
         """Learn words, their weights and their directions; see `ItemEncoder`."""
         # A word of one item alone ties it to nothing.
         vectorizer = self._new_vectorizer(min_df=2)
@@ -192,7 +196,7 @@ class VectorFile(ItemEncoder):
         """Return the ids; see `ItemEncoder`."""
         return items[ITEM].to_list() if ITEM in items.columns else [""] * items.height
 
-    def fit(self, keys: Sequence[str]) -> None:
+    def fit(self, keys: Sequence[str], histories: Sequence[Places] = ()) -> None:
         """Read the file; raises `DataError` when it can't be used."""
         self._ids, self._table = read_vectors(self.settings.path)
 
@@ -335,17 +339,15 @@ def scaled(vectors: Vectors, length: float) -> Vectors:
     return (vectors * (length / found)).astype(np.float32)
 
 
-def start_table(
-    settings: Any, items: pl.DataFrame, fields: Sequence[str], seed: int
-) -> tuple[Vectors, tuple[str, ...]]:
+def start_table(settings: Any, data: TrainingData, seed: int) -> tuple[Vectors, tuple[str, ...]]:
     """Return the vectors that a network's items start from, ``(n_items, width)``, and what is to be told.
 
     `settings` are a `VectorSettings` with the network's `width`, its `adapter` and the vectors' `length`.
     Raises `ConfigError` when the vectors don't fit the table and nothing fits them to it.
     """
     encoder = open_encoder(settings.encoder, seed)
-    keys = encoder.keys(items, settings.fields or fields)
-    encoder.fit(keys)
+    keys = encoder.keys(data.items, settings.fields or data.fields)
+    encoder.fit(keys, data.sequences)
     vectors = encoder.encode(keys)
     reducer = Reducer(settings.reducer, settings.width, seed)
     reducer.fit(vectors)

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
+import polars as pl
 from pydantic import Field
 
+from trsr.baselines.base import Places
 from trsr.baselines.item_encoder import ItemEncoder, Vectors
+from trsr.config.ranking import Lora
 from trsr.config.section import Section
 from trsr.errors import ArtifactError
 from trsr.hf.known_models import cache_folder
@@ -111,12 +114,18 @@ class LanguageModelSettings(PretrainedSettings):
 class LanguageModelStates(PretrainedEncoder):
     """The last hidden states of any causal language model."""
 
-    Settings = LanguageModelSettings
+    Settings: ClassVar[type[Section]] = LanguageModelSettings
     texts_a_step = 32
+
+    @property
+    def _lifted(self) -> bool:
+        """Whether every token of a text sees later ones."""
+        return False
 
     def _reader(self) -> Callable[[Sequence[str]], Vectors]:
         library = importlib.import_module("trsr.hf.text_encoders")
-        encoder = library.StateEncoder(self._model, self.settings.pooling, self.settings.max_tokens)
+        pooling, most = self.settings.pooling, self.settings.max_tokens
+        encoder = library.StateEncoder(self._model, pooling, most, lifted=self._lifted)
 
         def read(texts: Sequence[str]) -> Vectors:
             vectors: Vectors = encoder(texts)
@@ -126,6 +135,101 @@ class LanguageModelStates(PretrainedEncoder):
             return vectors
 
         return read
+
+
+class Step(Section):
+    """How long a step of learning is, and how fast."""
+
+    steps: int = Field(0, ge=0)
+    """Updates; 0 leaves the step out."""
+    batch_size: int = Field(32, ge=1)
+    """Rows a forward pass."""
+    accumulation: int = Field(1, ge=1)
+    """Forward passes an update."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate of AdamW; linear decay."""
+    warmup: int = Field(0, ge=0)
+    """Updates in which the learning rate rises."""
+
+
+class CsftStep(Step):
+    """Collaborative supervised fine-tuning: which title comes next."""
+
+    steps: int = Field(600, ge=0)
+    """Updates; 0 leaves the step out."""
+    batch_size: int = Field(8, ge=1)
+    """Histories a forward pass."""
+    warmup: int = Field(50, ge=0)
+    """Updates in which the learning rate rises."""
+    items: int = Field(10, ge=1)
+    """Titles that are read, at most, before the one that is asked for."""
+
+
+class MntpStep(Step):
+    """Masked next token prediction: hidden tokens of a title from all others, the causal mask lifted."""
+
+    steps: int = Field(200, ge=0)
+    """Updates; 0 leaves the step out, and then later ones and the vectors keep the causal mask."""
+    masked: float = Field(0.2, gt=0, lt=1)
+    """Share of a title's tokens that are asked for: 8 of 10 become a blank, one another token, one stays."""
+
+
+class SimcseStep(Step):
+    """SimCSE: two readings of a title under dropout, told from other titles of the batch."""
+
+    steps: int = Field(200, ge=0)
+    """Updates; 0 leaves the step out."""
+    batch_size: int = Field(64, ge=2)
+    """Titles a forward pass, each other's negatives."""
+    dropout: float = Field(0.2, gt=0, lt=1)
+    """Share of attention weights dropped."""
+    temperature: float = Field(0.1, gt=0)
+    """What cosines are divided by."""
+
+
+class LLM2RecSettings(LanguageModelSettings):
+    """Which model learns, by which steps, and what of its states is the vector."""
+
+    csft: CsftStep = CsftStep()
+    """First, titles of histories one after the other: what is taken together."""
+    mntp: MntpStep = MntpStep()
+    """Then each title by itself: to be read as a whole."""
+    simcse: SimcseStep = SimcseStep()
+    """Then each title against others: to lie apart."""
+    method: Literal["full", "lora"] = "full"
+    """Train all weights, or adapters, which are merged after each step."""
+    lora: Lora = Lora()
+    """The adapters, when adapters are trained."""
+    learning_seed: int = 0
+    """Seed of order, blanks, dropout and adapters. The system's own seed is that of what is built on the
+    vectors, so that several seeds of it share one language model."""
+
+
+class LLM2Rec(LanguageModelStates):
+    """A language model that has learnt from training histories which titles go together.
+
+    What a step made is kept on a machine, in ``llm2rec`` of the cache folder, by all that it was made from.
+    Source: He et al., LLM2Rec: large language models are powerful embedding models for sequential
+    recommendation, KDD 2025.
+    """
+
+    Settings = LLM2RecSettings
+
+    def keys(self, items: pl.DataFrame, fields: Sequence[str]) -> list[str]:
+        """Return texts of one line each; see `ItemEncoder`."""
+        return [" ".join(text.split()) for text in super().keys(items, fields)]
+
+    def fit(self, keys: Sequence[str], histories: Sequence[Places] = ()) -> None:
+        """Learn step by step, or take what was learnt before; see `ItemEncoder`.
+
+        Raises `DataError` when there is nothing to learn from, `ModelError` when the model can't learn.
+        """
+        library = importlib.import_module("trsr.baselines.neural.llm2rec")
+        self._model = library.learn(self.settings, keys, histories)
+
+    @property
+    def _lifted(self) -> bool:
+        return bool(self.settings.mntp.steps)
 
 
 def kept_vectors(owner: str, texts: Sequence[str]) -> dict[str, Vectors]:

@@ -272,7 +272,7 @@ class LLMSeqSim(ReadsText):
         """Encode the catalogue; see `Baseline`. Raises what its encoder raises."""
         self._fields = self._how.fields or data.fields
         self._keys = self._encoder.keys(data.items, self._fields)
-        self._encoder.fit(self._keys)
+        self._encoder.fit(self._keys, data.sequences)
         vectors = self._encoder.encode(self._keys)
         self._reducer.fit(vectors)
         self._vectors = self._made(vectors)

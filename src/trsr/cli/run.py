@@ -231,8 +231,8 @@ def compare(
 
     Systems: those of comparison.baselines, your own among them as
     package.module:Class; the language model as tallrec (whole history, no
-    summary), hierarchical, recurrent and llmseqprompt (orders what a system
-    retrieves); fused (the form that validation
+    summary), hierarchical, recurrent, sections and llmseqprompt (orders what a
+    system retrieves); fused (the form that validation
     chose, joined with fusion.companions); and all that `trsr import` brought
     in.
 

@@ -23,8 +23,9 @@ from trsr.hf.loading import choose_device, load_language_model, place_model
 from trsr.hf.tokenization import PlainEncoder
 from trsr.hf.trainer import PlannedTrainer, clear_other_run, uses_bfloat16
 from trsr.prompts.item_text import SEPARATOR, neutralise
+from trsr.prompts.nearest import ALIKE, Nearness
 from trsr.prompts.ranking_prompt import RankingPrompt
-from trsr.prompts.templates import RANKING_TEMPLATES, Templates
+from trsr.prompts.templates import Templates, ranking_templates
 from trsr.prompts.words import joined, spaced
 from trsr.ranking.ranker import COMPACT, Origin, Ranker
 from trsr.ranking.shared_prefix.layout import UserPrompts
@@ -32,7 +33,6 @@ from trsr.ranking.shared_prefix.strategy import candidate_logits
 from trsr.ranking.training import listwise_loss, make_trainable
 from trsr.records import Item
 
-_OTHERS: Final = 20
 _BATCH: Final = 16
 _LEARNING_RATE: Final = 1e-3
 
@@ -53,12 +53,17 @@ class Question:
 
 
 def draw_questions(
-    histories: Sequence[Sequence[int]], items: int, count: int, seed: int, popular: float = 0.25
+    histories: Sequence[Sequence[int]],
+    items: int,
+    count: int,
+    seed: int,
+    popular: float = 0.25,
+    negatives: int = 20,
 ) -> list[Question]:
     """Draw questions about histories: each place once before any comes again.
 
-    Histories hold places of items, oldest first; the seed decides places and items. The others asked about
-    are drawn from all `items` of the catalogue but the history's own, a share `popular` of them by
+    Histories hold places of items, oldest first; the seed decides places and items. The `negatives` asked
+    about are drawn from all `items` of the catalogue but the history's own, a share `popular` of them by
     popularity, so that popularity alone doesn't answer; the rest uniformly.
 
     Examples
@@ -82,7 +87,7 @@ def draw_questions(
     questions = []
     for number, (row, place) in enumerate(places[chosen] for chosen in order):
         history = histories[row]
-        others = _draw(edges, set(history), popular, generator)
+        others = _draw(edges, set(history), popular, negatives, generator)
         shown = tuple(history[max(0, place - WINDOW) : place])
         questions.append(Question(shown, (history[place], *others), number))
     return questions
@@ -106,9 +111,10 @@ def rehearse(
     model. What is trained is what asks for gradients (`make_trainable`). Returns ``{"step", "loss"}`` at each
     logged step.
     """
+    asked = max((len(question.asked) for question in questions), default=1)
     if settings is None:
-        settings = Training(batch_size=_BATCH * (1 + _OTHERS), precision="float32")
-    size = max(1, settings.batch_size // (1 + _OTHERS))
+        settings = Training(batch_size=_BATCH * asked, precision="float32")
+    size = max(1, settings.batch_size // asked)
     plan = [questions[start : start + size] for start in range(0, len(questions), size)]
     if not plan:
         return []
@@ -159,7 +165,7 @@ class _RehearsalTrainer(PlannedTrainer):
             [_thin(self._catalogue[place], self._dropped, generator) for place in places]
             for places in (question.shown, question.asked)
         )
-        return UserPrompts(prompt.prefix("", shown).ids, [prompt.suffix(item).ids for item in asked])
+        return UserPrompts(prompt.prefix("", shown).ids, [prompt.suffix(item, shown).ids for item in asked])
 
 
 def _thin(item: Item, dropped: float, generator: np.random.Generator) -> Item:
@@ -175,13 +181,15 @@ def _thin(item: Item, dropped: float, generator: np.random.Generator) -> Item:
     return Item(item.id, fields)
 
 
-def _draw(edges: _Floats, taken: set[int], share: float, generator: np.random.Generator) -> list[int]:
+def _draw(
+    edges: _Floats, taken: set[int], share: float, negatives: int, generator: np.random.Generator
+) -> list[int]:
     """Draw items that were not taken, each once; fewer where the catalogue is small."""
-    size = 2 * _OTHERS
+    size = 2 * negatives
     popular = np.searchsorted(edges, generator.random(size) * edges[-1], side="right")
     uniform = generator.integers(len(edges), size=size)
     drawn = np.where(generator.random(size) < share, popular, uniform)
-    return [item for item in dict.fromkeys(drawn.tolist()) if item not in taken][:_OTHERS]
+    return [item for item in dict.fromkeys(drawn.tolist()) if item not in taken][:negatives]
 
 
 _TOKENS: Final = 8192
@@ -195,15 +203,18 @@ def fresh_ranker(
     start: Path | Ranker | None,
     device: str = "auto",
     prompting: Prompting | None = None,
+    catalogue: Sequence[Item] = (),
 ) -> Ranker:
     """Load the ranker that fine-tuning starts from.
 
     `start` is the ranker that `pretrain_ranker` made, or its folder; None for a model that isn't pre-trained
-    here. `device` is `auto`, `cpu`, `cuda`, ... `prompting` is None for the configuration's. Raises
-    ArtifactError when there is no compact model, and ModelError when a model can't be loaded.
+    here. `device` is `auto`, `cpu`, `cuda`, ... `prompting` is None for the configuration's. `catalogue` has
+    every item as the prompt shows it; how rare its words are is learnt where prompts tell the nearest items.
+    Raises ArtifactError when there is no compact model, and ModelError when a model can't be loaded.
     """
     settings = _loadable(config)
     prompting = prompting or config.prompt
+    nearness = Nearness.of(catalogue) if prompting.nearest_items and catalogue else None
     if isinstance(settings, CompactModel):
         start = settings.start or start
     elif start is None:
@@ -212,12 +223,12 @@ def fresh_ranker(
             settings = settings.model_copy(update={"dtype": "float32"})
         loaded = load_language_model(settings, device)
         origin = Origin("huggingface", loaded.identity, settings, loaded.licence)
-        return Ranker(loaded.model, loaded.tokenizer, prompting, config.ranking_item_tokens, origin)
+        return Ranker(loaded.model, loaded.tokenizer, prompting, config.ranking_item_tokens, origin, nearness)
     if start is None:
         message = "there is no pre-trained compact model to start from; run `trsr train` on this run folder"
         raise ArtifactError(message)
     made = start if isinstance(start, Ranker) else Ranker.load(start, device)
-    return Ranker(made.model, made.tokenizer, prompting, config.ranking_item_tokens, made.origin)
+    return Ranker(made.model, made.tokenizer, prompting, config.ranking_item_tokens, made.origin, nearness)
 
 
 def _loadable(config: Config) -> CompactModel | HuggingFaceModel:
@@ -237,6 +248,8 @@ def pretraining_settings(config: Config) -> Any:
     templates = Templates(prompt.domain, prompt.templates)
     # The compact model learns all its weights, in its own way.
     taught = {} if isinstance(config.model, CompactModel) else {"training": _taught(config.training)}
+    if prompt.nearest_items:
+        taught["nearest"] = [prompt.nearest_items, prompt.nearest_tokens]
     return taught | {
         "seed": config.training_seed,
         "model": config.model.model_dump(mode="json"),
@@ -244,7 +257,7 @@ def pretraining_settings(config: Config) -> Any:
         "fields": config.ranking_fields,
         "item_tokens": config.ranking_item_tokens,
         "answers": prompt.answers,
-        "templates": templates.versions(RANKING_TEMPLATES),
+        "templates": templates.versions(ranking_templates(prompt.nearest_items)),
     }
 
 
@@ -288,7 +301,14 @@ def pretrain_ranker(
     whole = [_text(item) for item in texts]
     clear_other_run(folder, hash_value([pretraining_settings(config), lines, whole, told]))
     prompting = config.prompt.model_copy(update={"recent_items": WINDOW, "max_tokens": _TOKENS})
-    asked = draw_questions(told, len(catalogue), settings.pretrain_questions, seed, settings.pretrain_popular)
+    asked = draw_questions(
+        told,
+        len(catalogue),
+        settings.pretrain_questions,
+        seed,
+        settings.pretrain_popular,
+        settings.pretrain_negatives,
+    )
     next_item: list[dict[str, float]] = []
     training: Training | None = None
     if isinstance(settings, CompactModel):
@@ -296,7 +316,7 @@ def pretrain_ranker(
             config, settings, prompting, catalogue, (lines, whole), told, folder, device
         )
     else:
-        ranker = fresh_ranker(config, None, device, prompting)
+        ranker = fresh_ranker(config, None, device, prompting, catalogue=catalogue)
         training = make_trainable(ranker, config.training, seed)
     questions = rehearse(
         ranker, catalogue, asked, folder / "questions", seed, settings.pretrain_word_dropout, training
@@ -324,7 +344,10 @@ def _compact(
     start_embeddings(tower.get_input_embeddings(), vectors)
     model = build_model(settings, tokenizer, seed)
     origin = Origin(COMPACT, f"compact-{settings.hidden}x{settings.layers}")
-    ranker = Ranker(place_model(model, where), tokenizer, prompting, config.ranking_item_tokens, origin)
+    nearness = Nearness.of(catalogue) if prompting.nearest_items else None
+    ranker = Ranker(
+        place_model(model, where), tokenizer, prompting, config.ranking_item_tokens, origin, nearness
+    )
     items = item_tokens(ranker.prompt, catalogue)
     body = place_model(tower, where).model
     next_item = pretrain(body, items, told, settings, folder / "next_item", seed)
@@ -351,7 +374,10 @@ def _text(item: Item) -> str:
 def _prompt_words(config: Config) -> list[str]:
     templates = Templates(config.prompt.domain, config.prompt.templates)
     yes, no = config.prompt.answers
-    return [
+    found = [
         templates.render("rank_compact_prefix", summary="", recent=[""], yes=yes, no=no),
         templates.render("rank_compact_suffix", candidate=""),
     ]
+    if config.prompt.nearest_items:
+        found.append(templates.render("rank_compact_nearest", nearest=[], degree=0, most=ALIKE))
+    return found

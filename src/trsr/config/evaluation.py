@@ -17,8 +17,8 @@ Drawn = Literal["uniform", "popularity"]
 Sampler = Literal[Drawn, "file", "impressions"]
 """Where candidates come from: drawn, or given."""
 
-LanguageModelName = Literal["tallrec", "hierarchical", "recurrent", "profiles", "llmseqprompt"]
-"""Forms of the language model: the whole history in the prompt, a summary by either paradigm, the text
+LanguageModelName = Literal["tallrec", "hierarchical", "recurrent", "sections", "profiles", "llmseqprompt"]
+"""Forms of the language model: the whole history in the prompt, a summary by one of the paradigms, the text
 that the writer `table` has, or the whole history by one that learnt to order what `training.retriever`
 retrieves."""
 

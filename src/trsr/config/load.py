@@ -181,6 +181,12 @@ class Config(Section):
                 "lora, or model.quantization: none"
             )
             raise ValueError(message)
+        if self.prompt.nearest_items and isinstance(self.model, EndpointModel):
+            message = (
+                "prompt.nearest_items: a model behind a server isn't trained to read them; set 0, or another "
+                "kind of model"
+            )
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")

@@ -16,8 +16,10 @@ class _Questioned(Section):
     """A model that is asked about places in histories before it is fine-tuned on users' own candidates."""
 
     pretrain_questions: int = Field(0, ge=0)
-    """Places in histories at which it learns to say yes to the next item and no to 20 others, before
+    """Places in histories at which it learns to say yes to the next item and no to others, before
     fine-tuning. Of training users and those with too short a history, each place once before any again."""
+    pretrain_negatives: int = Field(20, ge=1)
+    """Others in each of these questions; fewer cost less, where a large model has little time."""
     pretrain_popular: float = Field(0.25, ge=0, le=1)
     """Share of these others that are drawn by popularity; the rest is uniform."""
     pretrain_word_dropout: float = Field(0.0, ge=0, lt=1)
@@ -132,6 +134,9 @@ class Training(Section):
     tokens: Literal["answer", "all"] = "answer"
     """Which tokens the loss counts: the answer alone, or every token of prompt and answer, as ordinary
     fine-tuning of language models does. `all` needs `loss: pointwise`, and costs one prompt per candidate."""
+    context_dropout: float = Field(0.0, ge=0, lt=1)
+    """Chance that a training example is shown without its summary, and that it is shown without its recent
+    items, each drawn by the seed on its own: one model then ranks with both, with either, and cold users."""
     epochs: int = Field(5, ge=1)
     """Passes over the training users; the best by validation Recall@3+5+10 is kept."""
     learning_rate: float | None = Field(None, gt=0)

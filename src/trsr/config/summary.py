@@ -253,7 +253,7 @@ class Sampling(Section):
 
 Check = Literal[
     "empty", "thoughts", "filtered", "cut", "long", "refusal", "echo", "repetition", "language", "no_summary",
-    "grounding",
+    "grounding", "edits",
 ]  # fmt: skip
 
 
@@ -284,8 +284,9 @@ class Summarization(Section):
 
     paradigm: Annotated[str, BeforeValidator(_paradigm, json_schema_input_type=str)] = "recurrent"
     """`recurrent`: each block updates the summary so far. `hierarchical`: each block alone, then the
-    summaries together. `none`: no summary. Your own: `package.module:function`. With the writer
-    `table` all but `none` are the same: its text."""
+    summaries together. `sections`: a profile in fixed sections (lasting tastes, lately, dislikes, brands and
+    price), which each block edits. `none`: no summary. Your own: `package.module:function`. With the writer
+    `table`, `recurrent` and `hierarchical` are the same: its text; there is nothing to edit."""
     block_size: int = Field(5, ge=1)
     """Items a block."""
     block_tokens: int | None = Field(None, ge=16)
@@ -296,11 +297,11 @@ class Summarization(Section):
     """Who writes."""
     sampling: Sampling = Sampling()
     """How a language model draws its answer; the keyphrase writer draws nothing."""
-    checks: tuple[Check, ...] = tuple(name for name in get_args(Check) if name != "grounding")
+    checks: tuple[Check, ...] = tuple(name for name in get_args(Check) if name not in ("grounding", "edits"))
     """What makes an answer useless: it is asked for once more, then its user counts as failed. `empty`, all
-    `thoughts` and `filtered` by the provider are always checked; `cut` by the limit of tokens, `long` beyond
-    it, a `refusal`, an `echo` of the prompt, `repetition`, another `language` than the prompt's, `no_summary`
-    (code, a question, a single word). `grounding`, which is off unless named: a name that stands neither in
+    `thoughts`, `filtered` by the provider and, of the paradigm `sections`, what are no `edits` are always
+    checked; `cut` by the limit of tokens, `long` beyond it, a `refusal`, an `echo` of the prompt, `repetition`,
+    another `language` than the prompt's, `no_summary` (code, a question, a single word). `grounding`, which is off unless named: a name that stands neither in
     the block nor in the summary before; where names can be told by capitals, so not in German."""
     price: Price = Price()
     """What a call costs."""
@@ -309,6 +310,13 @@ class Summarization(Section):
     store: str | None = None
     """URL of the store of model answers, such as `sqlite:///answers.db`; null: `answers.db` beside the run
     folders, so that runs share it."""
+
+    @model_validator(mode="after")
+    def _can_be_edited(self) -> Summarization:
+        if self.paradigm == "sections" and isinstance(self.writer, TableWriter):
+            message = "paradigm: sections edits a profile, and the writer table has whole texts; set recurrent"
+            raise ValueError(message)
+        return self
 
 
 class Prompting(Section):
@@ -329,6 +337,11 @@ class Prompting(Section):
     No more than the model has positions, less one for the answer."""
     summary_tokens: int = Field(256, ge=8)
     """Cap of the summary inside the ranking prompt."""
+    nearest_items: int = Field(0, ge=0)
+    """Items of the whole history told beside each candidate: those whose words are most like its own, and
+    how alike the first is, 0 to 9. No model is asked for them, and the user's part stays shared."""
+    nearest_tokens: int = Field(8, ge=0)
+    """Cap of each of these items' text; 0: only how alike the first is."""
     answers: tuple[str, str] = ("yes", "no")
     """The two answers; each must be one token of the model after the answer slot."""
 

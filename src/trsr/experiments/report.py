@@ -38,7 +38,8 @@ from trsr.records import (
     Split,
     Usage,
 )
-from trsr.report.page import BillLine, RunContent, TrainingLog, bill_lines, render
+from trsr.report.bill import BillLine, read_bill
+from trsr.report.page import RunContent, TrainingLog, render
 from trsr.report.results import (
     Agreement,
     Choice,
@@ -441,8 +442,7 @@ def _failures(summaries: pl.DataFrame) -> dict[str, str]:
 
 
 def _bill(folder: RunFolder) -> tuple[BillLine, ...]:
-    path = folder.path / BILL
-    return bill_lines(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ()
+    return read_bill(folder.path / BILL)
 
 
 def _usage(summaries: pl.DataFrame) -> Usage:

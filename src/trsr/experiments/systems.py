@@ -250,8 +250,7 @@ class Baselines:
         """Score the frozen candidates, or give the scores that are kept; `file` is the name of their file.
 
         With a `depth` the whole catalogue is ranked too, and so many items are retrieved, which may be 0.
-        `begin` is called
-        when there is something to do.
+        `begin` is called when there is something to do.
         """
 
         def answer(config: Config) -> SeedScores:

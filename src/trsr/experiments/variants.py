@@ -19,7 +19,7 @@ from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import SeedScores
 from trsr.experiments.systems import LanguageModel
 from trsr.records import PROFILES
-from trsr.registry import PARADIGMS, path_name
+from trsr.registry import path_name
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, train
 from trsr.stages.untrained import stand
@@ -39,8 +39,12 @@ class Variant:
 
 
 def standing(untrained: Untrained) -> Variant:
-    """Return the variant whose ranking model is another one, as it stands."""
-    overrides = {"model": untrained.model.model_dump(mode="json"), "training.method": "none"}
+    """Return the variant whose ranking model is another one, as it stands.
+
+    It isn't told the nearest items: what they mean is learnt by training.
+    """
+    model = untrained.model.model_dump(mode="json")
+    overrides = {"model": model, "training.method": "none", "prompt.nearest_items": 0}
     return Variant(path_name(untrained.label), overrides, untrained)
 
 
@@ -108,7 +112,7 @@ def train_variant(
     summaries = summarize(own, prepared)
     start = pretrain(own, prepared)
     if not settings.trains:
-        return LanguageModel(settings, summaries, start, stand(own, start, variant.untrained))
+        return LanguageModel(settings, summaries, start, stand(own, prepared, start, variant.untrained))
     return LanguageModel(settings, summaries, start, train(own, prepared, summaries, start))
 
 
@@ -202,7 +206,7 @@ def _described(name: DimensionName, config: Config) -> tuple[str, str, list[Valu
     told = config.ablation
     match name:
         case "summary":
-            writing = [name for name in PARADIGMS if name != "none"]
+            writing = ["recurrent", "hierarchical"]
             if isinstance(config.summary.writer, TableWriter):  # its text is the same by any of them
                 own = config.summary.paradigm
                 writing = ["recurrent" if own == "none" else own]

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trsr.config.ranking import HuggingFaceModel
 from trsr.errors import ModelError
@@ -87,6 +89,43 @@ def load_sentence_encoder(library: Callable[..., Any], path: str) -> Any:
     return made[0]
 
 
+def begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return what stands before a text that is read by itself; never nothing."""
+    return list(leading_ids(tokenizer)) or [tokenizer.eos_token_id or 0]
+
+
+def lifted_mask(real: Tensor, dtype: torch.dtype) -> Tensor:
+    """Make the attention mask by which every token sees all real ones, ``(n, 1, length, length)``.
+
+    `real` says which tokens are no padding, ``(n, length)``. As transformers takes a mask of four dimensions
+    as it is, the model's own causal mask is not put on.
+    """
+    shut = torch.zeros(real.shape, dtype=dtype, device=real.device)
+    shut = shut.masked_fill(~real, torch.finfo(dtype).min)
+    return shut[:, None, None, :].expand(-1, 1, real.shape[1], -1)
+
+
+@torch.inference_mode()
+def require_lifted(model: PreTrainedModel) -> None:
+    """Check that by `lifted_mask` a later token changes the states of earlier ones.
+
+    Raises ModelError where the architecture can't be read so.
+    """
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 0]], device=model.device)
+    mask = lifted_mask(torch.ones_like(ids, dtype=torch.bool), model.dtype)
+    try:
+        states = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        sees = not torch.equal(states[0, 0], states[1, 0])
+    except (RuntimeError, ValueError, IndexError, TypeError):  # a mask of another form is asked for
+        sees = False
+    if not sees:
+        message = (
+            f"the causal mask of {type(model).__name__} can't be lifted: no token sees those after it; leave "
+            "the step mntp out ({steps: 0}), or take a model such as Llama, Qwen or Gemma"
+        )
+        raise ModelError(message)
+
+
 class StateEncoder:
     """Embeds texts by the last hidden states of a causal language model.
 
@@ -98,20 +137,25 @@ class StateEncoder:
         What of the states is the vector.
     max_tokens
         Tokens of a text that are read; the rest is left out and counted in `cut`.
+    lifted
+        Let every token see later ones, too; only models that were trained so can be read so.
     """
 
-    def __init__(self, path: str, pooling: Pooling, max_tokens: int) -> None:
+    def __init__(self, path: str, pooling: Pooling, max_tokens: int, *, lifted: bool = False) -> None:
         self._language_model: LanguageModel = load_language_model(
             HuggingFaceModel(kind="huggingface", path=path), setting="encoder: model"
         )
         self._path, self._pooling, self._max_tokens = path, pooling, max_tokens
+        self._lifted = lifted
+        if lifted:
+            require_lifted(self._language_model.model)
         self.cut = 0
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts, ``(n_texts, width)``, rows of length 1; an empty text has the state of the start."""
         model, tokenizer = self._language_model.model, self._language_model.tokenizer
-        begins = list(leading_ids(tokenizer)) or [tokenizer.eos_token_id or 0]
+        begins = begin_ids(tokenizer)
         whole = PlainEncoder(tokenizer)(texts)
         self.cut += sum(len(ids) > self._max_tokens for ids in whole)
         rows = [begins + ids[: self._max_tokens] for ids in whole]
@@ -121,22 +165,25 @@ class StateEncoder:
             padded = [rows[place] + [0] * (int(lengths.max()) - len(rows[place])) for place in batch]
             real = torch.arange(int(lengths.max()), device=model.device) < lengths[:, None]
             ids = torch.tensor(padded, device=model.device)
-            states = model.base_model(input_ids=ids, attention_mask=real.long(), use_cache=False)
-            pooled = self._pool(states.last_hidden_state.float(), real, lengths, len(begins))
+            mask = lifted_mask(real, model.dtype) if self._lifted else real.long()
+            states = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+            pooled = pool(states.last_hidden_state.float(), real, len(begins), self._pooling)
             made += zip(batch, torch.nn.functional.normalize(pooled).cpu().numpy(), strict=True)
         made.sort(key=lambda pair: pair[0])
         return _finite(np.array([vector for _, vector in made], dtype=np.float32), self._path)
 
-    def _pool(
-        self, states: torch.Tensor, real: torch.Tensor, lengths: torch.Tensor, begun: int
-    ) -> torch.Tensor:
-        """Turn states ``(n, length, width)`` into vectors ``(n, width)``."""
-        if self._pooling == "last":
-            return states[torch.arange(len(states), device=states.device), lengths - 1]
-        # The first state is huge and the same for all texts (an attention sink), so that it is left out.
-        counted = real & (torch.arange(real.shape[1], device=real.device) >= begun)
-        counted[:, begun - 1] |= ~counted.any(dim=1)
-        return (states * counted[..., None]).sum(dim=1) / counted.sum(dim=1, keepdim=True)
+
+def pool(states: Tensor, real: Tensor, begun: int, pooling: Pooling) -> Tensor:
+    """Turn states ``(n, length, width)`` into vectors ``(n, width)``.
+
+    `real` says which tokens are no padding, ``(n, length)``; `begun` of them stand before each text.
+    """
+    if pooling == "last":
+        return states[torch.arange(len(states), device=states.device), real.sum(dim=1) - 1]
+    # The first state is huge and the same for all texts (an attention sink), so that it is left out.
+    counted = real & (torch.arange(real.shape[1], device=real.device) >= begun)
+    counted[:, begun - 1] |= ~counted.any(dim=1)
+    return (states * counted[..., None]).sum(dim=1) / counted.sum(dim=1, keepdim=True)
 
 
 def _finite(vectors: NDArray[np.float32], path: str) -> NDArray[np.float32]:

@@ -4,7 +4,8 @@ A prompt has two parts. Everything about the user is the *prefix* (instruction,
 preference summary, recent items), the candidate and the answer slot are the
 *suffix*. Each part becomes token ids on its own and the ids are joined, so the
 ids of a suffix depend on the item alone and a user's candidates share every id
-of the prefix.
+of the prefix. Where `nearest_items` asks for it, the suffix also tells which items of the
+history are like the candidate: the one thing of the user that is told apart for each.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 from trsr.config.summary import Prompting
 from trsr.errors import ConfigError
 from trsr.prompts.item_text import SEPARATOR, Tokens, item_line, neutralise
+from trsr.prompts.nearest import ALIKE, Near, Nearness
 from trsr.prompts.templates import Templates
 from trsr.records import Item
 
@@ -76,6 +78,8 @@ class RankingPrompt:
         Special tokens that the model wants before the text.
     terse
         Take the short wording that the compact model is trained on from the start.
+    nearness
+        Knows which items are alike; needed where `prompting.nearest_items` are told.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class RankingPrompt:
         item_tokens: int,
         leading: tuple[int, ...] = (),
         terse: bool = False,
+        nearness: Nearness | None = None,
     ) -> None:
         self.templates = templates
         self.prompting = prompting
@@ -98,7 +103,15 @@ class RankingPrompt:
         self._tokens = tokens
         self._prefix_name = "rank_compact_prefix" if terse else "rank_prefix"
         self._suffix_name = "rank_compact_suffix" if terse else "rank_suffix"
-        self.suffix_tokens = self._count(self._render_suffix("")) + item_tokens
+        self._nearest_name = "rank_compact_nearest" if terse else "rank_nearest"
+        self.nearness = nearness
+        if prompting.nearest_items and nearness is None:
+            message = (
+                "prompt.nearest_items: which items are alike is learnt from the catalogue that a model is "
+                "trained on, and there is none here; set prompt.nearest_items to 0"
+            )
+            raise ConfigError(message)
+        self.suffix_tokens = self._count(self._render_suffix("")) + item_tokens + self._nearest_tokens()
         """Tokens set aside for the suffix: no suffix is longer."""
         self.prefix_tokens = prompting.max_tokens - self.suffix_tokens
         """Tokens that a prefix may have."""
@@ -111,17 +124,23 @@ class RankingPrompt:
             )
             raise ConfigError(message)
         self._line = lru_cache(maxsize=_CACHED_ITEMS)(self._make_line)
+        self._near_line = lru_cache(maxsize=_CACHED_ITEMS)(self._make_near_line)
         self._suffix = lru_cache(maxsize=_CACHED_ITEMS)(self._make_suffix)
         self._prefix = lru_cache(maxsize=_CACHED_USERS)(self._make_prefix)
 
     def forget(self) -> None:
         """Forget what was built of users."""
         self._prefix.cache_clear()
+        if self.prompting.nearest_items and self.nearness is not None:
+            self._suffix.cache_clear()
+            self.nearness.forget()
 
     @property
     def versions(self) -> dict[str, str]:
         """Template name to version, for the run's card."""
-        return {name: str(self.templates.version(name)) for name in (self._prefix_name, self._suffix_name)}
+        names = [self._prefix_name, self._suffix_name]
+        names += [self._nearest_name] if self.prompting.nearest_items else []
+        return self.templates.versions(names)
 
     def prefix(self, summary: str, recent: Sequence[Item]) -> Prefix:
         """Build the user's part; the summary is empty when there is none.
@@ -157,9 +176,16 @@ class RankingPrompt:
         whole = neutralise(summary)
         return self._tokens.cut(whole, self.prompting.summary_tokens) != whole
 
-    def suffix(self, item: Item) -> Suffix:
-        """Build the candidate's part; the same item always gives the same ids."""
-        return self._suffix(_key(item))
+    def suffix(self, item: Item, history: Sequence[Item] = ()) -> Suffix:
+        """Build the candidate's part; the same item always gives the same ids.
+
+        Where `prompting.nearest_items` are told, the history, oldest first, decides them, too. All of it is
+        searched, also what the prefix leaves out.
+        """
+        if not self.prompting.nearest_items or self.nearness is None:
+            return self._suffix(_key(item), "")
+        near = self.nearness.find(item, history, self.prompting.nearest_items)
+        return self._suffix(_key(item), self._render_nearest(near))
 
     def slot(self) -> str:
         """Return the text that an answer follows, as it ends every prompt."""
@@ -171,10 +197,13 @@ class RankingPrompt:
             fields = (("", SEPARATOR.join(value for _, value in fields)),)
         return item_line(Item("", dict(fields)), self._tokens, self.item_tokens)
 
-    def _make_suffix(self, fields: tuple[tuple[str, str], ...]) -> Suffix:
+    def _make_near_line(self, fields: tuple[tuple[str, str], ...]) -> str:
+        return self._tokens.cut(self._line(fields), self.prompting.nearest_tokens)
+
+    def _make_suffix(self, fields: tuple[tuple[str, str], ...], nearest: str) -> Suffix:
         line = self._line(fields)
         while True:
-            text = self._render_suffix(line)
+            text = self._render_suffix(line + nearest)
             ids = self._encode([text])[0]
             excess = len(ids) - self.suffix_tokens
             if excess <= 0 or not line:
@@ -188,6 +217,21 @@ class RankingPrompt:
 
     def _render_suffix(self, line: str) -> str:
         return self.templates.render(self._suffix_name, candidate=line)
+
+    def _render_nearest(self, near: Near) -> str:
+        """Tell what is like the candidate, on a line below it."""
+        lines = filter(None, (self._near_line(_key(item)) for item in near.items))
+        return "\n" + self.templates.render(
+            self._nearest_name, nearest=list(lines), degree=near.degree, most=ALIKE
+        )
+
+    def _nearest_tokens(self) -> int:
+        """Count the most tokens that `_render_nearest` takes."""
+        count = self.prompting.nearest_items
+        if not count:
+            return 0
+        blank = self.templates.render(self._nearest_name, nearest=["-"] * count, degree=ALIKE, most=ALIKE)
+        return self._count("\n" + blank) + count * self.prompting.nearest_tokens
 
     def _length(self, summary: str, lines: Sequence[str]) -> int:
         return len(self.leading) + self._count(self._render_prefix(summary, lines))

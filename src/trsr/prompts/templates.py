@@ -30,10 +30,19 @@ _VERSION: Final = re.compile(r"\A\ufeff?\{#-?\s*version:\s*(?P<version>[\w.-]+?)
 _HASH_DIGITS: Final = 12
 
 
-SUMMARY_TEMPLATES: Final = ("system", "describe", "update", "combine", "repair", "examples")
+SUMMARY_TEMPLATES: Final = (
+    "system", "describe", "update", "combine", "repair", "examples",
+    "edit", "edit_repair", "edit_examples",
+)  # fmt: skip
 """What writers with a language model read."""
 RANKING_TEMPLATES: Final = ("rank_prefix", "rank_suffix", "rank_compact_prefix", "rank_compact_suffix")
-"""What ranking models read."""
+"""What every ranking model reads, those of the compact model last."""
+_NEAREST_TEMPLATES: Final = ("rank_nearest", "rank_compact_nearest")
+
+
+def ranking_templates(nearest_items: int) -> tuple[str, ...]:
+    """Name what ranking models read where so many of the nearest items are told."""
+    return RANKING_TEMPLATES + (_NEAREST_TEMPLATES if nearest_items else ())
 
 
 def template_files(folder: Path) -> list[Path]:

@@ -131,7 +131,8 @@ def _expected(ranker: Ranker, users: Sequence[RankingUser]) -> tuple[list[Pair],
     prompts: list[UserPrompts] = []
     for user in users:
         prefix = ranker.prompt.prefix(user.summary, user.history)
-        suffixes = {suffix.ids: suffix.text for suffix in map(ranker.prompt.suffix, user.candidates)}
+        told = (ranker.prompt.suffix(item, user.history) for item in user.candidates)
+        suffixes = {suffix.ids: suffix.text for suffix in told}
         pairs += [(prefix.text, text) for text in suffixes.values()]
         prompts.append(UserPrompts(prefix.ids, list(suffixes)))
     words = ranker.answers.yes, ranker.answers.no
@@ -291,7 +292,7 @@ def _card(ranker: Ranker, items: Sequence[Item], to: ModelTool, prompts: int, di
     """Say how pairs are given, by items of the catalogue."""
     prompt = ranker.prompt
     query, nobody = prompt.prefix("{summary}", items[:2]).text, prompt.prefix("", ()).text
-    document = prompt.suffix(items[-1]).text
+    document = prompt.suffix(items[-1], items[:2]).text
     score = (
         "`CrossEncoder(FOLDER).predict(pairs)` gives p(yes)"
         if to is Tool.SENTENCE_TRANSFORMERS
@@ -332,7 +333,7 @@ from pathlib import Path
 from trsr.bundle import Bundle
 
 prompt = Bundle(Path("BUNDLE")).ranker().prompt
-query = prompt.prefix(summary, recent_items).text
-document = prompt.suffix(candidate).text
+query = prompt.prefix(summary, history).text
+document = prompt.suffix(candidate, history).text
 ```
 """

@@ -37,6 +37,7 @@ from trsr.hf.loading import (
     without_bars,
 )
 from trsr.hf.tokenization import PlainEncoder, TokenizerTokens, leading_ids
+from trsr.prompts.nearest import Nearness
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates, template_files
 from trsr.ranking.scoring import Answers, EncodedUser, RankingUser, encode_users, find_answers, score
@@ -52,6 +53,8 @@ COMPACT: Final = "compact"
 CARD: Final = "ranker.json"
 BASE: Final = "base"
 """Folder inside a ranker's: the model that its adapter sits on."""
+WORDS: Final = "words.json"
+"""File inside a ranker's: by which words items are alike, where its prompt tells that."""
 TEMPLATES: Final = "templates"
 """Folder inside a ranker's: the own templates that its prompts were made by."""
 _FORMAT: Final = 1
@@ -108,6 +111,8 @@ class Ranker:
         Cap of an item's line.
     origin
         Where the weights come from.
+    nearness
+        Knows which items are alike; needed where `prompting.nearest_items` are told.
 
     Raises
     ------
@@ -124,6 +129,7 @@ class Ranker:
         prompting: Prompting,
         item_tokens: int,
         origin: Origin,
+        nearness: Nearness | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -143,6 +149,7 @@ class Ranker:
                 item_tokens=item_tokens,
                 leading=leading_ids(tokenizer),
                 terse=origin.kind == COMPACT,
+                nearness=nearness,
             )
         except ConfigError as error:
             if not lowered:
@@ -158,7 +165,10 @@ class Ranker:
 
     def with_model(self, model: PreTrainedModel) -> Ranker:
         """Return a ranker that asks another model of the same tokenizer in the same way."""
-        return Ranker(model, self.tokenizer, self.prompt.prompting, self.prompt.item_tokens, self.origin)
+        prompt = self.prompt
+        return Ranker(
+            model, self.tokenizer, prompt.prompting, prompt.item_tokens, self.origin, prompt.nearness
+        )
 
     def adapt(self, settings: Lora) -> None:
         """Let adapters be trained and nothing else: those that are on the model, or else fresh ones.
@@ -232,6 +242,8 @@ class Ranker:
             elif weights:
                 self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(folder)
+        if self.prompt.nearness is not None:
+            self.prompt.nearness.save(folder / WORDS)
         (folder / "README.md").unlink(missing_ok=True)
         base, prompting = self.origin.base, self.prompt.prompting
         if prompting.templates is not None:
@@ -286,7 +298,8 @@ class Ranker:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             message = f"{folder}: can't load the ranker's weights: {reason}; train again"
             raise ModelError(message) from error
-        ranker = cls(model.eval(), tokenizer, prompting, card["item_tokens"], origin)
+        nearness = Nearness.load(folder / WORDS) if prompting.nearest_items else None
+        ranker = cls(model.eval(), tokenizer, prompting, card["item_tokens"], origin, nearness)
         _compare(ranker, card, folder)
         if has_adapter(model):
             require_effect(model, [*ranker.prompt.prefix("", ()).ids, ranker.answers.yes])

@@ -124,11 +124,11 @@ class EncodedUser:
 
 
 def encode_users(users: Sequence[RankingUser], prompt: RankingPrompt) -> list[EncodedUser]:
-    """Turn ranking tasks into token ids: each prefix once, each item's suffix once."""
+    """Turn ranking tasks into token ids: each prefix once, each suffix once."""
     encoded = []
     for user in users:
         prefix = prompt.prefix(user.summary, user.history)
-        suffixes = tuple(prompt.suffix(item).ids for item in user.candidates)
+        suffixes = tuple(prompt.suffix(item, user.history).ids for item in user.candidates)
         encoded.append(EncodedUser(prefix.ids, suffixes, user.target, prefix.cut))
     return encoded
 

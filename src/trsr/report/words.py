@@ -17,6 +17,7 @@ _NAMES: Final = {
     "tallrec": "LM (whole history)",
     "hierarchical": "LM (hierarchical summary)",
     "recurrent": "LM (recurrent summary)",
+    "sections": "LM (profile in sections)",
     NO_SUMMARY: "LM (no summary)",
     PROFILES: "LM (texts of a table)",
     "llmseqprompt": "LLMSeqPrompt (order of retrieved items)",
@@ -27,6 +28,7 @@ _NAMES: Final = {
 _DESCRIPTIONS: Final = {
     "tallrec": "The language model reads the whole history as text and answers yes or no.",
     "hierarchical": "The language model reads a summary made of block summaries, and the recent items.",
+    "sections": "The language model reads a profile in sections, edited block by block, and the recent items.",
     "recurrent": "The language model reads a summary updated block by block, and the recent items.",
     PROFILES: "The language model reads the text that a table has of the user, and the recent items; when "
     "the text was written, before the target or after it, is not known.",

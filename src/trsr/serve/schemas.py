@@ -217,6 +217,17 @@ class SentenceOut(_Form):
     items: list[int] = Field(description="Places in the history, from 0.")
 
 
+class NoteOut(_Form):
+    """A line of a profile in sections, and what caused it."""
+
+    number: int = Field(description="What edits call it.")
+    section: str
+    text: str
+    blocks: list[int] = Field(description="The blocks that wrote its text: added, then updated.")
+    ended: int | None = Field(description="The block that deleted it or filled its section; None: it stands.")
+    items: list[int] = Field(description="Items of these blocks, as places in the history, from 0.")
+
+
 class ProfileOut(_Form):
     """All that is known of a user."""
 
@@ -229,6 +240,7 @@ class ProfileOut(_Form):
     history: list[EventOut]
     blocks: list[BlockOut]
     sentences: list[SentenceOut]
+    notes: list[NoteOut] = Field(description="Of the paradigm `sections`: all notes there ever were.")
 
 
 class FindingOut(_Form):
@@ -257,6 +269,15 @@ class DeletedOut(_Form):
     user: str
     known: bool
     removed: list[str]
+    leaves: int | None = Field(
+        None, description="When it will be carried out (unix seconds), where it can be taken back until then."
+    )
+
+
+class UsersOut(_Form):
+    """Ids of users."""
+
+    users: list[str]
 
 
 class DeletedManyOut(_Form):

@@ -26,11 +26,11 @@ from trsr.hf import processes
 from trsr.hf.gguf_files import is_local
 from trsr.hf.loading import folder_identity, model_identity
 from trsr.hf.trainer import tracked
-from trsr.prompts.templates import RANKING_TEMPLATES, Templates
+from trsr.prompts.templates import Templates, ranking_templates
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.ranking.training import fine_tune
-from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, SPLIT, SUMMARY, TARGET, USER, Finding, Split
+from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, SPLIT, SUMMARY, TARGET, USER, Finding, Item, Split
 from trsr.registry import BASELINES, identity
 from trsr.stages.prepare import tell
 from trsr.stages.work import Artifact, Made, Work
@@ -57,13 +57,17 @@ def is_pretrained_here(config: Config) -> bool:
     return isinstance(model, HuggingFaceModel) and bool(model.pretrain_questions)
 
 
+def shown_items(config: Config, items: pl.DataFrame) -> list[Item]:
+    """Give every item of the catalogue as the ranking prompt shows it."""
+    shown = Catalogue(items, config.ranking_fields)
+    return list(shown.items(shown.ids))
+
+
 def pretrained_ranker(config: Config, prepared: Prepared, checkpoints: Path) -> tuple[Ranker, Log]:
     """Make the compact model, or question another, from the catalogue and histories to learn from."""
-    shown, whole = (
-        Catalogue(prepared.items, fields) for fields in (config.ranking_fields, config.items.fields)
-    )
-    histories = learnable_histories(prepared)
-    return pretrain_ranker(config, shown.items(shown.ids), whole.items(whole.ids), histories, checkpoints)
+    whole = Catalogue(prepared.items, config.items.fields)
+    shown, histories = shown_items(config, prepared.items), learnable_histories(prepared)
+    return pretrain_ranker(config, shown, whole.items(whole.ids), histories, checkpoints)
 
 
 def pretrain(work: Work, prepared: Artifact[Prepared]) -> Artifact[Path | None]:
@@ -112,7 +116,7 @@ def train(
     folder, checkpoints = work.folder, work.folder.checkpoints / "fine_tuning"
 
     def make(config: Config) -> Made:
-        ranker = fresh_ranker(config, start.value)
+        ranker = fresh_ranker(config, start.value, catalogue=shown_items(config, prepared.value.items))
         with tracked(config.training.report_to, folder.path):
             log = fine_tune_ranker(ranker, config, prepared.value, summaries.value, checkpoints)
         _tell(work, config, ranker, log)
@@ -278,7 +282,11 @@ def outside(config: Config) -> list[Any]:
     templates = Templates(config.prompt.domain, config.prompt.templates)
     retriever = config.training.retriever if config.training.sampler == "retrieved" else None
     asked = [identity("baseline", retriever, BASELINES)] if retriever else []
-    return [templates.versions(RANKING_TEMPLATES), *asked, *_weights_outside(config)]
+    return [
+        templates.versions(ranking_templates(config.prompt.nearest_items)),
+        *asked,
+        *_weights_outside(config),
+    ]
 
 
 def _weights_outside(config: Config) -> list[str]:

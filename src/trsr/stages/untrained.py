@@ -14,19 +14,22 @@ from trsr.config import Config
 from trsr.config.evaluation import Untrained
 from trsr.config.ranking import EndpointModel
 from trsr.data.dataset import Catalogue
+from trsr.data.prepare import Prepared
 from trsr.ranking.likelihood import LikelihoodRanker
 from trsr.ranking.ranker import CARD, Ranker, Scorer
 from trsr.ranking.scoring import RankingUser
 from trsr.records import CANDIDATES, HISTORY, MEASURED, SPLIT, USER, Usage
 from trsr.served import ServedRanker
-from trsr.stages.train import LOG, outside
+from trsr.stages.train import LOG, outside, shown_items
 from trsr.stages.work import Artifact, Made, Work
 from trsr.summarize.cost import Bill
 from trsr.summarize.forecast import Forecast
 from trsr.summarize.store import Store
 
 
-def stand(work: Work, start: Artifact[Path | None], untrained: Untrained | None = None) -> Artifact[Scorer]:
+def stand(
+    work: Work, prepared: Artifact[Prepared], start: Artifact[Path | None], untrained: Untrained | None = None
+) -> Artifact[Scorer]:
     """Give the ranking model without training, in the place of `trsr.stages.train.train`.
 
     `untrained` says what of it ranks, p(yes) where it is None. Only what it is goes into the folder: weights
@@ -37,18 +40,19 @@ def stand(work: Work, start: Artifact[Path | None], untrained: Untrained | None 
     if untrained is not None:
         ranks = {"by": untrained.by, "length": untrained.length}
     opened: list[Ranker | ServedRanker] = []
+    told = [prepared.digest] if work.config.prompt.nearest_items else []
 
     def make(config: Config) -> Made:
-        ranker = _open(config, start.value)
+        ranker = _open(config, prepared.value.items, start.value)
         opened.append(ranker)
         if isinstance(ranker, ServedRanker):
             write_json(ranker.card, folder / CARD)
         else:
             ranker.save(folder, weights=ranker.origin.base is None)
-        told: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
         write_json({"pretraining": [], "fine_tuning": []}, folder / LOG)
-        write_json(told | ranks, folder / CARD)
-        work.say(f"  model, as it stands: {told['identity']}")
+        write_json(card | ranks, folder / CARD)
+        work.say(f"  model, as it stands: {card['identity']}")
         return Made([folder])
 
     def load(made: Artifact[Scorer]) -> Scorer:
@@ -65,12 +69,14 @@ def stand(work: Work, start: Artifact[Path | None], untrained: Untrained | None 
         load,
         settings=("items", "prompt", "model", "training.method"),
         free=("seed", "training.seed", "summary.store", "out", "name"),
-        content=[ranks, start.digest, *outside(work.config)],
+        content=[ranks, start.digest, *told, *outside(work.config)],
     )
 
 
-def _open(config: Config, start: Path | None) -> Ranker | ServedRanker:
-    return ServedRanker(config) if isinstance(config.model, EndpointModel) else fresh_ranker(config, start)
+def _open(config: Config, items: pl.DataFrame, start: Path | None) -> Ranker | ServedRanker:
+    if isinstance(config.model, EndpointModel):
+        return ServedRanker(config)
+    return fresh_ranker(config, start, catalogue=shown_items(config, items))
 
 
 def _again(config: Config, folder: Path) -> Ranker | ServedRanker:

@@ -240,12 +240,13 @@ class Planner(PromptWriter):
 
     async def _advance(self, inquiry: Inquiry) -> None:
         mark = f"Summary {inquiry.first.key[:16]}"
+        planned = mark if inquiry.profile is None else f"ADD lately: {mark}"
         if mark in self._expected:  # counted before
-            inquiry.text, inquiry.usage = mark, Usage(calls_reused=1)
+            inquiry.text, inquiry.usage = planned, Usage(calls_reused=1)
         elif (answer := await self._look_up(inquiry.question.key)) is not None:
             inquiry.take(answer, self._wording, self._checks, paid_now=False)
         else:
-            inquiry.text = mark
+            inquiry.text = planned
             inquiry.usage += self._count(mark, inquiry)
 
     def _count(self, mark: str, inquiry: Inquiry) -> Usage:

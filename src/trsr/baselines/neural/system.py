@@ -275,6 +275,19 @@ class SASRec(Sequential):
     network = architectures.SASRec
 
 
+class ESASRec(Sequential):
+    """SASRec with gated layers; see `trsr.baselines.neural.architectures.ESASRec`.
+
+    Its two other parts, a shifted sequence as the target and a sampled softmax as the loss, are those of every
+    system here that foretells the next item. Source: Tikhonovich et al., eSASRec: enhancing transformer-based
+    recommendations in a modular fashion, RecSys 2025 (arXiv 2508.06450).
+    """
+
+    label = "eSASRec"
+    description = "SASRec whose attention and feed-forward layers are gated (LiGR)."
+    network = architectures.ESASRec
+
+
 class BERT4Rec(Sequential):
     """Self-attention in both directions; see `trsr.baselines.neural.architectures.BERT4Rec`."""
 
@@ -291,7 +304,7 @@ class FromVectors(Sequential):
         open_encoder(self.settings.encoder, self.seed)  # what it lacks is told before the long work
 
     def _text(self, data: TrainingData) -> torch.Tensor:
-        vectors, self.notes = start_table(self.settings, data.items, data.fields, self.seed)
+        vectors, self.notes = start_table(self.settings, data, self.seed)
         return torch.from_numpy(vectors)
 
     def _build(self, n_items: int, text: torch.Tensor) -> Network:
