@@ -22,7 +22,7 @@ from trsr.config import Config, dump
 from trsr.config.ranking import EndpointModel
 from trsr.errors import USERS_FAILED, ConfigError, RunError, TrsrError
 from trsr.experiments.fused import fuse
-from trsr.experiments.protocol import EvaluationProtocol, run_protocol
+from trsr.experiments.protocol import EvaluationProtocol, require_users, run_protocol
 from trsr.experiments.report import report
 from trsr.experiments.scores import SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
@@ -62,7 +62,7 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     Raises
     ------
     ConfigError
-        When `until` is not a step.
+        When `until` is not a step, or what is measured are rows of users and not users.
     TrsrError
         When a step fails that others need; what earlier steps made stays, and the next run goes on
         from there.
@@ -70,6 +70,8 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     if until is not None and until not in STEPS:
         message = f"until must be one of {', '.join(STEPS)}, got {until!r}"
         raise ConfigError(message)
+    if until != "prepare":
+        require_users(config, "trsr run")
     folder = RunFolder(config.folder)
     trains = until is None or STEPS.index(until) >= STEPS.index("train")
     if not processes.is_main():

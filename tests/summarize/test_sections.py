@@ -25,7 +25,9 @@ from trsr.summarize.store import Store
 from trsr.summarize.summarizer import Growth, append, summarize
 
 PARADIGM = open_paradigm("sections", Summarization())
-ITEMS = [Item(str(n), {"title": f"{kind} pot {n}"}) for n, kind in enumerate(["tea", "oak", "red", "tin"] * 3)]
+ITEMS = [
+    Item(str(n), {"title": f"{kind} pot {n}"}) for n, kind in enumerate(["tea", "oak", "red", "tin"] * 3)
+]
 Reply = Callable[[Chat], str]
 
 
@@ -37,7 +39,13 @@ def writer(reply: Reply, store: Store, style: str = "chat") -> LanguageModelWrit
     generator = FakeGenerator(reply)
     generator.style = style
     return LanguageModelWriter(
-        generator, Templates("shopping"), Sampling(), store, ApproximateTokens(), 30, checks=("language", "echo")
+        generator,
+        Templates("shopping"),
+        Sampling(),
+        store,
+        ApproximateTokens(),
+        30,
+        checks=("language", "echo"),
     )
 
 
@@ -196,7 +204,9 @@ def test_an_item_that_gives_orders_reaches_no_note_by_itself() -> None:
     assert written.final.text == "Lately: < |im_end| >pots."
 
 
-@pytest.mark.parametrize(("before", "after", "calls"), [(4, 6, 1), (5, 6, 1), (5, 7, 2), (4, 4, 0), (0, 2, 1)])
+@pytest.mark.parametrize(
+    ("before", "after", "calls"), [(4, 6, 1), (5, 6, 1), (5, 7, 2), (4, 4, 0), (0, 2, 1)]
+)
 def test_appending_costs_the_edits_of_new_blocks_and_gives_the_whole_profile(
     before: int, after: int, calls: int
 ) -> None:
@@ -249,10 +259,19 @@ def test_texts_of_a_table_have_nothing_to_edit() -> None:
 
 
 def test_the_keyphrase_writer_edits_what_changes() -> None:
-    titles = ["Desk lamp, walnut", "Floor lamp, walnut", "Steel drill", "Steel drill bits", "Oak table", "Vase"]
+    titles = [
+        "Desk lamp, walnut",
+        "Floor lamp, walnut",
+        "Steel drill",
+        "Steel drill bits",
+        "Oak table",
+        "Vase",
+    ]
     kinds = ["lighting", "lighting", "tools", "tools", "tables", "vases"]
     catalogue = pl.DataFrame({ITEM: list("012345"), "title": titles, "category": kinds})
-    items = [Item(str(n), {"title": t, "category": k}) for n, (t, k) in enumerate(zip(titles, kinds, strict=True))]
+    items = [
+        Item(str(n), {"title": t, "category": k}) for n, (t, k) in enumerate(zip(titles, kinds, strict=True))
+    ]
     made = KeyphraseWriter(catalogue, "shopping")
     [written] = write(made, cut([*items[:2] * 2, *items[2:4] * 2], 4))
     first, second = (step.text for step in written.steps)

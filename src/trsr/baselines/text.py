@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +32,7 @@ from trsr.baselines.item_encoder import Reducer, ReducerName, VectorSettings, it
 from trsr.config.section import Section
 from trsr.errors import ConfigError
 from trsr.prompts.words import words
+from trsr.records import ITEM
 from trsr.registry import ENCODERS, identity, spell
 
 if TYPE_CHECKING:
@@ -72,11 +74,21 @@ class CountsWords(ReadsText):
         )
 
 
+class TextSimilaritySettings(Section):
+    """What is read, and how items of the history count."""
+
+    decay: float = Field(1.0, gt=0, le=1)
+    """What an item of the history weighs, to the power of its age."""
+    title: bool = False
+    """Read the first text field alone, which is the title in every format."""
+
+
 class TextSimilarity(CountsWords):
-    """Cosine between the TF-IDF vector of the candidate and the sum of those of the history."""
+    """Cosine between the TF-IDF vector of the candidate and the weighted sum of those of the history."""
 
     label = "TF-IDF similarity"
     description = "Items whose texts share rare words with the texts of the history."
+    Settings = TextSimilaritySettings
     learnt = (*CountsWords.learnt, "_idf", "_vectors")
     utilities = staticmethod(log_likeness)
 
@@ -87,6 +99,9 @@ class TextSimilarity(CountsWords):
 
     def fit(self, data: TrainingData) -> None:
         """Learn the words and their weights from the catalogue; see `Baseline`."""
+        if self.settings.title:
+            named = data.fields or tuple(name for name in data.items.columns if name != ITEM)
+            data = replace(data, fields=named[:1])
         texts = self._learn_words(data)
         counts = self._counts(texts)
         having = np.bincount(counts.indices, minlength=counts.shape[1])
@@ -104,7 +119,7 @@ class TextSimilarity(CountsWords):
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
         """Compare candidates with histories; see `Baseline`."""
-        taken = history_rows(histories, self._vectors.shape[0])
+        taken = history_rows(histories, self._vectors.shape[0], self.settings.decay)
         profiles = _normalized(sparse.csr_array(taken @ self._vectors))
         return products(profiles, self._vectors, candidates, self._by_feature(self._vectors))
 

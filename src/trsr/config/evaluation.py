@@ -11,8 +11,11 @@ from trsr.config.section import BaselineName as BaselineName
 from trsr.config.section import Section, require_each_once
 from trsr.config.summary import KeyphraseWriter, Writer
 
-Sampler = Literal["uniform", "popularity"]
+Drawn = Literal["uniform", "popularity"]
 """How negatives are drawn."""
+
+Sampler = Literal[Drawn, "file", "impressions"]
+"""Where candidates come from: drawn, or given."""
 
 LanguageModelName = Literal[
     "tallrec", "hierarchical", "recurrent", "sections", "profiles", "llmseqprompt", "mllm_msr"
@@ -108,8 +111,9 @@ class Comparison(Section):
     """Models that rank as they stand, without training, on the frozen candidates."""
     fused: bool = True
     """Join `fusion.companions` with the form that does best on validation."""
-    samplers: tuple[Sampler, ...] = Field(("uniform", "popularity"), min_length=1)
-    """Ways of drawing negatives; each has its own columns."""
+    samplers: tuple[Drawn, ...] = Field(("uniform", "popularity"), min_length=1)
+    """Ways of drawing negatives; each has its own columns. Where candidates are given, these alone are
+    asked."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
     """Training seeds; split and candidates stay those of the run's seed."""
     retrieve: int = Field(100, ge=2)

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trsr.baselines.base import NOTHING
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Sampler
 from trsr.errors import DataError
@@ -192,6 +193,7 @@ class FusedSystem:
         form: SystemScores,
         companions: Mapping[BaselineName, SystemScores],
     ) -> None:
+        _require_one_answer(protocol)
         self._protocol = protocol
         self._form = form
         self._companions = companions
@@ -264,6 +266,18 @@ class FusedSystem:
                 for sampler in samplers
             ]
         )
+
+
+def _require_one_answer(protocol: EvaluationProtocol) -> None:
+    """Raise `DataError` where rows have several positives, or candidates of different number."""
+    for data in protocol.splits.values():
+        ragged = any((rows == NOTHING).any() for rows in data.candidates.values())
+        if ragged or (data.positives is not None and (data.positives.sum(axis=1) > 1).any()):
+            message = (
+                "it learns from rows with one positive among candidates of one number, and some impressions "
+                "have several, or fewer candidates"
+            )
+            raise DataError(message)
 
 
 def weights_of(system: SystemScores) -> dict[str, float]:

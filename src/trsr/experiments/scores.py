@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import read_parquet, write_json, write_parquet
+from trsr.baselines.base import NOTHING
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.evaluation.catalogue import (
@@ -29,12 +30,13 @@ from trsr.evaluation.metrics import (
     metrics_frame,
     named,
     place_target,
+    several_positives,
 )
 from trsr.evaluation.metrics import Protocol as MetricProtocol
 from trsr.evaluation.scoreboard import Result, summarise, to_json
 from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol, Places
-from trsr.records import IN_CATALOGUE, ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
+from trsr.records import IN_CATALOGUE, ITEM, MEASURED, PERSON, SCORE, SPLIT, TARGET, USER, Split
 from trsr.registry import METRICS, identity
 from trsr.report.results import Kind
 from trsr.stages.work import Artifact, Made, Work
@@ -179,8 +181,10 @@ def from_frame(frame: pl.DataFrame, protocol: EvaluationProtocol) -> dict[Split,
     scores: dict[Split, dict[Sampler, Floats]] = {}
     for (split, sampler), rows in frame.group_by(SPLIT, SAMPLER, maintain_order=True):
         of_split = Split(str(split))
-        shape = protocol.splits[of_split].candidates[sampler].shape
-        scores.setdefault(of_split, {})[sampler] = rows[SCORE].to_numpy().reshape(shape)
+        asked = protocol.splits[of_split].candidates[sampler] != NOTHING
+        table = np.full(asked.shape, -np.inf)
+        table[asked] = rows[SCORE].to_numpy()
+        scores.setdefault(of_split, {})[sampler] = table
     return scores
 
 
@@ -301,10 +305,15 @@ def sampled_frames(
     data = protocol.splits[split]
     frames = []
     for run in system.runs:
-        scores = run.scores[split][sampler]
-        above, tied = place_target(scores, data.columns[sampler])
-        computed = expected_metrics(above, tied, scores.shape[1] - 1, metrics)
-        frames.append(metrics_frame(data.users, [split.value] * len(data.users), tied, computed))
+        scores, asked = run.scores[split][sampler], data.candidates[sampler] != NOTHING
+        if data.positives is None:
+            above, tied = place_target(scores, data.columns[sampler])
+            computed = expected_metrics(above, tied, scores.shape[1] - 1, metrics)
+        else:
+            tied, computed = several_positives(scores, data.positives, asked, metrics)
+        given = sampler if sampler in ("file", "impressions") else ""
+        told = named(computed, protocol.config.split.label, given)
+        frames.append(_frame(protocol, split, tied, told))
     return frames
 
 
@@ -317,7 +326,7 @@ def catalogue_frames(
             protocol,
             split,
             run.catalogue[split].ranks.tied,
-            catalogue_metrics(run.catalogue[split].ranks, metrics),
+            catalogue_metrics(run.catalogue[split].ranks, metrics, protocol.config.split.label),
         )
         for run in system.runs
         if split in run.catalogue
@@ -351,13 +360,19 @@ def expected_frames(
     negatives: int,
     metrics: Sequence[Metric],
 ) -> list[pl.DataFrame]:
-    """Compute the exact expectation of the figures under uniform negatives, from ranks in the catalogue."""
+    """Compute the exact expectation of the figures under uniform negatives, from ranks in the catalogue.
+
+    Where the history stays in the catalogue there is none: negatives are drawn from what lies outside it.
+    """
+    if protocol.config.split.keeps_history:
+        return []
+    rows = protocol.config.split.label
     return [
         _frame(
             protocol,
             split,
             run.catalogue[split].ranks.tied,
-            sampled_expectation(run.catalogue[split].ranks, negatives, metrics),
+            sampled_expectation(run.catalogue[split].ranks, negatives, metrics, rows),
         )
         for run in system.runs
         if split in run.catalogue
@@ -368,9 +383,12 @@ def two_stage_frames(
     system: SystemScores, protocol: EvaluationProtocol, metrics: Sequence[Metric]
 ) -> list[pl.DataFrame]:
     """Measure the order that a system gives to the retrieved items, on the test users."""
+    data, rows = protocol.splits[Split.TEST], protocol.config.split.label
     targets = targets_frame(protocol, Split.TEST)
+    if data.persons:
+        targets = targets.with_columns(pl.Series(PERSON, data.persons))
     return [
-        two_stage_metrics(targets, _pairs(protocol, Split.TEST, retrieved, scores), metrics)
+        two_stage_metrics(targets, _pairs(protocol, Split.TEST, retrieved, scores), metrics, rows)
         for retrieved, scores in zip(system.retrieved, system.reranked, strict=True)
     ]
 
@@ -396,11 +414,12 @@ def scores_frame(
 
 def _pairs(protocol: EvaluationProtocol, split: Split, items: Places, scores: Floats) -> pl.DataFrame:
     users = pl.Series(USER, protocol.splits[split].users, dtype=pl.String)
+    row, column = np.nonzero(items != NOTHING)
     return pl.DataFrame(
         [
-            users.gather(np.repeat(np.arange(len(users)), items.shape[1])),
-            protocol.prepared.items[ITEM].gather(items.ravel()),
-            pl.Series(SCORE, scores.ravel()),
+            users.gather(row),
+            protocol.prepared.items[ITEM].gather(items[row, column]),
+            pl.Series(SCORE, scores[row, column]),
         ]
     )
 
@@ -411,8 +430,8 @@ def _frame(
     tied: NDArray[np.int64],
     metrics: dict[str, NDArray[np.float64]],
 ) -> pl.DataFrame:
-    users = protocol.splits[split].users
-    return metrics_frame(users, [split.value] * len(users), tied, metrics)
+    data = protocol.splits[split]
+    return metrics_frame(data.users, [split.value] * len(data.users), tied, metrics, data.persons)
 
 
 def evaluate(

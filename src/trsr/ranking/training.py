@@ -124,7 +124,9 @@ def plan_epochs(
     leaves out. `processes` train together; an update takes `settings.accumulation` batches of each.
     """
     generator = np.random.default_rng(seed)
-    dropout = np.random.default_rng([seed, _DROPOUT_STREAM])  # of its own: without dropout, the plan is as ever
+    dropout = np.random.default_rng(
+        [seed, _DROPOUT_STREAM]
+    )  # of its own: without dropout, the plan is as ever
     lengths = np.array([len(user.prefix) + max(map(len, user.suffixes)) for user in users])
     others = [
         generator.permutation([place for place in range(len(user.suffixes)) if place != user.target])
