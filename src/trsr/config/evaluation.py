@@ -14,9 +14,7 @@ from trsr.config.summary import KeyphraseWriter, Writer
 Sampler = Literal["uniform", "popularity"]
 """How negatives are drawn."""
 
-LanguageModelName = Literal[
-    "tallrec", "hierarchical", "recurrent", "sections", "profiles", "llmseqprompt"
-]
+LanguageModelName = Literal["tallrec", "hierarchical", "recurrent", "sections", "profiles", "llmseqprompt"]
 """Forms of the language model: the whole history in the prompt, a summary by one of the paradigms, the text
 that the writer `table` has, or the whole history by one that learnt to order what `training.retriever`
 retrieves."""

@@ -40,8 +40,8 @@ _ALL_AT_ONCE: Final = 4096
 class Wording:
     """Words what is asked as questions to `model`, a generator's identity; cuts lines at `item_tokens`.
 
-    `style` is `chat` for instructions, or `examples`: one template of worked examples for all verbs but `edit`,
-    which has its own; all prompts share its beginning, and the model goes on with it.
+    `style` is `chat` for instructions, or `examples`: one template of worked examples for all verbs but
+    `edit`, which has its own; all prompts share its beginning, and the model goes on with it.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Wording:
         block: Block | None,
         profile: Profile | None = None,
     ) -> Question:
-        """Render a prompt; summaries in it are neutralised like any text of others, as notes of profiles are."""
+        """Render a prompt; summaries in it are neutralised like any text of others, as notes are already."""
         items = block.items if block is not None else ()
         lines = [item_line(item, self._tokens, self._item_tokens) for item in items]
         text = self._render(verb, [neutralise(each.text) for each in summaries], lines, profile)
@@ -155,9 +155,9 @@ class Inquiry:
     useless answer is kept, never asked for or paid for again, and never served. A run asks at most two
     attempts: the one after the useless answers it found in the store, and one more where that makes a pair.
 
-    Where a `profile` is to be edited, answers are edits of it. `said` is the last answer, and `text` the summary: the answer that is of use. `users` are those whose text
-    the prompt holds, `keys` the questions that were answered. `question` is the
-    present attempt, and `unanswered` says why it got no answer at all. `usage` is that of all attempts so
+    Where a `profile` is to be edited, answers are edits of it. `said` is the last answer, and `text` the
+    summary: the answer that is of use. `users` are those whose text the prompt holds, `keys` the questions
+    that were answered. `question` is the present attempt, and `unanswered` says why it got no answer at all. `usage` is that of all attempts so
     far, of this run and of earlier ones. `is_elsewhere` while another process is at it; `over` when it ended.
     """
 
