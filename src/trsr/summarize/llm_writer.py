@@ -157,8 +157,9 @@ class Inquiry:
 
     Where a `profile` is to be edited, answers are edits of it. `said` is the last answer, and `text` the
     summary: the answer that is of use. `users` are those whose text the prompt holds, `keys` the questions
-    that were answered. `question` is the present attempt, and `unanswered` says why it got no answer at all. `usage` is that of all attempts so
-    far, of this run and of earlier ones. `is_elsewhere` while another process is at it; `over` when it ended.
+    that were answered. `question` is the present attempt, and `unanswered` says why it got no answer at all.
+    `usage` is that of all attempts so far, of this run and of earlier ones. `is_elsewhere` while another
+    process is at it; `over` when it ended.
     """
 
     first: Question
