@@ -23,18 +23,24 @@ TORCH_INDEX ?=
 # A program needs a tenth of the modules that lie about: they are compiled when they are first imported.
 unexport PYTHONDONTWRITEBYTECODE
 
-# What the program needs, and no more.
+# The tests of the page take the system's Chromium, Debian's, or Playwright's.
+BROWSER = command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	{ test "$$(id -u)" = 0 && apt-get update && apt-get install --yes --no-install-recommends chromium; } || \
+	$(BIN)/playwright install --only-shell chromium
+
+# What the program needs, and its service.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (once; a few minutes)"
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TRSR needs Python 3.11 or newer; make PYTHON=python3.12")'
 	@$(PIP) --no-compile $(TORCH_INDEX) torch==2.13.0
-	@$(PIP) --no-compile --editable .
+	@$(PIP) --no-compile --editable '.[serve]'
 	@touch $@
 
 $(READY): $(INSTALLED)
 	@echo "Installing what the tests need (once; a few minutes)"
 	@$(PIP) --no-compile --editable '.[dev]'
+	@$(BROWSER) > /dev/null || echo "There is no Chromium: the tests of the page in a browser are skipped"
 	@touch $@
 
 # One thread: the compact model is so small that a second one saves a third of the time on idle cores,

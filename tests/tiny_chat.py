@@ -19,7 +19,7 @@ _ITEM_TEXT = "title: cordless drill; brand: Bolt; price: 89. The shopper likes t
 
 def save_tiny_model(folder: Path) -> None:
     """Write a Qwen2 model of 2,048 positions, and a byte-level BPE with a chat template."""
-    tokenizer = _train_tokenizer()
+    tokenizer = train_tokenizer()
     tokenizer.save_pretrained(folder)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -40,7 +40,8 @@ def save_tiny_model(folder: Path) -> None:
         Qwen2ForCausalLM(config).save_pretrained(folder)
 
 
-def _train_tokenizer() -> PreTrainedTokenizerFast:
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """Learn a byte-level BPE from the prompts."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -50,7 +51,9 @@ def _train_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    prompts = [path.read_text(encoding="utf-8") for path in sorted(BUILT_IN.glob("*.jinja"))]
+    # Captions are asked of other models: their words change nothing in this one.
+    templates = [path for path in sorted(BUILT_IN.glob("*.jinja")) if path.stem != "caption"]
+    prompts = [path.read_text(encoding="utf-8") for path in templates]
     backend.train_from_iterator([*prompts, _ITEM_TEXT], trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"

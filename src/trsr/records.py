@@ -20,6 +20,9 @@ TIMES: Final = "times"
 HISTORY: Final = "history"
 TARGET: Final = "target"
 SPLIT: Final = "split"
+PERSON: Final = "person"
+PLACE: Final = "place"
+POSITIVES: Final = "positives"
 CANDIDATES: Final = "candidates"
 SCORE: Final = "score"
 P_YES: Final = "p_yes"
@@ -51,6 +54,9 @@ class Split(StrEnum):
     VALID = "valid"
     TEST = "test"
 
+
+IN_CATALOGUE: Final = ".catalogue"
+"""Ends the name of a file of scores that tells of places in the whole catalogue."""
 
 MEASURED: Final = (Split.VALID, Split.TEST)
 """Splits that are scored: choices are made on the first, figures of the second are told."""
@@ -155,7 +161,8 @@ class UserSummary:
         The summary that goes into the prompt; its text is empty for paradigm ``none``.
     steps
         Every intermediate summary in the order it was written: one per block
-        (recurrent: the summary after each block; hierarchical: of each block).
+        (recurrent: the summary after each block; hierarchical: of each block;
+        sections: the edits that each block made).
     usage
         The sum over all calls of this user.
     failed

@@ -35,6 +35,7 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
         "caser": "trsr.baselines.neural.system:Caser",
         "gru4rec": "trsr.baselines.neural.system:GRU4Rec",
         "sasrec": "trsr.baselines.neural.system:SASRec",
+        "esasrec": "trsr.baselines.neural.system:ESASRec",
         "bert4rec": "trsr.baselines.neural.system:BERT4Rec",
         "sasrec_text": "trsr.baselines.neural.system:SASRecText",
         "llm2sasrec": "trsr.baselines.neural.system:LLM2SASRec",
@@ -43,6 +44,7 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
         "ensemble": "trsr.baselines.hybrids:Ensemble",
         "popularity_switch": "trsr.baselines.hybrids:PopularitySwitch",
         "frequent_first": "trsr.baselines.hybrids:FrequentFirst",
+        "mix": "trsr.baselines.hybrids:Mix",
     }
 )
 """Systems without a language model; see `trsr.baselines.base.Baseline`."""
@@ -90,8 +92,16 @@ WRITERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Who writes summaries; see `trsr.summarize.writer.open_writer`."""
 
+CAPTIONERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "endpoint": "trsr.summarize.captions:open_endpoint",
+        "local": "trsr.summarize.captions:open_local",
+    }
+)
+"""Who describes images; see `trsr.summarize.captions.open_captioner`."""
+
 PARADIGMS: Final[Mapping[str, str]] = MappingProxyType(
-    {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "none")}
+    {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "sections", "none")}
 )
 """How blocks become one summary; see `trsr.summarize.paradigms.open_paradigm`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,9 @@ class UserRow:
         How many events of the history, oldest first, the summary was written from; None for all of them.
     edited
         What a person has put in the summary's place; None where nobody has.
+    leaves
+        When the user is to be deleted (unix seconds): until then nobody is told of the user, and it can be
+        taken back. None: the user stays.
     """
 
     user_id: str
@@ -63,6 +67,7 @@ class UserRow:
     appended: bool = False
     read: int | None = None
     edited: str | None = None
+    leaves: int | None = None
 
     @property
     def shown(self) -> str | None:
@@ -80,7 +85,7 @@ class UserRow:
         return self.summary is None or bool(self.failed)
 
 
-_ASIDE: Final = {"read": "behind", "edited": "edits"}
+_ASIDE: Final = {"read": "behind", "edited": "edits", "leaves": "leaving"}
 """Known of few users, so that they have tables of their own: who is behind is found without reading all."""
 _COLUMNS: Final = tuple(field.name for field in fields(UserRow) if field.name not in _ASIDE)
 _LISTS: Final = frozenset(("history", "times", "untimed", "candidates", "blocks"))
@@ -94,6 +99,7 @@ _TABLES: Final = f"""
 _TABLES_ASIDE: Final = """
     CREATE TABLE IF NOT EXISTS behind (user_id TEXT PRIMARY KEY, read INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS edits (user_id TEXT PRIMARY KEY, edited TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS leaving (user_id TEXT PRIMARY KEY, leaves INTEGER NOT NULL);
 """
 
 
@@ -148,9 +154,10 @@ class Users:
         self._connection.close()
 
     def get(self, user_id: str, columns: Sequence[str] = _COLUMNS) -> UserRow:
-        """Read one user, or only some columns of one; raises UnknownUser when there is no such user."""
+        """Read one user, or only some columns of one; raises UnknownUser when there is none, or it leaves."""
         for row in self._read([user_id], columns):
-            return row
+            if row.leaves is None:
+                return row
         message = f"{self.path}: no user {user_id!r}; give --history with item ids, or a user of the run"
         raise UnknownUser(message)
 
@@ -193,11 +200,33 @@ class Users:
                 )
         return rows
 
+    def ids(self) -> list[str]:
+        """Return all users, by their ids."""
+        with self._telling():
+            found = self._connection.execute("SELECT user_id FROM users ORDER BY user_id").fetchall()
+        return [user_id for (user_id,) in found]
+
     def behind(self, limit: int = -1) -> list[str]:
         """Return users whose summary doesn't know their newest events yet, `limit` at most."""
+        query = "SELECT user_id FROM behind WHERE user_id NOT IN (SELECT user_id FROM leaving) LIMIT ?"
         with self._telling():
-            found = self._connection.execute("SELECT user_id FROM behind LIMIT ?", [limit]).fetchall()
+            found = self._connection.execute(query, [limit]).fetchall()
         return [user_id for (user_id,) in found]
+
+    def leaving(self) -> dict[str, int]:
+        """Return the users who are to be deleted, and when (unix seconds); the first come first."""
+        with self._telling():
+            return dict(
+                self._connection.execute("SELECT user_id, leaves FROM leaving ORDER BY leaves, user_id")
+            )
+
+    def beginning(self, text: str, limit: int) -> list[UserRow]:
+        """Return the first users by id whose id begins with a text; as quick among millions as `get`."""
+        query = "SELECT user_id FROM users WHERE user_id >= ? AND user_id < ? ORDER BY user_id LIMIT ?"
+        asked = [text, text + chr(sys.maxunicode), limit + len(self.leaving())]
+        with self._telling():
+            found = [user_id for (user_id,) in self._connection.execute(query, asked)]
+        return [row for row in self._read(found, SERVED) if row.leaves is None][:limit]
 
     def forget(self, user_id: str) -> bool:
         """Delete a user, and the bytes of the row; says whether there was one."""

@@ -88,7 +88,7 @@ def test_a_dry_run_tells_the_same_as_a_plan(tmp_path: Path) -> None:
         assert not server.asked
     assert dry.returncode == 0, dry.stderr
     assert dry.stdout == planned.stdout
-    assert planned.stdout.count("unknown") == 4  # time and money of two paradigms
+    assert planned.stdout.count("unknown") == 6  # time and money of three paradigms
     assert "hierarchical" in planned.stdout
 
 

@@ -8,7 +8,7 @@ import polars as pl
 from trsr.artifacts import RunFolder
 from trsr.experiments.report import _bill, _failures, _usage
 from trsr.records import CALLS, COMPLETION_TOKENS, FAILED, PROMPT_TOKENS, USER
-from trsr.report.page import BillLine
+from trsr.report.bill import BillLine
 
 
 def test_users_whose_summary_failed_are_listed_by_their_ids() -> None:

@@ -9,6 +9,7 @@ import pytest
 from trsr.config.summary import Domain
 from trsr.errors import TemplateError
 from trsr.prompts.templates import BUILT_IN, Templates
+from trsr.summarize.sections import read_profile
 
 GOLDEN = Path(__file__).with_name("golden")
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
@@ -18,6 +19,17 @@ VERBS: dict[str, dict[str, Any]] = {
     "describe": {"items": ITEMS},
     "update": {"summary": "Likes sturdy tools.", "items": ITEMS},
     "combine": {"summaries": ["Likes sturdy tools.", "Turns to tea."]},
+    "edit": {
+        "sections": [
+            {
+                "key": "lasting",
+                "meaning": "what comes back",
+                "notes": [{"number": 1, "text": "sturdy tools"}],
+            },
+            {"key": "lately", "meaning": "what is new", "notes": []},
+        ],
+        "items": ITEMS,
+    },
 }
 
 
@@ -46,6 +58,19 @@ def test_worked_examples_end_where_a_note_begins_and_show_the_new_case_last_alon
     shown = ITEMS if verb != "combine" else VERBS[verb]["summaries"]
     assert case.endswith("".join(f"\n- {line}" for line in shown) + "\nNote:")
     assert ("\nKnown: Likes sturdy tools.\n" in f"\n{case}") == (verb == "update")
+
+
+def test_worked_edits_end_where_edits_begin_and_show_the_new_case_last_alone() -> None:
+    text = Templates("generic").render("edit_examples", **VERBS["edit"]).strip()
+    head, *examples, case = text.split("\n\n")
+    assert head.endswith(".")
+    assert len(examples) == 4
+    profile = read_profile(["ADD lasting: a\nADD lately: b\nADD brands: c"])
+    for example in examples:
+        assert re.fullmatch(r"(\w+: .+\n){4}Chosen:\n(- .+\n)+Edits: .+", example)
+        assert profile.fault(example.rpartition("Edits: ")[2]) == ""
+    assert case.startswith("lasting: 1. sturdy tools\nlately: none\nChosen:\n- title: Cordless drill")
+    assert case.endswith("\n- (no text)\nEdits:")
 
 
 def test_an_own_template_of_one_domain_goes_before_that_of_all(folder: Path) -> None:

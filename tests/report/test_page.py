@@ -11,7 +11,8 @@ from page_structure import HOSTILE, Structure
 
 from trsr.evaluation.statistics import Estimate
 from trsr.records import ITEM, TARGET, USER, Finding
-from trsr.report.page import BillLine, RunContent, render
+from trsr.report.bill import BillLine
+from trsr.report.page import RunContent, render
 from trsr.report.results import (
     FusionWeights,
     Kind,

@@ -3,7 +3,8 @@ from __future__ import annotations
 import polars as pl
 
 from trsr.records import CANDIDATES, ITEM, P_YES, SPLIT, TARGET, USER
-from trsr.report.page import BillLine, bill_lines, split_scores
+from trsr.report.bill import BillLine, bill_lines
+from trsr.report.page import split_scores
 
 
 def test_figures_of_both_sides_are_put_beside_each_other() -> None:

@@ -53,6 +53,9 @@ class Served:
         profile: dict[str, Any] = answer.json()
         return profile
 
+    def profile_status(self, user: str) -> int:
+        return self.client.get("/v1/profile", params={"user": user}).status_code
+
     def append(self, *events: tuple[Any, ...]) -> dict[str, Any]:
         rows = [dict(zip(("user", "item", "time"), event, strict=False)) for event in events]
         answer = self.post("/v1/events", {"events": rows})

@@ -36,6 +36,11 @@ class ServedProcess:
     def signal(self, number: signal.Signals) -> None:
         os.kill(self._process.pid, number)
 
+    def stop(self) -> tuple[int, str]:
+        """Tell it to stop, and wait for the end."""
+        self.signal(signal.SIGTERM)
+        return self.end()
+
     def end(self) -> tuple[int, str]:
         """Wait for the end; give the exit code and what was said since the start."""
         return self._process.end()

@@ -21,6 +21,7 @@ SAMPLING = Sampling(max_new_tokens=30)
 TEMPLATES = Templates("shopping")
 RECURRENT = open_paradigm("recurrent", Summarization())
 PARADIGMS = [RECURRENT, open_paradigm("hierarchical", Summarization(fan_in=2))]
+SECTIONS = open_paradigm("sections", Summarization())
 
 
 def users(count: int) -> list[tuple[str, tuple[Block, ...]]]:
@@ -55,9 +56,10 @@ def writer(generator, store: Store) -> LanguageModelWriter:
     )
 
 
-@pytest.mark.parametrize("paradigm", PARADIGMS, ids=["recurrent", "hierarchical"])
+@pytest.mark.parametrize("paradigm", [*PARADIGMS, SECTIONS], ids=["recurrent", "hierarchical", "sections"])
 def test_a_plan_counts_the_calls_of_a_run_and_what_of_it_is_stored(paradigm: Paradigm) -> None:
-    fake = FakeGenerator(lambda chat: f"Likes {hash(chat)}.")  # equal answers would make equal prompts
+    begin = "ADD lately:" if paradigm is SECTIONS else "Likes"
+    fake = FakeGenerator(lambda chat: f"{begin} {hash(chat)}.")  # equal answers would make equal prompts
     tokens = ApproximateChatTokens()
     with Store("sqlite://") as store:
         whole = plan(store, paradigm, tokens, fake.identity, users(7))

@@ -21,6 +21,7 @@ from trsr.config.data import (
     source_settings,
 )
 from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion, Study
+from trsr.config.images import Images
 from trsr.config.ranking import (
     CompactModel,
     EndpointModel,
@@ -120,6 +121,33 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
             "accumulation": 8,
         },
     },
+    "mllm_msr": {
+        "images": {
+            "captioner": {"kind": "local", "model": "llava-hf/llava-v1.6-mistral-7b-hf"},
+            "sampling": {"max_new_tokens": 200},
+        },
+        "items": {"max_tokens": 256},
+        "candidates": {"negatives": 20, "sampler": "uniform"},
+        "history": {"min": 6, "max": 11},
+        "summary": {
+            "paradigm": "recurrent",
+            "block_size": 3,
+            "writer": {"kind": "local", "model": "meta-llama/Meta-Llama-3-8B-Instruct"},
+            "sampling": {"max_new_tokens": 1024, "temperature": 0.6, "top_p": 0.9},
+        },
+        "prompt": {"recent_items": 0, "max_tokens": 1024, "summary_tokens": 512},
+        "model": {"kind": "huggingface", "path": "mistralai/Mistral-7B-Instruct-v0.2"},
+        "training": {
+            "method": "lora",
+            "lora": {"rank": 16, "alpha": 32, "dropout": 0.1},
+            "negatives": 1,
+            "epochs": 4,
+            "learning_rate": 2e-5,
+            "batch_size": 1,
+            "accumulation": 24,
+        },
+        "comparison": {"language_models": ["mllm_msr", "recurrent"]},
+    },
     "llm_sequential": {
         "training": {"sampler": "retrieved", "retriever": _LLMSEQSIM, "loss": "listwise", "negatives": 20},
         "comparison": {
@@ -165,7 +193,7 @@ class Config(Section):
 
     name: str = Field("run", pattern=r"^\w[\w .-]*$")
     """Name of the run, shown in the report and, without `out`, the name of its folder."""
-    preset: Literal["demo", "paper", "llm_sequential", "llm2rec"] | None = None
+    preset: Literal["demo", "paper", "llm_sequential", "llm2rec", "mllm_msr"] | None = None
     """Named starting values; the file's own values go over them."""
     seed: int = 0
     """Seed of split, negatives and bootstrap, and of training unless `training.seed` is given."""
@@ -175,6 +203,8 @@ class Config(Section):
     """Where the data comes from."""
     items: ItemText = ItemText()
     """How an item becomes one line of text."""
+    images: Images | None = None
+    """Images of the items, which become a text field; null: there are none, or they are not looked at."""
     history: HistoryWindow = HistoryWindow()
     """Which users take part."""
     split: SplitRule = SplitRule()
@@ -238,6 +268,35 @@ class Config(Section):
                 "prompt.nearest_items: a model behind a server isn't trained to read them; set 0, or another "
                 "kind of model"
             )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _one_currency(self) -> Config:
+        if self.images is not None and self.summary.limits.max_cost is not None:
+            own, other = self.images.price.currency, self.summary.price.currency
+            if own != other:
+                message = f"images.price and summary.price must be of one currency, got {own} and {other}"
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _one_protocol(self) -> Config:
+        name = self.split.protocol
+        if (name == "impressions") != (self.candidates.sampler == "impressions"):
+            message = (
+                "split.protocol: impressions and candidates.sampler: impressions go together, got "
+                f"{name} and {self.candidates.sampler}; set both, or neither"
+            )
+            raise ValueError(message)
+        if name != "users" and self.candidates.sampler == "file":
+            message = (
+                f"candidates.file holds one list a user, and split.protocol: {name} has several rows; set "
+                "split.protocol: users"
+            )
+            raise ValueError(message)
+        if name != "users" and self.history.users is not None:
+            message = f"history.users is of split.protocol: users, got {name}; leave it out"
             raise ValueError(message)
         return self
 

@@ -73,7 +73,7 @@ class RequestBody(Section):
     max_tokens_name: str = Field("max_tokens", pattern=r"^\w+$")
     """Name under which the longest answer is sent; newer models of OpenAI want `max_completion_tokens`."""
     omit: tuple[Literal["temperature", "top_p", "seed", "frequency_penalty", "stop"], ...] = ()
-    """Parameters of `summary.sampling` that are not sent: the provider's own values hold. Part of the key
+    """Parameters of `sampling` that are not sent: the provider's own values hold. Part of the key
     under which answers are stored."""
     system_role: Literal["system", "developer", "user"] = "system"
     """Role of the instruction; `user`: it heads the user's message, for models without a system role. Part
@@ -136,7 +136,17 @@ class Endpoint(Section):
         return name
 
 
-class EndpointWriter(Endpoint):
+class ChatEndpoint(Endpoint):
+    """A server that answers chat completions."""
+
+    request: RequestBody = RequestBody()
+    """What a request looks like, for providers that take other parameters than most."""
+
+    shorter: ClassVar[str] = "items.max_tokens, summary.block_size or summary.sampling.max_new_tokens"
+    """The settings that make a prompt shorter."""
+
+
+class EndpointWriter(ChatEndpoint):
     """Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, or a provider."""
 
     kind: Literal["endpoint"]
@@ -149,8 +159,6 @@ class EndpointWriter(Endpoint):
     style: Style = "auto"
     """`chat` (and `auto`): instructions. `examples`: worked examples, which the model goes on with for one
     line; sent to `/completions`, so the server's model may be a base model."""
-    request: RequestBody = RequestBody()
-    """What a request looks like, for providers that take other parameters than most."""
 
 
 class TableWriter(Section):
@@ -253,7 +261,7 @@ class Sampling(Section):
 
 Check = Literal[
     "empty", "thoughts", "filtered", "cut", "long", "refusal", "echo", "repetition", "language", "no_summary",
-    "grounding",
+    "grounding", "edits",
 ]  # fmt: skip
 
 
@@ -269,7 +277,7 @@ class Price(Section):
 
 
 class Limits(Section):
-    """The most that one command may pay; `--max-calls` and `--max-cost` set it for summaries, too."""
+    """The most that one command may pay; `--max-calls`, `--max-cost` set that of summaries and captions."""
 
     max_calls: int | None = Field(None, ge=0)
     """Calls that are paid for; answers from the store are free. A try that may have been charged although
@@ -284,8 +292,9 @@ class Summarization(Section):
 
     paradigm: Annotated[str, BeforeValidator(_paradigm, json_schema_input_type=str)] = "recurrent"
     """`recurrent`: each block updates the summary so far. `hierarchical`: each block alone, then the
-    summaries together. `none`: no summary. Your own: `package.module:function`. With the writer
-    `table` all but `none` are the same: its text."""
+    summaries together. `sections`: a profile in fixed sections (lasting tastes, lately, dislikes, brands and
+    price), which each block edits. `none`: no summary. Your own: `package.module:function`. With the writer
+    `table`, `recurrent` and `hierarchical` are the same: its text; there is nothing to edit."""
     block_size: int = Field(5, ge=1)
     """Items a block."""
     block_tokens: int | None = Field(None, ge=16)
@@ -296,19 +305,28 @@ class Summarization(Section):
     """Who writes."""
     sampling: Sampling = Sampling()
     """How a language model draws its answer; the keyphrase writer draws nothing."""
-    checks: tuple[Check, ...] = tuple(name for name in get_args(Check) if name != "grounding")
+    checks: tuple[Check, ...] = tuple(name for name in get_args(Check) if name not in ("grounding", "edits"))
     """What makes an answer useless: it is asked for once more, then its user counts as failed. `empty`, all
-    `thoughts` and `filtered` by the provider are always checked; `cut` by the limit of tokens, `long` beyond
-    it, a `refusal`, an `echo` of the prompt, `repetition`, another `language` than the prompt's, `no_summary`
-    (code, a question, a single word). `grounding`, which is off unless named: a name that stands neither in
+    `thoughts`, `filtered` by the provider and, of the paradigm `sections`, what are no `edits` are always
+    checked; `cut` by the limit of tokens, `long` beyond it, a `refusal`, an `echo` of the prompt, `repetition`,
+    another `language` than the prompt's, `no_summary` (code, a question, a single word). `grounding`, which is off unless named: a name that stands neither in
     the block nor in the summary before; where names can be told by capitals, so not in German."""
     price: Price = Price()
     """What a call costs."""
     limits: Limits = Limits()
-    """When to stop paying."""
+    """When to stop paying; captions of images (`images`) are paid from the same."""
     store: str | None = None
     """URL of the store of model answers, such as `sqlite:///answers.db`; null: `answers.db` beside the run
     folders, so that runs share it."""
+
+    @model_validator(mode="after")
+    def _can_be_edited(self) -> Summarization:
+        if self.paradigm == "sections" and isinstance(self.writer, TableWriter):
+            message = (
+                "paradigm: sections edits a profile, and the writer table has whole texts; set recurrent"
+            )
+            raise ValueError(message)
+        return self
 
 
 class Prompting(Section):

@@ -30,7 +30,10 @@ _VERSION: Final = re.compile(r"\A\ufeff?\{#-?\s*version:\s*(?P<version>[\w.-]+?)
 _HASH_DIGITS: Final = 12
 
 
-SUMMARY_TEMPLATES: Final = ("system", "describe", "update", "combine", "repair", "examples")
+SUMMARY_TEMPLATES: Final = (
+    "system", "describe", "update", "combine", "repair", "examples",
+    "edit", "edit_repair", "edit_examples",
+)  # fmt: skip
 """What writers with a language model read."""
 RANKING_TEMPLATES: Final = ("rank_prefix", "rank_suffix", "rank_compact_prefix", "rank_compact_suffix")
 """What every ranking model reads, those of the compact model last."""

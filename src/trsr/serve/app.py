@@ -7,14 +7,13 @@ import gc
 import json
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC
-from typing import Any, Final, TypeVar
+from dataclasses import replace
+from typing import Any, Final
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Query
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -22,31 +21,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from trsr import __version__
-from trsr.errors import DataError, TrsrError, UnknownUser, UsageError
 from trsr.recommender import Recommender
-from trsr.scorer import Explanation, ItemLike
-from trsr.serve import rerank
+from trsr.scorer import Explanation, ItemLike, Voice
+from trsr.serve import page, rerank, user_routes
 from trsr.serve import schemas as forms
-from trsr.serve.door import Door, Figures, Keys, Refusal
+from trsr.serve.answering import FAILURES, Answering
+from trsr.serve.door import Door, Figures, Keys, Refusal, is_page
 from trsr.serve.engine import Answer, Asked, Engine, Limits
-from trsr.serve.lanes import Overloaded
-from trsr.serve.profiles import blocks_of, line, sentences_of
-from trsr.users import UserRow
+from trsr.serve.profiles import line
 
 _STOP_S: Final = 60
 """Seconds that requests under way have when the process is told to stop."""
-_OUT: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": forms.Failed, "description": told}
-    for status, told in {
-        401: "No key, or none that is known",
-        404: "No such user",
-        422: "The request can't be served as it is",
-        429: "Too many wait; see Retry-After",
-        503: "Something that is needed is away",
-    }.items()
-}
-User = Query(description="A user's id.", min_length=1, max_length=1000)
-T = TypeVar("T")
 
 
 class Json(JSONResponse):
@@ -88,10 +73,12 @@ def create_app(engine: Engine, figures: Figures, keys: Keys | None = None) -> Fa
         default_response_class=Json,
         strict_content_type=False,  # the door has looked
     )
-    app.include_router(_ranking(engine, figures))
-    app.include_router(_users(engine, figures))
+    answered = Answering(engine, figures)
+    app.include_router(_ranking(engine, answered))
+    app.include_router(user_routes.router(engine, answered))
     app.include_router(_watching(engine, figures))
-    app.include_router(rerank.router(engine, lambda call: answered(engine, figures, call)))
+    app.include_router(rerank.router(engine, answered))
+    app.include_router(page.router(engine, answered))
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Refusal, _refused)
@@ -120,15 +107,12 @@ def create_app(engine: Engine, figures: Figures, keys: Keys | None = None) -> Fa
 # -- Ranking -------------------------------------------------------------------------------------------------
 
 
-def _ranking(engine: Engine, figures: Figures) -> APIRouter:
-    routes = APIRouter(prefix="/v1", tags=["ranking"], responses=_OUT)
+def _ranking(engine: Engine, answered: Answering) -> APIRouter:
+    routes = APIRouter(prefix="/v1", tags=["ranking"], responses=FAILURES)
 
     async def ranked(asked: Asked, k: int | None) -> forms.RankOut:
-        answer = await answered(engine, figures, engine.rank(asked))
+        answer = await answered(engine.rank(asked))
         return _ranking_out(asked, answer, k)
-
-    def recommending(body: forms.RecommendAsked) -> Asked:
-        return _asked(engine, body, body.candidates, everything=body.candidates is None)
 
     async def each(calls: Sequence[Callable[[], Awaitable[forms.RankOut]]]) -> forms.BatchOut:
         async def one(call: Callable[[], Awaitable[forms.RankOut]]) -> forms.RankOut | forms.Failed:
@@ -151,11 +135,9 @@ def _ranking(engine: Engine, figures: Figures) -> APIRouter:
 
     @routes.post("/recommend")
     async def recommend(body: forms.RecommendAsked) -> forms.RankOut:
-        """Recommend the best of the catalogue that the user doesn't have; every item is scored."""
-        asked = recommending(body)
-        answer = await answered(engine, figures, engine.rank(asked))
-        known = {item for item in answer.request.history if isinstance(item, str)}
-        return _ranking_out(asked, answer, body.k, without=known)
+        """Recommend the best of the whole catalogue: retrieved, read by the language model, fused."""
+        asked = replace(_asked(engine, body, None), wanted=body.wanted)
+        return _ranking_out(asked, await answered(engine.rank(asked)), body.k)
 
     @routes.post("/recommend/batch")
     async def recommend_batch(body: forms.BatchOfRecommend) -> forms.BatchOut:
@@ -166,7 +148,7 @@ def _ranking(engine: Engine, figures: Figures) -> APIRouter:
     async def explain(body: forms.ExplainAsked) -> forms.ExplainOut:
         """Say what the ranker and its companions said of one item, and what the model's say rests on."""
         asked = _asked(engine, body, [body.item])
-        told, answer = await answered(engine, figures, engine.explain(asked))
+        told, answer = await answered(engine.explain(asked, catalogue=body.catalogue))
         return _explained(engine, body, told, answer)
 
     return routes
@@ -190,21 +172,21 @@ def _explained(
             forms.ShownOut(item=name, line=line(recommender.catalogue, name), p_yes_without=p_yes)
             for name, p_yes in told.without_item
         ],
-        systems=[
-            forms.VoiceOut(system=voice.system, said=voice.said, adds=voice.adds) for voice in told.voices
-        ],
+        systems=_voices(told.voices),
         edited=answer.edited,
         unread_events=answer.unread,
         warnings=[*answer.warnings],
     )
 
 
+def _voices(voices: Sequence[Voice]) -> list[forms.VoiceOut]:
+    return [forms.VoiceOut(system=voice.system, said=voice.said, adds=voice.adds) for voice in voices]
+
+
 def _asked(
     engine: Engine,
     who: forms.Who,
     candidates: Sequence[str | forms.Texts] | None,
-    *,
-    everything: bool = False,
 ) -> Asked:
     if who.user is None and who.history is None and who.summary is None:
         raise Refusal(422, "invalid", "give a user, a history or a summary")
@@ -212,17 +194,12 @@ def _asked(
     history = None if who.history is None else [read.item(each) for each in who.history]
     offered: list[ItemLike] | None = None if candidates is None else [read.item(each) for each in candidates]
     read.require_short(who.summary)
-    return Asked(who.user, history, who.summary, offered, everything)
+    return Asked(who.user, history, who.summary, offered)
 
 
-def _ranking_out(
-    asked: Asked,
-    answer: Answer,
-    k: int | None,
-    without: set[str] = frozenset(),  # type: ignore[assignment]
-) -> forms.RankOut:
-    scored = answer.scored
-    order = [at for at in answer.order() if answer.items[at].id not in without][:k]
+def _ranking_out(asked: Asked, answer: Answer, k: int | None) -> forms.RankOut:
+    scored, found = answer.scored, answer.found
+    order = answer.order()[:k]
     return forms.RankOut(
         user=asked.user,
         summary=scored.summary,
@@ -235,119 +212,16 @@ def _ranking_out(
                 score=float(scored.scores[at]),
                 p_yes=float(scored.p_yes[at]),
                 index=at,
+                systems=_voices(found.items[at].voices) if found else [],
             )
             for rank, at in enumerate(order, start=1)
         ],
         usage=forms.Usage(prompt_tokens=scored.tokens, reused_tokens=scored.tokens_reused),
+        read=found.read if found else len(answer.items),
+        left_out=found.unread if found else 0,
+        seconds=dict(found.seconds) if found else {},
         warnings=[*answer.warnings],
     )
-
-
-# -- Users ---------------------------------------------------------------------------------------------------
-
-
-def _users(engine: Engine, figures: Figures) -> APIRouter:
-    routes = APIRouter(prefix="/v1", tags=["users"], responses=_OUT)
-
-    @routes.post("/events", status_code=202)
-    async def events(body: forms.EventsAsked) -> forms.EventsOut:
-        """Append events. They are on the disk when this answers, and count at once; the summary follows.
-
-        An event that is known (user, item and second) is left out: the same request can be sent again.
-        """
-        now = int(time.time())
-        told = [(each.user, each.item, _seconds(each, now)) for each in body.events]
-        rows, findings = await answered(engine, figures, engine.append(told), timed=False)
-        dropped = sum(found.count for found in findings if found.action == "dropped")
-        accepted = len(told) - dropped
-        figures.events.inc(max(0, accepted))
-        return forms.EventsOut(
-            accepted=accepted,
-            users={row.user_id: row.unread for row in rows},
-            findings=_findings(findings),
-        )
-
-    @routes.get("/profile")
-    async def profile(user: str = User) -> forms.ProfileOut:
-        """Read a user's history and summary, how it grew block by block, and what its sentences rest on."""
-        return _profile(engine, await answered(engine, figures, engine.user(user)))
-
-    @routes.put("/profile")
-    async def edit(body: forms.EditAsked, user: str = User) -> forms.ProfileOut:
-        """Put a text in the place of the summary; it stays until it is taken away, whatever is written."""
-        rerank.Documents(engine).require_short(body.summary)
-        return _profile(engine, await answered(engine, figures, engine.edit(user, body.summary), timed=False))
-
-    @routes.delete("/profile")
-    async def undo(user: str = User) -> forms.ProfileOut:
-        """Take an edit away: the summary is what the writer wrote."""
-        return _profile(engine, await answered(engine, figures, engine.edit(user, None), timed=False))
-
-    @routes.post("/profile/rewrite")
-    async def rewrite(body: forms.RewriteAsked, user: str = User) -> forms.ProfileOut:
-        """Write the summary again from a block on; an edit goes."""
-        rerank.Documents(engine).require_short(body.text)
-        call = engine.rewrite(user, body.block, body.text, fresh=body.fresh)
-        return _profile(engine, await answered(engine, figures, call, timed=False))
-
-    @routes.delete("/users")
-    async def delete(user: str = User) -> forms.DeletedOut:
-        """Delete a user: history, summaries, edits, answers, what a run folder shows; says what went."""
-        removed = await answered(engine, figures, engine.forget(user), timed=False)
-        return forms.DeletedOut(user=user, known=bool(removed), removed=removed)
-
-    @routes.post("/users/delete")
-    async def delete_many(body: forms.UsersAsked) -> forms.DeletedManyOut:
-        """Delete several users."""
-        return forms.DeletedManyOut(users=[await delete(user) for user in body.users])
-
-    return routes
-
-
-def _seconds(event: forms.Event, now: int) -> int:
-    moment = event.time
-    if moment is None:
-        return now
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
-def _profile(engine: Engine, row: UserRow) -> forms.ProfileOut:
-    recommender = engine.recommender
-    times = row.times or [None] * len(row.history)
-    told = row.shown or ""
-    return forms.ProfileOut(
-        user=row.user_id,
-        summary=row.shown,
-        written=row.summary,
-        edited=row.edited is not None,
-        unread_events=row.unread,
-        failed=engine.state.failing.get(row.user_id, (row.failed, 0.0))[0],
-        history=[
-            forms.EventOut(item=item, line=line(recommender.catalogue, item), time=moment)
-            for item, moment in zip(row.history, times, strict=True)
-        ],
-        blocks=[
-            forms.BlockOut(index=block.index, items=[*block.items], summary=block.summary)
-            for block in blocks_of(recommender, row)
-        ],
-        sentences=[
-            forms.SentenceOut(text=text, items=places)
-            for text, places in sentences_of(told, row.history, recommender.read)
-        ],
-    )
-
-
-def _findings(findings: Sequence[Any]) -> list[forms.FindingOut]:
-    return [
-        forms.FindingOut(
-            rule=found.rule,
-            count=found.count,
-            action=found.action,
-            message=found.message,
-            examples=[*found.examples],
-        )
-        for found in findings
-    ]
 
 
 # -- Watching ------------------------------------------------------------------------------------------------
@@ -385,44 +259,10 @@ def _watching(engine: Engine, figures: Figures) -> APIRouter:
 # -- What is wrong -------------------------------------------------------------------------------------------
 
 
-async def answered(engine: Engine, figures: Figures, call: Awaitable[T], *, timed: bool = True) -> T:
-    """Wait for the engine; its errors become refusals. What changes users isn't given up half-way."""
-    try:
-        async with asyncio.timeout(engine.limits.timeout_s if timed else None):
-            result = await call
-    except TimeoutError:
-        took = engine.limits.timeout_s
-        raise Refusal(
-            503, "timeout", f"no answer within {took:g} seconds; send it again later", 1.0
-        ) from None
-    except TrsrError as error:
-        raise refusal_of(error) from error
-    if isinstance(result, Answer):
-        reused = result.scored.tokens_reused
-        figures.tokens.labels("yes").inc(reused)
-        figures.tokens.labels("no").inc(result.scored.tokens - reused)
-    return result
-
-
-def refusal_of(error: TrsrError) -> Refusal:
-    """Say which status an error has."""
-    message = str(error)
-    if isinstance(error, Overloaded):
-        return Refusal(429, "overloaded", message, error.retry_after_s)
-    if isinstance(error, UnknownUser):
-        return Refusal(
-            404, "unknown_user", "no such user is known; append events of the user, or give a history"
-        )
-    if isinstance(error, DataError):
-        details = [found.model_dump() for found in _findings(error.findings)]
-        return Refusal(422, "invalid", message, details=details)
-    if isinstance(error, UsageError):
-        return Refusal(422, "invalid", message)
-    return Refusal(503, "unavailable", message, 5.0)
-
-
 def render(path: str, refusal: Refusal) -> Response:
     """Write a refusal in the form of the API that a path belongs to."""
+    if is_page(path):
+        return page.refused(refusal)
     status, content = rerank.error_of(path, refusal) or (refusal.status, _failed(refusal).model_dump())
     headers = {}
     if refusal.retry_after_s is not None:

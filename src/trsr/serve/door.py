@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,8 +30,13 @@ Role = Literal["read", "full"]
 
 OPEN: Final = frozenset(("/health", "/ready"))
 """Paths for which nobody needs a key: they say whether the service lives, and nothing else."""
+COOKIE: Final = "trsr_key"
+"""Holds the key of a person who has come in by the page; the page alone takes it."""
 
-_OF_USERS: Final = re.compile(r"/v1/(events|profile(/.*)?|users(/.*)?)")
+_OPEN_PAGE: Final = re.compile(r"/page/(login|static/.*)")
+_PAGE: Final = re.compile(r"/|/page(/.*)?")
+_FORM: Final = "application/x-www-form-urlencoded"
+_OF_USERS: Final = re.compile(r"/v1/(events|profile(/.*)?|users(/.*)?)|/page/change/.*")
 _ESCAPED_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _KEY_BYTES: Final = 32
 
@@ -46,6 +53,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_page(path: str) -> bool:
+    """Say whether a path is the page's, which people look at, and not the API's."""
+    return bool(_PAGE.fullmatch(path))
 
 
 def changes(method: str, path: str) -> bool:
@@ -235,8 +247,8 @@ class Door:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             headers = Headers(scope=scope)
-            self._let_in(scope["method"], scope["path"], headers)
-            body = await self._body(scope["method"], headers, receive)
+            self._let_in(scope, headers)
+            body = await self._body(scope, headers, receive)
         except Refusal as refusal:
             await self._render(scope["path"], refusal)(scope, receive, send)
             return
@@ -251,9 +263,13 @@ class Door:
 
         await self._app(scope, again, send)
 
-    def _let_in(self, method: str, path: str, headers: Headers) -> None:
+    def _let_in(self, scope: Scope, headers: Headers) -> None:
+        method, path = scope["method"], scope["path"]
         if path in OPEN:
             return
+        if is_page(path) and method not in ("GET", "HEAD"):
+            _require_own_form(headers)
+        scope["role"] = "full"
         if self._keys is None:
             host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
             if not is_loopback(host.strip("[]")):
@@ -261,16 +277,18 @@ class Door:
                     403, "forbidden", f"host must be this machine where there are no keys, got {host!r}"
                 )
             return
-        word, _, key = headers.get("authorization", "").partition(" ")
-        role = self._keys.role(key.strip()) if word.lower() == "bearer" else None
+        if _OPEN_PAGE.fullmatch(path):
+            return
+        role = self._keys.role(_key(path, headers))
         if role is None:
             raise Refusal(401, "unauthorized", "a key is needed: the header `Authorization: Bearer KEY`")
         if role == "read" and changes(method, path):
             raise Refusal(
                 403, "forbidden", "this key may read only; appending, editing and deleting need a full one"
             )
+        scope["role"] = role
 
-    async def _body(self, method: str, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         most = self._limits.body
         told = headers.get("content-length", "0")
         if not told.isdecimal() or int(told) > most:
@@ -289,9 +307,26 @@ class Door:
             took = self._limits.timeout_s
             raise Refusal(408, "timeout", f"the body didn't arrive within {took:g} seconds") from None
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if body and method != "GET" and kind != "application/json":
-            raise Refusal(415, "media_type", f"the content type must be application/json, got {kind[:80]!r}")
+        wanted = _FORM if is_page(scope["path"]) else "application/json"
+        if body and scope["method"] != "GET" and kind != wanted:
+            raise Refusal(415, "media_type", f"the content type must be {wanted}, got {kind[:80]!r}")
         return _whole_characters(bytes(body))
+
+
+def _key(path: str, headers: Headers) -> str:
+    """Find the key: browsers send the cookie by themselves, so that it counts for the page alone."""
+    word, _, key = headers.get("authorization", "").partition(" ")
+    if word.lower() == "bearer":
+        return key.strip()
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "") if is_page(path) else ""
+
+
+def _require_own_form(headers: Headers) -> None:
+    """Refuse a form that another site's page has sent through somebody's browser."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin", "")
+    is_own = urlsplit(origin).netloc == headers.get("host") if site is None else site == "same-origin"
+    if not is_own:
+        raise Refusal(403, "forbidden", "a form of this page must be sent from this page; open it again")
 
 
 def _whole_characters(body: bytes) -> bytes:

@@ -1,40 +1,29 @@
-"""What the service does, without HTTP: ranks together, takes events, keeps summaries up to date, forgets.
+"""What the service does, without HTTP: ranks together for many, beside what it does for its users.
 
-Three threads work for it. The model's reads users' rows and scores; the store's writes events and edits,
-which are on the disk when it answers; the writer's writes summaries, which may take minutes, and deletes.
+Beside the threads of `trsr.serve.keeping` the model's works for it, which reads users' rows and scores.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
-import polars as pl
 
-from trsr.append import catch_up, grow, read_frame
-from trsr.data.notes import Notes
 from trsr.errors import ArtifactError, DataError, TrsrError, UnknownUser
 from trsr.recommender import Recommender
-from trsr.records import ITEM, TIME, USER, Finding, Item
-from trsr.scorer import Explanation, ItemLike, Request, Scored, whole_catalogue
+from trsr.recommending import Recommendation, Wanted
+from trsr.records import Item
+from trsr.scorer import Explanation, ItemLike, Request, Scored, require_candidates
+from trsr.serve.keeping import LAST_WAIT_S, Keeper
 from trsr.serve.lanes import Batcher, Lane
-from trsr.users import SERVED, UserRow, Users
+from trsr.users import SERVED, UserRow
 
-_USERS_A_TURN: Final = 16
-"""Users whose summaries are written together in the background; whoever deletes one waits for a turn."""
 _ROWS_HELD: Final = 10_000
-_LOOK_AGAIN_S: Final = 30.0
-"""Others may append to the same users: who is behind is looked for so often, too."""
-_LAST_WAIT_S: Final = 5.0
-"""What a thread is at when the service stops has so long; a summary that isn't written is written later."""
-_FIRST_PAUSE_S: Final = 2.0
-_LONGEST_PAUSE_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +69,17 @@ class Asked:
     user
         A known user where there is no history; else whose history it is, or None.
     candidates
-        None: those that the run froze for the user, or the whole catalogue without the history.
-    everything
-        The whole catalogue without the history, also for a known user.
+        None: those that the run froze for the user, or what is retrieved from the whole catalogue without the
+        history.
+    wanted
+        What to recommend out of the whole catalogue; candidates aren't looked at, then.
     """
 
     user: str | None = None
     history: Sequence[ItemLike] | None = None
     summary: str | None = None
     candidates: Sequence[ItemLike] | None = None
-    everything: bool = False
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +94,8 @@ class Answer:
         Events of the user that the summary doesn't know yet.
     edited
         Whether a person wrote the summary.
+    found
+        What was recommended out of the whole catalogue; the candidates are its items, then.
     """
 
     request: Request
@@ -112,6 +104,7 @@ class Answer:
     unread: int = 0
     edited: bool = False
     warnings: tuple[str, ...] = ()
+    found: Recommendation | None = None
 
     def order(self) -> list[int]:
         """Return the candidates' places, best first, equal ones in the order given."""
@@ -121,31 +114,13 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     request: Request
+    wanted: Wanted | None = None
     unread: int = 0
     edited: bool = False
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class State:
-    """How the background does.
-
-    Parameters
-    ----------
-    trouble
-        Why no summary can be written now; empty when they can.
-    written
-        How many were.
-    failing
-        Users whose summary could not be written, with the reason and when it is tried again.
-    """
-
-    trouble: str = ""
-    written: int = 0
-    failing: dict[str, tuple[str, float]] = field(default_factory=dict)
-
-
-class Engine:
+class Engine(Keeper):
     """Serves one recommender to many.
 
     Parameters
@@ -161,12 +136,11 @@ class Engine:
     def __init__(
         self, recommender: Recommender, limits: Limits | None = None, told: Callable[[int], object] = id
     ) -> None:
-        self.recommender = recommender
+        super().__init__(recommender)
         self.limits = limits or Limits()
-        self.state = State()
         self.is_ready = False
         self.is_idle = True
-        self._model, self._store, self._writer = Lane("model"), Lane("store"), Lane("writer")
+        self._model = Lane("model")
         self._scoring: Batcher[Asked, Answer] = Batcher(
             self._model,
             self._score,
@@ -175,35 +149,26 @@ class Engine:
             queue=self.limits.queue,
             told=told,
         )
-        self._opened: dict[Lane, Users] = {}
         self._rows: OrderedDict[str, UserRow] = OrderedDict()
-        self._wake = asyncio.Event()
-        self._background: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Try the model once, so that the first request isn't the slowest, and begin to write summaries."""
         await self._model(
             self.recommender.scorer.score, [Request("", (), [self.recommender.catalogue.ids[0]], "")]
         )
+        await self._model(lambda: self.recommender.whole)
         if self.recommender.knows_users:
             await self._model(lambda: self.recommender.users)
-            self._background = asyncio.create_task(self._keep_up())
+            self.begin()
         self.is_ready = True
 
     async def stop(self) -> None:
         """Finish what was accepted; missing summaries stay noted, and are written after the next start."""
         self.is_ready = False
         await self._scoring.finish()
-        if self._background is not None:
-            self._background.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._background
-        lanes = (self._model, self._store, self._writer)
-        closed = [await lane.close(_LAST_WAIT_S) for lane in lanes]
+        closed = [await self.end(), await self._model.close(LAST_WAIT_S)]
         self.is_idle = all(closed)
         if self.is_idle:
-            for users in self._opened.values():
-                users.close()
             self.recommender.close()
 
     # -- Ranking ---------------------------------------------------------------------------------------------
@@ -233,10 +198,11 @@ class Engine:
         """How many requests wait for the model."""
         return len(self._scoring)
 
-    async def explain(self, asked: Asked) -> tuple[Explanation, Answer]:
-        """Say who said what of the only candidate; raises as `rank`."""
+    async def explain(self, asked: Asked, *, catalogue: bool = False) -> tuple[Explanation, Answer]:
+        """Say who said what of the only candidate; raises as `rank`. `catalogue` as in `Scorer.explain`."""
         answer = await self.rank(asked)
-        return await self._model(self.recommender.scorer.explain, answer.request), answer
+        explain = partial(self.recommender.scorer.explain, answer.request, catalogue=catalogue)
+        return await self._model(explain), answer
 
     async def _summarised(self, asked: Asked) -> tuple[Asked, tuple[str, ...]]:
         """Write the summary of a history that was given."""
@@ -275,50 +241,64 @@ class Engine:
             except Exception as error:
                 prepared.append(error)
         whole = [each for each in prepared if isinstance(each, _Prepared)]
-        scorer = self.recommender.scorer
         try:
-            found = iter(scorer.score([each.request for each in whole], remember=True) if whole else ())
+            found = iter(self._answers(whole))
         except Exception as error:
             if len(batch) == 1:
                 return [error]
             return [self._score([asked])[0] for asked in batch]
-        return [
-            Answer(
-                each.request,
-                scorer.names(each.request.candidates),
-                next(found),
-                each.unread,
-                each.edited,
-                each.warnings,
-            )
-            if isinstance(each, _Prepared)
-            else each
-            for each in prepared
-        ]
+        return [next(found) if isinstance(each, _Prepared) else each for each in prepared]
+
+    def _answers(self, asked: Sequence[_Prepared]) -> list[Answer]:
+        """Rank candidates in one pass; recommend to those who want the same in another."""
+        scorer, whole = self.recommender.scorer, self.recommender.whole
+        wishes = list(dict.fromkeys(repr(each.wanted) for each in asked))
+        answers: dict[int, Answer] = {}
+        for wish in wishes:
+            places = [at for at, each in enumerate(asked) if repr(each.wanted) == wish]
+            requests, wanted = [asked[at].request for at in places], asked[places[0]].wanted
+            if wanted is None:
+                found: list[tuple[Request, Scored, Recommendation | None]] = [
+                    (request, scored, None)
+                    for request, scored in zip(requests, scorer.score(requests, remember=True), strict=True)
+                ]
+            else:
+                found = [
+                    (replace(request, candidates=[item.item_id for item in made.items]), made.scored, made)
+                    for request, made in zip(
+                        requests, whole.recommend(requests, wanted, remember=True), strict=True
+                    )
+                ]
+            for at, (request, scored, made) in zip(places, found, strict=True):
+                each, names = asked[at], scorer.names(request.candidates)
+                said = (*each.warnings, *(made.notes if made else ()))
+                answers[at] = Answer(request, names, scored, each.unread, each.edited, said, made)
+        return [answers[at] for at in range(len(asked))]
 
     def _prepare(self, asked: Asked) -> _Prepared:
-        recommender = self.recommender
+        recommender, wanted = self.recommender, asked.wanted
+        if asked.candidates is not None:
+            require_candidates(asked.candidates)
         if asked.history is not None or asked.user is None:
-            request = recommender.request(
-                asked.user or "", asked.history or (), asked.candidates, asked.summary or ""
-            )
-            prepared = _Prepared(request)
+            offered = asked.candidates or ()
+            request = recommender.request(asked.user or "", asked.history, offered, asked.summary or "")
+            prepared = _Prepared(request, wanted)
         else:
             row, warnings = self._row(asked.user)
-            candidates = asked.candidates
-            if candidates is None and asked.everything:
-                candidates = whole_catalogue(recommender.catalogue, row.history)
             if row.shown is None:  # as a newcomer, until the first summary is there
                 row = replace(row, summary="")
             if asked.summary is not None:
                 row = replace(row, edited=asked.summary)
-            request = recommender.request_of(row, candidates)
-            prepared = _Prepared(request, row.unread, row.edited is not None, warnings)
-        offered, most = len(prepared.request.candidates), self.limits.candidates
-        if offered > most:
-            whole = "the whole catalogue" if asked.candidates is None else "candidates"
-            message = f"{whole}: {offered:,} items are more than the {most:,} that one request may rank; "
-            message += "give fewer candidates, or start the service with a higher --max-candidates"
+            request = recommender.request_of(row, () if wanted else asked.candidates)
+            prepared = _Prepared(request, wanted, row.unread, row.edited is not None, warnings)
+        most = self.limits.candidates
+        if wanted is None and not request.candidates:
+            items = min(recommender.whole.items, most)
+            prepared = replace(prepared, wanted=Wanted(items, repeats="never"))
+        read = max(wanted.items or 0, wanted.k) if wanted else len(request.candidates)
+        if read > most:
+            message = f"{'items' if wanted else 'candidates'}: {read:,} are more than the {most:,} that one "
+            message += "request may rank; give fewer, or start the service with a higher --max-candidates"
             raise DataError(message)
         return prepared
 
@@ -341,114 +321,9 @@ class Engine:
             self._rows.popitem(last=False)
         return row, ()
 
-    # -- Users -----------------------------------------------------------------------------------------------
-
-    async def append(self, events: Sequence[tuple[str, str, int]]) -> tuple[list[UserRow], Sequence[Finding]]:
-        """Put events (user, item, unix seconds) behind the histories; when it returns they are on the disk.
-
-        Returned are the users with new events, and what was left out or repaired. Raises DataError when no
-        event has an item of the catalogue, and ArtifactError when they can't be written.
-        """
-
-        def work() -> tuple[list[UserRow], Sequence[Finding]]:
-            notes = Notes()
-            frame = pl.DataFrame(events, schema=(USER, ITEM, TIME), orient="row")
-            with notes.told_with_errors():
-                read = read_frame(frame, self.recommender.catalogue.ids, self.recommender.config, notes)
-            return grow(self._users(self._store), read, notes), notes.findings()
-
-        rows, findings = await self._store(work)
-        if rows:
-            self._wake.set()
-        return rows, findings
-
-    async def user(self, user_id: str) -> UserRow:
-        """Read all that is known of a user; raises DataError when there is none."""
-        return await self._store(lambda: self._users(self._store).get(user_id))
-
-    async def edit(self, user_id: str, text: str | None) -> UserRow:
-        """Put a person's text in the place of a summary; None takes it away again."""
-
-        def work() -> UserRow:
-            users = self._users(self._store)
-            users.get(user_id)
-            [row] = users.change([user_id], lambda now: [replace(now[user_id], edited=text)])
-            return row
-
-        return await self._store(work)
-
-    async def rewrite(self, user_id: str, block: int, text: str | None, *, fresh: bool) -> UserRow:
-        """Write a summary again from a block on; see `trsr.serve.profiles.rewrite`."""
-        from trsr.serve.profiles import rewrite  # noqa: PLC0415  imports the writers
-
-        return await self._writer(
-            lambda: rewrite(self.recommender, self._users(self._writer), user_id, block, text, fresh=fresh)
-        )
-
-    async def forget(self, user_id: str) -> list[str]:
-        """Delete all that is known of a user; see `trsr.serve.profiles.forget`. Says what went."""
-        from trsr.serve.profiles import forget  # noqa: PLC0415  as above
-
+    async def _let_go(self, user_id: str) -> None:
         def held() -> None:
             self._rows.pop(user_id, None)
             self.recommender.scorer.forget()
 
-        removed = await self._writer(lambda: forget(self.recommender, self._users(self._writer), user_id))
         await self._model(held)
-        return removed
-
-    def _users(self, lane: Lane) -> Users:
-        """Give the lane's own connection: a transaction of one thread must not meet another's."""
-        if lane not in self._opened:
-            self._opened[lane] = self.recommender.open_users()
-        return self._opened[lane]
-
-    # -- Background ------------------------------------------------------------------------------------------
-
-    async def _keep_up(self) -> None:
-        """Write the summaries of users who are behind, as long as there are some."""
-        pause = _FIRST_PAUSE_S
-        while True:
-            self._wake.clear()
-            try:
-                done = await self._turn()
-                self.state.trouble, pause = "", _FIRST_PAUSE_S
-                if done:
-                    continue
-                wait = _LOOK_AGAIN_S
-            # A server that is away, a cap reached, a full disk; or a fault, which must not end it either.
-            except Exception as error:
-                told = str(error) if isinstance(error, TrsrError) else f"{type(error).__name__}: {error}"
-                self.state.trouble = told
-                wait = pause
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-                await asyncio.sleep(wait)
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-
-    async def _turn(self) -> bool:
-        """Write some summaries; says whether there was anybody to write for."""
-        now = time.monotonic()
-        failing = {user: told for user, told in self.state.failing.items() if told[1] > now}
-        self.state.failing = failing
-        recommender = self.recommender
-
-        def work() -> tuple[list[str], int]:
-            users = self._users(self._writer)
-            found = users.behind(_USERS_A_TURN + len(failing))
-            names = [user for user in found if user not in failing][:_USERS_A_TURN]
-            written = (
-                catch_up(users, names, recommender.read, recommender.config, recommender.summarizer)
-                if names
-                else []
-            )
-            for summary in written:
-                if summary.failed:
-                    failing[summary.user_id] = (summary.failed, time.monotonic() + _LONGEST_PAUSE_S)
-            return names, len([summary for summary in written if not summary.failed])
-
-        names, written = await self._writer(work)
-        self.state.written += written
-        return bool(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import Any, Final
 
 from trsr.config.summary import KeyphraseWriter, TableWriter
@@ -13,14 +14,19 @@ from trsr.errors import DataError, WriterError
 from trsr.prompts.words import words
 from trsr.recommender import Recommender
 from trsr.records import Summary, Usage, UserSummary
+from trsr.serve.schemas import NoteOut
 from trsr.stages.forget import forget_user
 from trsr.summarize.forecast import why_no_model
+from trsr.summarize.sections import read_profile
 from trsr.summarize.store import Store
 from trsr.summarize.store.admin import forget as forget_answers
 from trsr.summarize.summarizer import Growth, cut_history
 from trsr.users import UserRow, Users
 
+SECTIONS: Final = "sections"
+"""The paradigm whose profiles are notes."""
 _SENTENCE: Final = re.compile(r"(?<=[.!?;。！？])\s*")
+_PIECE: Final = re.compile(r"\w+|\W+")
 _SHORTEST_WORD: Final = 4
 _LINE_CHARACTERS: Final = 200
 
@@ -56,6 +62,24 @@ def blocks_of(recommender: Recommender, row: UserRow) -> list[BlockOfProfile]:
     return found
 
 
+def notes_of(recommender: Recommender, row: UserRow) -> list[NoteOut]:
+    """Give all notes there ever were of a user, with the blocks that caused them; none of other paradigms."""
+    if recommender.config.summary.paradigm != SECTIONS:
+        return []
+    items = {block.index: block.items for block in blocks_of(recommender, row)}
+    return [
+        NoteOut(
+            number=note.number,
+            section=note.section,
+            text=note.text,
+            blocks=[*note.blocks],
+            ended=note.ended,
+            items=[place for block in note.blocks for place in items.get(block, ())],
+        )
+        for note in read_profile(row.blocks).notes
+    ]
+
+
 def sentences_of(text: str, history: Sequence[str], catalogue: Catalogue) -> list[tuple[str, list[int]]]:
     """Split a summary into sentences, each with the places of the items whose texts share a word with it.
 
@@ -74,9 +98,44 @@ def _telling(text: str) -> set[str]:
     return {word for word in words(text) if len(word) >= _SHORTEST_WORD or not word.isascii()}
 
 
+def grown(before: str, after: str) -> tuple[list[tuple[str, bool]], list[str]]:
+    """Say how a summary came of an earlier one: its pieces and whether they are new, and words that went.
+
+    Examples
+    --------
+    >>> grown("Likes teas and mugs.", "Likes mugs. Lately benches.")
+    ([('Likes mugs. ', False), ('Lately', True), (' ', False), ('benches', True), ('.', False)], ['teas'])
+    """
+    known, told = _telling(before), _telling(after)
+    pieces = ((piece, bool(_telling(piece) - known)) for piece in _PIECE.findall(after))
+    merged = [
+        ("".join(piece for piece, _ in group), new) for new, group in groupby(pieces, lambda each: each[1])
+    ]
+    gone = [piece for piece in _PIECE.findall(before) if _telling(piece) - told]
+    return merged, [*dict.fromkeys(gone)]
+
+
 def line(catalogue: Catalogue, item_id: str) -> str:
     """Show an item in one line."""
     return catalogue.line(item_id, _LINE_CHARACTERS) if item_id in catalogue else ""
+
+
+class Titles:
+    """Finds items by words of their titles."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._ids = catalogue.ids
+        self._lines = [catalogue.line(item_id, _LINE_CHARACTERS).casefold() for item_id in catalogue.ids]
+
+    def find(self, text: str, limit: int) -> list[str]:
+        """Return the first items whose title has all words of a text, or whose id it is."""
+        asked = text.casefold().split()
+        found = (
+            item_id
+            for item_id, line in zip(self._ids, self._lines, strict=True)
+            if item_id == text or all(word in line for word in asked)
+        )
+        return [*islice(found, limit)] if asked else []
 
 
 def rewrite(
@@ -149,6 +208,14 @@ def _require_block(recommender: Recommender, row: UserRow, block: int, count: in
     if text is not None and isinstance(writer, KeyphraseWriter | TableWriter):
         message = f"the writer {writer.kind!r} reads items, not texts; edit the whole summary instead"
         raise DataError(message)
+    if text is not None and recommender.config.summary.paradigm == SECTIONS:
+        fault = read_profile(row.blocks[:block]).fault(text)
+        if fault or not text.strip():
+            message = (
+                f"the text of block {block} {fault or 'is empty'}; write edits, one a line, such as 'ADD lately: "
+                "teapots', 'UPDATE 3: green tea', 'DELETE 2' or 'KEEP'"
+            )
+            raise DataError(message)
 
 
 def forget(recommender: Recommender, users: Users, user_id: str) -> list[str]:

@@ -82,6 +82,18 @@ def to_paragraph(answer: str) -> str:
     return neutralise(_LABEL.sub("", _MARKDOWN.sub("", text)))
 
 
+def bare_lines(answer: str) -> list[str]:
+    r"""Return the lines of an answer that holds one thing a line: no thoughts, list marks or fences.
+
+    Examples
+    --------
+    >>> bare_lines("<think>Hm.</think>\n```text\n- **KEEP**\n\n```")
+    ['KEEP']
+    """
+    lines = _MARKDOWN.sub("", _ANSWER.sub("", without_thoughts(answer))).splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("```")]
+
+
 _ENDS, _CLOSING = ".!?…。！？।۔", "\"'”’)]」』）"
 # After an abbreviation, an initial or a number that was cut no sentence ends.
 _SENTENCE: Final = re.compile(

@@ -13,6 +13,7 @@ import polars as pl
 
 from trsr.config import Config
 from trsr.config.summary import Check, EndpointWriter, LocalWriter, Sampling
+from trsr.data.images import ItemImage
 from trsr.llm.endpoint import EndpointGenerator
 from trsr.llm.generator import Chat, Completion, TextGenerator, Unanswered
 from trsr.llm.local import LocalGenerator
@@ -22,11 +23,12 @@ from trsr.records import Block, Summary, Usage
 from trsr.summarize.checks import Asked, FirstAnswers, Verdict, first_line, judge, read_answer
 from trsr.summarize.cost import Budget, charge
 from trsr.summarize.purchases import Purchases, purchases
+from trsr.summarize.sections import SECTIONS, Profile, judge_edits, read_edit_answer
 from trsr.summarize.store import Question, Store
-from trsr.summarize.writer import Unwritten, Writer
+from trsr.summarize.writer import Unwritten
 
-VERBS: Final = ("describe", "update", "combine")
-"""The templates of the three verbs."""
+VERBS: Final = ("describe", "update", "combine", "edit")
+"""The templates of the verbs."""
 STYLES: Final = ("chat", "examples")
 """How prompts can be worded."""
 
@@ -36,11 +38,15 @@ _ALL_AT_ONCE: Final = 4096
 """Prompts that a model in this process is shown at once, to sort them by length."""
 
 
+Shown = Block | ItemImage | None
+"""What a prompt shows beside summaries."""
+
+
 class Wording:
     """Words what is asked as questions to `model`, a generator's identity; cuts lines at `item_tokens`.
 
-    `style` is `chat` for instructions, or `examples`: one template of worked examples for all verbs, whose
-    beginning all prompts share, and which the model goes on with.
+    `style` is `chat` for instructions, or `examples`: one template of worked examples for all verbs but `edit`,
+    which has its own; all prompts share its beginning, and the model goes on with it.
     """
 
     def __init__(
@@ -63,27 +69,28 @@ class Wording:
         # Without anything filled in: the language that answers must be in.
         self._instructions = {verb: self._render(verb, (), ()) for verb in VERBS}
 
-    def question(self, verb: str, summaries: Sequence[Summary], block: Block | None) -> Question:
-        """Render a prompt; summaries in it are neutralised like any text of others."""
-        items = block.items if block is not None else ()
+    def question(
+        self, verb: str, summaries: Sequence[Summary], shown: Shown, profile: Profile | None = None
+    ) -> Question:
+        """Render a prompt; summaries in it are neutralised like any text of others, as notes of profiles are."""
+        items = shown.items if isinstance(shown, Block) else ()
         lines = [item_line(item, self._tokens, self._item_tokens) for item in items]
-        text = self._render(verb, [neutralise(each.text) for each in summaries], lines)
+        text = self._render(verb, [neutralise(each.text) for each in summaries], lines, profile)
         chat = Chat(text, self._system, self._by_examples)
         return Question(self._model, self.sampling, chat, self._versions[verb])
 
-    def asked(
-        self, verb: str, summaries: Sequence[Summary], block: Block | None, question: Question
-    ) -> Asked:
+    def asked(self, verb: str, summaries: Sequence[Summary], block: Shown, question: Question) -> Asked:
         """Gather what the answers are held against; summaries in the prompt may be repeated."""
         shown = question.chat.user
         for summary in summaries:
             shown = shown.replace(neutralise(summary.text), "")
-        items = block.items if block is not None else ()
+        items = block.items if isinstance(block, Block) else ()
         told = (*(value for item in items for value in item.fields.values()), *(s.text for s in summaries))
         return Asked(self._instructions[verb], shown, self.sampling.max_new_tokens, "\n".join(told))
 
-    def repair(self, first: Question, attempt: int, verdict: Verdict) -> Question:
+    def repair(self, first: Question, attempt: int, verdict: Verdict, verb: str = "") -> Question:
         """Word an attempt after the first: the same prompt, and what was wrong with the answer before."""
+        name = "edit_repair" if verb == "edit" else "repair"
         if first.chat.is_continued:  # what goes on with a text takes no orders: the examples change places
             head, *examples, last = first.chat.user.split("\n\n")
             turn = attempt % max(1, len(examples))
@@ -92,13 +99,22 @@ class Wording:
             return replace(first, chat=replace(first.chat, user=text))
         words = max(10, round(_WORDS_A_TOKEN * self.sampling.max_new_tokens))
         note = self._templates.render(
-            "repair", attempt=attempt, fault=verdict.fault, remedy=verdict.remedy, words=words
+            name, attempt=attempt, fault=verdict.fault, remedy=verdict.remedy, words=words
         ).strip()
-        chat = Chat(user=f"{first.chat.user}\n\n{note}", system=first.chat.system)
-        version = self._templates.version("repair")
+        chat = replace(first.chat, user=f"{first.chat.user}\n\n{note}")
+        version = self._templates.version(name)
         return replace(first, chat=chat, template=f"{first.template} repair {version}")
 
-    def _render(self, verb: str, summaries: Sequence[str], lines: Sequence[str]) -> str:
+    def _render(
+        self,
+        verb: str,
+        summaries: Sequence[str],
+        lines: Sequence[str],
+        profile: Profile | None = None,
+    ) -> str:
+        if verb == "edit":
+            name = "edit_examples" if self._by_examples else "edit"
+            return self._templates.render(name, sections=_listed(profile or Profile()), items=lines).strip()
         if self._by_examples:
             all_of_them = {"summaries": summaries, "summary": "".join(summaries), "items": lines}
             return self._templates.render("examples", verb=verb, **all_of_them).strip()
@@ -108,8 +124,22 @@ class Wording:
         return self._templates.render(verb, **filled).strip()
 
 
+def _listed(profile: Profile) -> list[dict[str, Any]]:
+    """Lay out a profile for a template: each section's key and meaning, and its notes with their numbers."""
+    return [
+        {
+            "key": key,
+            "meaning": section.meaning,
+            "notes": [{"number": note.number, "text": note.text} for note in profile.of(key)],
+        }
+        for key, section in SECTIONS.items()
+    ]
+
+
 def template_versions(templates: Templates, verb: str, style: str = "chat") -> str:
     """Name the versions of all templates that word a verb; part of the key of its answers."""
+    if style == "examples" and verb == "edit":
+        return f"edit_examples {templates.version('edit_examples')} edit by examples"
     if style == "examples":
         return f"examples {templates.version('examples')} {verb} by examples"
     return " ".join(f"{name} {templates.version(name)}" for name in ("system", verb))
@@ -124,7 +154,7 @@ class Inquiry:
     useless answer is kept, never asked for or paid for again, and never served. A run asks at most two
     attempts: the one after the useless answers it found in the store, and one more where that makes a pair.
 
-    `said` is the last answer, and `text` the summary: the answer that is of use. `users` are those whose text
+    Where a `profile` is to be edited, answers are edits of it. `said` is the last answer, and `text` the summary: the answer that is of use. `users` are those whose text
     the prompt holds, `keys` the questions that were answered. `question` is the
     present attempt, and `unanswered` says why it got no answer at all. `usage` is that of all attempts so
     far, of this run and of earlier ones. `is_elsewhere` while another process is at it; `over` when it ended.
@@ -135,6 +165,7 @@ class Inquiry:
     verb: str
     summaries: Sequence[Summary]
     users: set[str]
+    profile: Profile | None = None
     question: Question = field(init=False)
     text: str = ""
     said: str = ""
@@ -167,13 +198,17 @@ class Inquiry:
         self.usage += replace(told, calls=int(paid_now), calls_reused=int(not paid_now))
         if self.first.chat.is_continued:
             completion = first_line(completion)
-        self.said = read_answer(completion, is_line=self.first.chat.is_continued)
-        self.verdict = judge(self.said, completion, self.asked, checks)
+        if self.profile is None:
+            self.said = read_answer(completion, is_line=self.first.chat.is_continued)
+            self.verdict = judge(self.said, completion, self.asked, checks)
+        else:
+            self.said = read_edit_answer(completion)
+            self.verdict = judge_edits(self.said, self.profile, completion, self.asked, checks)
         if self.verdict is None:
             self.text = self.said
             return
         self.attempt += 1
-        self.question = wording.repair(self.first, self.attempt, self.verdict)
+        self.question = wording.repair(self.first, self.attempt, self.verdict, self.verb)
 
     def failure(self) -> str:
         """Say why there is no summary."""
@@ -186,7 +221,7 @@ class Inquiry:
 
 
 class PromptWriter(ABC):
-    """Words the three verbs as prompts and follows each to its answer; equal ones at a time are one inquiry.
+    """Words the verbs as prompts and follows each to its answer; equal ones at a time are one inquiry.
 
     `checks` is what makes an answer useless.
     """
@@ -210,6 +245,11 @@ class PromptWriter(ABC):
         """Join summaries, oldest first, into one."""
         return await self._write("combine", summaries, None, user)
 
+    async def edit(self, profile: Profile, block: Block, *, user: str = "") -> Summary:
+        """Say by edits what the next block changes in a profile."""
+        notes = [Summary(note.text) for note in profile.standing]
+        return await self._write("edit", notes, block, user, profile)
+
     @abstractmethod
     async def _advance(self, inquiry: Inquiry) -> None:
         """Bring an inquiry one answer further."""
@@ -217,10 +257,19 @@ class PromptWriter(ABC):
     async def _tie(self, keys: Sequence[str], users: Collection[str]) -> None:  # noqa: B027  none need it
         """Note of stored answers that they hold the text of further users."""
 
+    async def caption(self, image: ItemImage) -> Summary:
+        """Describe an image, by a wording of images; it holds the text of no user."""
+        return await self._write("caption", (), image, "")
+
     async def _write(
-        self, verb: str, summaries: Sequence[Summary], block: Block | None, user: str
+        self,
+        verb: str,
+        summaries: Sequence[Summary],
+        shown: Shown,
+        user: str,
+        profile: Profile | None = None,
     ) -> Summary:
-        question = self._wording.question(verb, summaries, block)
+        question = self._wording.question(verb, summaries, shown, profile)
         key = question.key
         while (inquiry := self._open.get(key)) is not None:
             inquiry.users.add(user)
@@ -228,8 +277,8 @@ class PromptWriter(ABC):
             if inquiry.is_over:  # the first who asked bears the calls, to the others they are reused
                 calls = inquiry.usage.calls + inquiry.usage.calls_reused
                 return self._end(inquiry, replace(inquiry.usage, calls=0, calls_reused=calls))
-        asked = self._wording.asked(verb, summaries, block, question)
-        inquiry = self._open[key] = Inquiry(question, asked, verb, summaries, {user})
+        asked = self._wording.asked(verb, summaries, shown, question)
+        inquiry = self._open[key] = Inquiry(question, asked, verb, summaries, {user}, profile)
         try:
             while not inquiry.is_over and key not in self._failed:
                 await self._advance(inquiry)
@@ -249,7 +298,7 @@ class PromptWriter(ABC):
 
 
 class LanguageModelWriter:
-    """Writes summaries with a text generator and the templates ``describe``, ``update`` and ``combine``.
+    """Writes summaries with a text generator and the templates of the verbs.
 
     Each distinct prompt is looked up in the store and sent only when it isn't there and no other process is
     at it; each answer is stored as soon as it comes, so that a failure or a kill loses none. A useless answer
@@ -257,7 +306,7 @@ class LanguageModelWriter:
 
     `tokens` counts for the cap of an item's line (`item_tokens`), and estimates the prompts' tokens. `ahead`
     prompts are handed to the generator at once: what it can work on side by side, and some more. `checks` is
-    what makes an answer useless. The store is closed with the writer.
+    what makes an answer useless, and `words` makes the wording. The store is closed with the writer.
     """
 
     def __init__(
@@ -272,9 +321,10 @@ class LanguageModelWriter:
         checks: Collection[Check],
         ahead: int = _ALL_AT_ONCE,
         budget: Budget | None = None,
+        words: Callable[..., Wording] = Wording,
     ) -> None:
         self.name = generator.identity
-        self.wording = Wording(generator.identity, templates, sampling, tokens, item_tokens, generator.style)
+        self.wording = words(generator.identity, templates, sampling, tokens, item_tokens, generator.style)
         self.generator = generator
         self.store = store
         self.tokens = tokens
@@ -283,7 +333,7 @@ class LanguageModelWriter:
         self.budget = budget if budget is not None else Budget()
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Writer]:
+    async def session(self) -> AsyncIterator[PromptWriter]:
         """Open what writes for the length of a run.
 
         Its verbs raise WriterError when the generator gives up; BudgetError at the cap on calls or money,
@@ -298,7 +348,7 @@ class LanguageModelWriter:
 
     def _most(self, chat: Chat) -> Usage:
         """Estimate the most that a call can cost."""
-        prompt = self.tokens.count(chat.system) + self.tokens.count(chat.user)
+        prompt = self.tokens.count(chat.system) + self.tokens.count(chat.user) + chat.image_tokens
         return Usage(1, 0, prompt, self.wording.sampling.max_new_tokens)
 
     def close(self) -> None:

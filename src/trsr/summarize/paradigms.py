@@ -11,7 +11,8 @@ from trsr.errors import ConfigError
 from trsr.prompts.item_text import Tokens
 from trsr.records import Block, Item, Summary
 from trsr.registry import PARADIGMS, find_part
-from trsr.summarize.writer import Writer
+from trsr.summarize.sections import Profile
+from trsr.summarize.writer import Editor, Writer
 
 
 def cut(items: Sequence[Item], size: int) -> tuple[Block, ...]:
@@ -101,6 +102,17 @@ async def recurrent(writer: Writer, blocks: Sequence[Block], settings: Summariza
     for block in blocks[1:]:
         summary = await writer.update(summary, block)
     return summary
+
+
+async def sections(writer: Editor, blocks: Sequence[Block], settings: Summarization) -> Summary:
+    """Let one block after the other, oldest first, edit a profile in sections, empty at first.
+
+    What is kept of a block are its edits: the profile, and what caused each of its lines, are read from these.
+    """
+    profile = Profile()
+    for block in blocks:
+        profile = profile.edited(await writer.edit(profile, block), block.index)
+    return Summary(profile.text)
 
 
 async def hierarchical(writer: Writer, blocks: Sequence[Block], settings: Summarization) -> Summary:

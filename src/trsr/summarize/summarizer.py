@@ -15,7 +15,7 @@ import polars as pl
 
 from trsr.config import Config
 from trsr.config.summary import TableWriter
-from trsr.errors import DataError
+from trsr.errors import DataError, WriterError
 from trsr.progress import Progress
 from trsr.prompts.item_text import ApproximateTokens, item_line
 from trsr.records import Block, Item, Summary, Usage, UserSummary
@@ -23,6 +23,7 @@ from trsr.summarize.cost import Budget
 from trsr.summarize.keyphrase.vocabulary import Phrasebook
 from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, open_paradigm
 from trsr.summarize.purchases import finish
+from trsr.summarize.sections import Profile
 from trsr.summarize.writer import SessionWriter, Unwritten, Writer, open_writer
 
 _UNDER_WAY: Final = 2048
@@ -191,6 +192,16 @@ class _Scribe:
 
     async def combine(self, summaries: Sequence[Summary], *, user: str = "") -> Summary:
         return await self._ask(self._writer.combine, summaries)
+
+    async def edit(self, profile: Profile, block: Block, *, user: str = "") -> Summary:
+        verb = getattr(self._writer, "edit", None)
+        if verb is None:
+            message = (
+                f"the writer {self.name!r} has no verb `edit`, which the paradigm sections asks for; give it one "
+                "(trsr.summarize.writer.Editor), or set summary.paradigm to recurrent"
+            )
+            raise WriterError(message)
+        return await self._read(block, verb, profile, block)
 
     async def _read(self, block: Block, verb: Callable[..., Awaitable[Summary]], *asked: object) -> Summary:
         if block.index < len(self._kept):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trsr.data.notes import Notes
     from trsr.summarize.cost import Budget
     from trsr.summarize.keyphrase.vocabulary import Phrasebook
+    from trsr.summarize.sections import Profile
 
 
 class Unwritten(RunError):
@@ -97,6 +98,14 @@ class Writer(Protocol):
 
     async def combine(self, summaries: Sequence[Summary], *, user: str = "") -> Summary:
         """Join summaries, oldest first, into one."""
+        ...
+
+
+class Editor(Writer, Protocol):
+    """A writer that can also edit a profile in sections: what the paradigm ``sections`` needs."""
+
+    async def edit(self, profile: Profile, block: Block, *, user: str = "") -> Summary:
+        """Say what the next block changes; the text holds edits, one a line (`trsr.summarize.sections`)."""
         ...
 
 

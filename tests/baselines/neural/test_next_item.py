@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trsr.baselines.neural.architectures import BERT4Rec, Caser, GRU4Rec, SASRec
+from trsr.baselines.neural.architectures import BERT4Rec, Caser, ESASRec, GRU4Rec, LiGRBlock, SASRec
 from trsr.baselines.neural.network import ItemVectors, NegativeDraw, NextItemNetwork, Settings
 
 SMALL = Settings(width=8, max_length=12)
@@ -13,13 +13,28 @@ def made(network: type[NextItemNetwork], settings: Settings = SMALL) -> NextItem
         return network(ItemVectors(10, settings.width), settings).eval()
 
 
-@pytest.mark.parametrize("kind", [SASRec, GRU4Rec, Caser])
+@pytest.mark.parametrize("kind", [SASRec, ESASRec, GRU4Rec, Caser])
 def test_a_state_knows_nothing_of_later_items(kind: type[NextItemNetwork]) -> None:
     network = made(kind)
     states = network.states(torch.tensor([[1, 2, 3, 4, 5, 6]]))
     other = network.states(torch.tensor([[1, 2, 3, 7, 8, 9]]))
     assert torch.allclose(states[:, :3], other[:, :3], atol=1e-6)
     assert not torch.allclose(states[:, 3:], other[:, 3:], atol=1e-4)
+
+
+def test_a_shut_gate_adds_nothing_and_an_open_one_all() -> None:
+    block = LiGRBlock(8, 2, 0.5).eval()
+    states, bias = torch.randn(1, 3, 8), torch.zeros(1, 1, 3, 3)
+
+    def passed(opened: float) -> torch.Tensor:
+        for gate in (block.gate_attention, block.gate_feed):
+            torch.nn.init.zeros_(gate.weight)
+            torch.nn.init.constant_(gate.bias, opened)
+        return block(states, bias)
+
+    assert torch.allclose(passed(-50.0), states)
+    attended = states + block.attend(states, bias)
+    assert torch.allclose(passed(50.0), attended + block.feed(block.before_feed(attended)), atol=1e-6)
 
 
 def test_bert4rec_sees_both_sides_of_a_gap_but_not_what_is_hidden() -> None:

@@ -20,7 +20,7 @@ from trsr.errors import ArtifactError, DataError, ModelError
 from trsr.registry import BASELINES
 
 NAMES = tuple(name for name, path in BASELINES.items() if "neural" in path and "llm2" not in name)
-KNOWS_ORDER = {"caser", "gru4rec", "sasrec", "bert4rec", "sasrec_text"}
+KNOWS_ORDER = {"caser", "gru4rec", "sasrec", "esasrec", "bert4rec", "sasrec_text"}
 HISTORIES = [walk(3, 4), np.empty(0, np.int32), walk(11, 1), walk(20, 9), walk(5, 6)]
 USERS = [f"u{place}" for place in range(len(HISTORIES))]
 

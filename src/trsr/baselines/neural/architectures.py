@@ -1,6 +1,8 @@
-"""The networks: SASRec, BERT4Rec, GRU4Rec, Caser, NCF, DIN."""
+"""The networks: SASRec, eSASRec, BERT4Rec, GRU4Rec, Caser, NCF, DIN."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ class Block(nn.Module):
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.joined = nn.Linear(width, width)
         self.before_feed = nn.LayerNorm(width)
-        self.feed = nn.Sequential(
+        self.feed: nn.Module = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
         )
         self.dropout = nn.Dropout(dropout)
@@ -44,12 +46,58 @@ class Block(nn.Module):
         bias
             What is added to the attention of place i to place j, ``(n or 1, heads or 1, length, length)``.
         """
+        states = states + self.dropout(self.attend(states, bias))
+        passed: Tensor = states + self.dropout(self.feed(self.before_feed(states)))
+        return passed
+
+    def attend(self, states: Tensor, bias: Tensor) -> Tensor:
+        """Return what each place takes from the others, ``(n, length, width)``; see `forward`."""
         n, length, width = states.shape
         parts = self.queries_keys_values(self.before_attention(states))
         queries, keys, values = parts.view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
-        states = states + self.dropout(self.joined(attended.transpose(1, 2).reshape(n, length, width)))
-        passed: Tensor = states + self.dropout(self.feed(self.before_feed(states)))
+        joined: Tensor = self.joined(attended.transpose(1, 2).reshape(n, length, width))
+        return joined
+
+
+class SwiGLU(nn.Module):
+    """A feed-forward layer of which one half, through a sigmoid, gates the other; no biases.
+
+    Source: Shazeer, GLU variants improve transformer, 2020 (arXiv 2002.05202).
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.opened = nn.Linear(width, 2 * 4 * width, bias=False)
+        self.closed = nn.Linear(4 * width, width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Pass states ``(..., width)`` on."""
+        gates, values = self.opened(states).chunk(2, dim=-1)
+        passed: Tensor = self.closed(self.dropout(functional.silu(gates) * values))
+        return passed
+
+
+class LiGRBlock(Block):
+    """A block in which a state decides, number by number, how much of each layer is added to it.
+
+    The feed-forward layer is a `SwiGLU`, four times as wide as a state. Source: Borisyuk et al., From features
+    to transformers: redefining ranking for scalable impact, 2025 (arXiv 2502.03417).
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__(width, heads, dropout)
+        self.feed: nn.Module = SwiGLU(width, dropout)
+        self.gate_attention = nn.Linear(width, width)
+        self.gate_feed = nn.Linear(width, width)
+
+    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
+        """Pass states ``(n, length, width)`` on; see `Block.forward`."""
+        gate = torch.sigmoid(self.gate_attention(states))
+        states = states + gate * self.dropout(self.attend(states, bias))
+        gate = torch.sigmoid(self.gate_feed(states))
+        passed: Tensor = states + gate * self.dropout(self.feed(self.before_feed(states)))
         return passed
 
 
@@ -59,13 +107,16 @@ class AttentionNetwork(NextItemNetwork):
     `added` counts places beyond `settings.max_length`: the start, and what else stands in a sequence.
     """
 
+    block: ClassVar[type[Block]] = Block
+    """What its layers are."""
+
     def __init__(self, items: ItemVectors, settings: Settings, added: int) -> None:
         super().__init__(items, settings)
         width = settings.width
         self.positions = nn.Embedding(settings.max_length + added, width)
         nn.init.normal_(self.positions.weight, std=0.02)
         self.blocks = nn.ModuleList(
-            Block(width, settings.heads, settings.dropout) for _ in range(settings.layers)
+            self.block(width, settings.heads, settings.dropout) for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(settings.dropout)
@@ -97,6 +148,12 @@ class SASRec(AttentionNetwork):
     def states(self, ids: Tensor) -> Tensor:
         """Attend; see `NextItemNetwork`."""
         return self.attend(ids, causal_bias(self.positions.weight, ids.shape[1]))
+
+
+class ESASRec(SASRec):
+    """SASRec with blocks whose layers are gated; see `LiGRBlock`."""
+
+    block = LiGRBlock
 
 
 class BERT4Rec(AttentionNetwork):

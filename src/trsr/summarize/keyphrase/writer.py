@@ -17,6 +17,7 @@ from trsr.errors import ConfigError, WriterError
 from trsr.records import ITEM, Block, Item, Summary, Usage
 from trsr.summarize.keyphrase.interests import Interests, Periods, divide, dump, join, load, observe, trim
 from trsr.summarize.keyphrase.vocabulary import PHRASE, Feature, FieldKind, Phrasebook, parts
+from trsr.summarize.sections import NOTES_A_SECTION, Profile
 
 _LONG_ENOUGH: Final = 4
 _TELLING: Final = 0.5
@@ -322,6 +323,16 @@ class KeyphraseWriter:
         Raises WriterError when there are none, or one of them has no state, because another writer wrote it.
         """
         return self._joined([_state(summary) for summary in summaries])
+
+    async def edit(self, profile: Profile, block: Block, *, user: str = "") -> Summary:
+        """Bring a profile in sections up to date with what the next block shows; nothing shows dislikes."""
+        seen = self._observe(block)
+        interests = join(load(profile.state), seen, self._decay) if profile.state else seen
+        kept = trim(interests, self._phrasebook.standing)
+        taste = self._chooser.choose(kept)
+        told = {"lasting": (*taste.subjects, *taste.features), "lately": taste.rising, "brands": taste.makers}
+        wanted = ((section, text) for section, texts in told.items() for text in texts[:NOTES_A_SECTION])
+        return Summary(profile.changes_to(wanted), dump(kept), Usage(calls=1))
 
     def _observe(self, block: Block) -> Interests:
         return observe(self._phrasebook.features(item) for item in block.items)
