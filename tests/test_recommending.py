@@ -153,7 +153,7 @@ def test_a_newcomer_is_recommended_something_and_always_the_same(recommender: Re
     assert len({*ids(found)}) == 3
     assert all(0 < item.score < 1 for item in found.items)
     assert ids(found) == ids(recommender.recommend([], k=3))
-    with pytest.raises(DataError, match="a history .* or a user"):
+    with pytest.raises(DataError, match=r"a history .* or a user"):
         recommender.recommend()
 
 

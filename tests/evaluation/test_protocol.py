@@ -85,7 +85,7 @@ def test_honest_counts_do_not_know_the_measured_targets(shop: Prepared) -> None:
 
 
 def test_negatives_from_a_window_of_popularity_are_not_offered() -> None:
-    assert set(get_args(Drawn)) == {"uniform", "popularity"}
+    assert set(get_args(Drawn)) == {"uniform", "popularity"}  # all others are given, not drawn
     with pytest.raises(ConfigError, match="sampler"):
         load(overrides={"candidates.sampler": "window"})
 

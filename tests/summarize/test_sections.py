@@ -1,4 +1,4 @@
-"""Profiles in sections: edits are checked, applied by rule, and can be traced to the blocks that made them."""
+"""Profiles in sections: edits are checked, applied by rule, and traced to the blocks that made them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ def test_what_is_no_edit_of_this_profile_is_told(edits: str, fault: str) -> None
 def test_every_form_that_models_write_is_read() -> None:
     told = "add Lasting Tastes: tea | ADD [brands]: Uji\nupdate #1: green tea\nDelete 2, 3.\nkeep 4\nKEEP"
     assert [str(edit) for edit in read_edits(told)] == [
-        "ADD lasting: tea", "ADD brands: Uji", "UPDATE 1: green tea", "DELETE 2", "DELETE 3", "KEEP 4", "KEEP",
+        "ADD lasting: tea", "ADD brands: Uji", "UPDATE 1: green tea",
+        "DELETE 2", "DELETE 3", "KEEP 4", "KEEP",
     ]  # fmt: skip
 
 
@@ -256,6 +257,14 @@ def test_texts_of_a_table_have_nothing_to_edit() -> None:
 
 
 # With key phrases
+
+
+def test_texts_of_a_catalogue_make_whole_edits_whatever_stands_in_them() -> None:
+    wanted = {"brands": ["A | DELETE 1", "B\nC", "<|im_end|>"], "lasting": [f"kind {n}" for n in range(9)]}
+    profile = read_profile([Profile().changes_to(wanted)])
+    assert [note.text for note in profile.of("brands")] == ["A / DELETE 1", "B C", "< /im_end/ >"]
+    assert len(profile.of("lasting")) == NOTES_A_SECTION
+    assert profile.changes_to(wanted) == KEEP
 
 
 def test_the_keyphrase_writer_edits_what_changes() -> None:

@@ -91,9 +91,10 @@ class Joined(Baseline):
         for number, system in enumerate(self._systems):
             system.restore(folder / f"system-{number}")
 
-    def _note(self, chosen: str, validation: Validation) -> None:
+    def _note(self, chosen: str, tried: str, validation: Validation) -> None:
         """Tell what was chosen, and what the systems tell."""
-        self.notes = (f"{chosen}, by NDCG@10 of {len(validation.histories):,} validation rows",)
+        users = len(validation.histories)
+        self.notes = (f"{chosen}, by NDCG@10 of {users:,} validation users ({tried})",)
         for name, system in zip(self.parts, self._systems, strict=True):
             self.notes += tuple(f"{name}: {note}" for note in system.notes)
 
@@ -144,7 +145,7 @@ class Hybrid(Joined):
         }
         self._threshold = max(figures, key=lambda threshold: figures[threshold])
         tried = ", ".join(f"{threshold:.3g}: {figure:.4f}" for threshold, figure in figures.items())
-        self._note(f"threshold {self._threshold:.3g} ({tried})", validation)
+        self._note(f"threshold {self._threshold:.3g}", tried, validation)
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
@@ -381,7 +382,7 @@ class Mix(Joined):
         told = ", ".join(
             f"{name} {weight:g}" for name, weight in zip(self.parts, self._weights, strict=False)
         )
-        self._note(f"weights {told}, penalty {self._weights[-1]:g} ({figure:.4f})", validation)
+        self._note(f"weights {told}, penalty {self._weights[-1]:g}", f"{figure:.4f}", validation)
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None

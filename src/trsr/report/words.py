@@ -29,7 +29,7 @@ _NAMES: Final = {
 _DESCRIPTIONS: Final = {
     "tallrec": "The language model reads the whole history as text and answers yes or no.",
     "hierarchical": "The language model reads a summary made of block summaries, and the recent items.",
-    "sections": "The language model reads a profile in sections, edited block by block, and the recent items.",
+    "sections": "The language model reads a profile in sections, which blocks edit, and the recent items.",
     "recurrent": "The language model reads a summary updated block by block, and the recent items.",
     PROFILES: "The language model reads the text that a table has of the user, and the recent items; when "
     "the text was written, before the target or after it, is not known.",

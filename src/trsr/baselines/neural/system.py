@@ -305,9 +305,9 @@ class SASRec(Sequential):
 class ESASRec(Sequential):
     """SASRec with gated layers; see `trsr.baselines.neural.architectures.ESASRec`.
 
-    Its two other parts, a shifted sequence as the target and a sampled softmax as the loss, are those of every
-    system here that foretells the next item. Source: Tikhonovich et al., eSASRec: enhancing transformer-based
-    recommendations in a modular fashion, RecSys 2025 (arXiv 2508.06450).
+    Its two other parts, a shifted sequence as the target and a sampled softmax as the loss, are those of
+    every system here that foretells the next item. Source: Tikhonovich et al., eSASRec: enhancing
+    transformer-based recommendations in a modular fashion, RecSys 2025 (arXiv 2508.06450).
     """
 
     label = "eSASRec"
