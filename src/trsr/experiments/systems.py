@@ -270,9 +270,8 @@ class Baselines:
     def system(self, name: BaselineName, seed: int, purpose: str) -> SystemScores:
         """Score the frozen candidates, and where there is a fused ranker the catalogue, in one step."""
         own = training_seeds(name, (seed,), self._work.config.seed)
-        fusion = self._work.config.fusion
-        both = fusion.items and fusion.companions
-        depth = retrieval_depth(self._protocol, fusion.items) if both else None
+        items = self._work.config.fusion.items if self._work.config.fusion.companions else 0
+        depth = retrieval_depth(self._protocol, items) if items else None
         scored = self.scores(path_name(name), name, own[0], depth, purpose=purpose)
         return SystemScores(name, Kind.BASELINE, own, (scored.value,))
 
