@@ -6,7 +6,7 @@ import yaml
 from trsr.baselines.base import open_baseline
 from trsr.baselines.item_encoder import open_encoder
 from trsr.config import Config, dump, load, parse_overrides
-from trsr.config.load import PRESETS
+from trsr.config.presets import PRESETS
 from trsr.config.section import Section
 from trsr.errors import ConfigError
 
