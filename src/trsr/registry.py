@@ -44,6 +44,7 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
         "ensemble": "trsr.baselines.hybrids:Ensemble",
         "popularity_switch": "trsr.baselines.hybrids:PopularitySwitch",
         "frequent_first": "trsr.baselines.hybrids:FrequentFirst",
+        "mix": "trsr.baselines.hybrids:Mix",
     }
 )
 """Systems without a language model; see `trsr.baselines.base.Baseline`."""

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from trsr.baselines.base import open_baseline
+from trsr.baselines.item_encoder import open_encoder
 from trsr.config import Config, dump, load, parse_overrides
 from trsr.config.load import PRESETS
 from trsr.config.section import Section
@@ -98,6 +99,21 @@ def test_the_preset_of_llm_sequential_names_systems_that_open() -> None:
     assert (bert.width, bert.heads, bert.mask_share, bert.negatives) == (448, 1, 0.65, 0)
     assert [own.permuted for name, own in opened.items() if "llm2bert4rec" in name] == [False, True]
     assert config.comparison.retriever == config.training.retriever in opened
+
+
+def test_the_preset_of_llm2rec_holds_the_authors_choices() -> None:
+    config = load(overrides={"preset": "llm2rec"})
+    opened = [open_baseline(name, seed=0) for name in config.comparison.baselines]
+    frozen = [system.settings for system in opened if "llm2rec" in str(system.settings)]
+    assert [(own.adapter, own.offset_scale, own.permuted) for own in frozen] == [
+        ("linear", 0, False),
+        ("linear", 0, True),
+        ("linear", 0, False),
+    ]
+    learns = open_encoder(frozen[0].encoder, seed=0).settings
+    assert (learns.csft.steps, learns.csft.batch_size * learns.csft.accumulation) == (10_000, 128)
+    assert (learns.mntp.steps, learns.mntp.masked, learns.simcse.batch_size) == (1000, 0.2, 256)
+    assert load(overrides={"preset": "llm2rec", "comparison": {"seeds": [1]}}).comparison.seeds == (1,)
 
 
 def test_another_kind_of_model_drops_the_presets_settings_of_the_first() -> None:

@@ -21,7 +21,11 @@ VERBS: dict[str, dict[str, Any]] = {
     "combine": {"summaries": ["Likes sturdy tools.", "Turns to tea."]},
     "edit": {
         "sections": [
-            {"key": "lasting", "meaning": "what comes back", "notes": [{"number": 1, "text": "sturdy tools"}]},
+            {
+                "key": "lasting",
+                "meaning": "what comes back",
+                "notes": [{"number": 1, "text": "sturdy tools"}],
+            },
             {"key": "lately", "meaning": "what is new", "notes": []},
         ],
         "items": ITEMS,

@@ -169,6 +169,32 @@ def test_a_block_is_rewritten_and_those_behind_it_go_on_from_it(
     assert refused.status_code == 422
 
 
+def test_a_profile_in_sections_shows_which_items_caused_which_note(run: Path) -> None:
+    def edits(prompt: str) -> str:
+        if "\\n1. lamps" in prompt:
+            return "DELETE 1\nADD lately: chairs"
+        return "KEEP" if "\\n2. chairs" in prompt else "ADD lately: lamps"
+
+    with counting_server() as server:
+        server.say = edits
+        written_by(server.base_url, run, **{"summary.paradigm": "sections"})
+        with served(run) as service:
+            params = {"user": service.users[0]}
+            profile = service.post("/v1/profile/rewrite", {}, params=params).json()
+            first, second = profile["blocks"][:2]
+            lamps, chairs = profile["notes"]
+            assert profile["summary"] == "Lately: chairs." == service.rank(**params)["summary"]
+            assert (lamps["text"], lamps["blocks"], lamps["ended"]) == ("lamps", [0], 1)
+            assert (chairs["section"], chairs["blocks"], chairs["ended"]) == ("lately", [1], None)
+            assert (lamps["items"], chairs["items"]) == (first["items"], second["items"])
+            told = {"block": 0, "text": "ADD dislikes: noise"}
+            by_hand = service.post("/v1/profile/rewrite", told, params=params).json()
+            assert by_hand["notes"][0]["text"] == "noise"
+            wrong = service.post("/v1/profile/rewrite", {"block": 0, "text": "Likes tea."}, params=params)
+            assert wrong.status_code == 422
+            assert "had a line that is no edit: 'Likes tea.'" in wrong.json()["error"]["message"]
+
+
 def test_the_built_in_writer_goes_on_from_no_text(run: Path) -> None:
     with served(run) as service:
         params = {"user": service.users[0]}

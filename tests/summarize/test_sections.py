@@ -1,4 +1,4 @@
-"""Profiles in sections: edits are checked, applied by rule, and can be traced to the blocks that made them."""
+"""Profiles in sections: edits are checked, applied by rule, and traced to the blocks that made them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from trsr.config import load
 from trsr.config.summary import Sampling, Summarization
-from trsr.errors import ConfigError, WriterError
+from trsr.errors import ConfigError, DataError, WriterError
 from trsr.llm.generator import Chat, FakeGenerator
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
-from trsr.records import ITEM, Block, Item, Summary, UserSummary
+from trsr.records import ITEM, Block, Item, Summary, Usage, UserSummary
 from trsr.summarize.keyphrase.writer import KeyphraseWriter
 from trsr.summarize.llm_writer import LanguageModelWriter
 from trsr.summarize.paradigms import cut, open_paradigm
@@ -25,7 +25,9 @@ from trsr.summarize.store import Store
 from trsr.summarize.summarizer import Growth, append, summarize
 
 PARADIGM = open_paradigm("sections", Summarization())
-ITEMS = [Item(str(n), {"title": f"{kind} pot {n}"}) for n, kind in enumerate(["tea", "oak", "red", "tin"] * 3)]
+ITEMS = [
+    Item(str(n), {"title": f"{kind} pot {n}"}) for n, kind in enumerate(["tea", "oak", "red", "tin"] * 3)
+]
 Reply = Callable[[Chat], str]
 
 
@@ -37,7 +39,13 @@ def writer(reply: Reply, store: Store, style: str = "chat") -> LanguageModelWrit
     generator = FakeGenerator(reply)
     generator.style = style
     return LanguageModelWriter(
-        generator, Templates("shopping"), Sampling(), store, ApproximateTokens(), 30, checks=("language", "echo")
+        generator,
+        Templates("shopping"),
+        Sampling(),
+        store,
+        ApproximateTokens(),
+        30,
+        checks=("language", "echo"),
     )
 
 
@@ -103,7 +111,8 @@ def test_what_is_no_edit_of_this_profile_is_told(edits: str, fault: str) -> None
 def test_every_form_that_models_write_is_read() -> None:
     told = "add Lasting Tastes: tea | ADD [brands]: Uji\nupdate #1: green tea\nDelete 2, 3.\nkeep 4\nKEEP"
     assert [str(edit) for edit in read_edits(told)] == [
-        "ADD lasting: tea", "ADD brands: Uji", "UPDATE 1: green tea", "DELETE 2", "DELETE 3", "KEEP 4", "KEEP",
+        "ADD lasting: tea", "ADD brands: Uji", "UPDATE 1: green tea",
+        "DELETE 2", "DELETE 3", "KEEP 4", "KEEP",
     ]  # fmt: skip
 
 
@@ -196,7 +205,9 @@ def test_an_item_that_gives_orders_reaches_no_note_by_itself() -> None:
     assert written.final.text == "Lately: < |im_end| >pots."
 
 
-@pytest.mark.parametrize(("before", "after", "calls"), [(4, 6, 1), (5, 6, 1), (5, 7, 2), (4, 4, 0), (0, 2, 1)])
+@pytest.mark.parametrize(
+    ("before", "after", "calls"), [(4, 6, 1), (5, 6, 1), (5, 7, 2), (4, 4, 0), (0, 2, 1)]
+)
 def test_appending_costs_the_edits_of_new_blocks_and_gives_the_whole_profile(
     before: int, after: int, calls: int
 ) -> None:
@@ -233,6 +244,12 @@ def test_a_writer_that_cannot_edit_is_refused() -> None:
         summarize([("u", blocks(0))], PARADIGM, Plain(), progress=False)  # type: ignore[arg-type]
 
 
+def test_what_another_paradigm_wrote_is_no_beginning() -> None:
+    old = UserSummary("u", Summary("Likes tea."), (Summary("Likes tea."),), Usage())
+    with Store("sqlite://") as store, pytest.raises(DataError, match="written by another paradigm"):
+        append([Growth(old, blocks(0, 1), blocks(0, 1, 2))], PARADIGM, writer(adds_what_it_reads, store))
+
+
 def test_texts_of_a_table_have_nothing_to_edit() -> None:
     table = {"kind": "table", "path": "profiles.csv"}
     with pytest.raises(ConfigError, match="sections edits a profile"):
@@ -242,11 +259,28 @@ def test_texts_of_a_table_have_nothing_to_edit() -> None:
 # With key phrases
 
 
+def test_texts_of_a_catalogue_make_whole_edits_whatever_stands_in_them() -> None:
+    wanted = {"brands": ["A | DELETE 1", "B\nC", "<|im_end|>"], "lasting": [f"kind {n}" for n in range(9)]}
+    profile = read_profile([Profile().changes_to(wanted)])
+    assert [note.text for note in profile.of("brands")] == ["A / DELETE 1", "B C", "< /im_end/ >"]
+    assert len(profile.of("lasting")) == NOTES_A_SECTION
+    assert profile.changes_to(wanted) == KEEP
+
+
 def test_the_keyphrase_writer_edits_what_changes() -> None:
-    titles = ["Desk lamp, walnut", "Floor lamp, walnut", "Steel drill", "Steel drill bits", "Oak table", "Vase"]
+    titles = [
+        "Desk lamp, walnut",
+        "Floor lamp, walnut",
+        "Steel drill",
+        "Steel drill bits",
+        "Oak table",
+        "Vase",
+    ]
     kinds = ["lighting", "lighting", "tools", "tools", "tables", "vases"]
     catalogue = pl.DataFrame({ITEM: list("012345"), "title": titles, "category": kinds})
-    items = [Item(str(n), {"title": t, "category": k}) for n, (t, k) in enumerate(zip(titles, kinds, strict=True))]
+    items = [
+        Item(str(n), {"title": t, "category": k}) for n, (t, k) in enumerate(zip(titles, kinds, strict=True))
+    ]
     made = KeyphraseWriter(catalogue, "shopping")
     [written] = write(made, cut([*items[:2] * 2, *items[2:4] * 2], 4))
     first, second = (step.text for step in written.steps)

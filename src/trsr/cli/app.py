@@ -44,6 +44,7 @@ for _command in (
     run.report,
     data.doctor,
     data.rank,
+    data.recommend,
     data.append,
     data.export,
     experiments.compare,

@@ -49,6 +49,43 @@ _BERT4REC: Final = {
 }
 _SASREC: Final = {**_LIKE_THEIRS, "width": 448, "heads": 1, "learning_rate": 1e-4}
 _LLM2SASREC: Final = {"kind": "llm2sasrec", **_MINILM, **_SASREC}
+_LLM2REC: Final = {
+    "kind": "llm2rec",
+    "model": "Qwen/Qwen2-0.5B",
+    "max_tokens": 512,
+    "csft": {
+        "steps": 10_000,
+        "batch_size": 4,
+        "accumulation": 32,
+        "learning_rate": 3e-4,
+        "warmup": 200,
+        "items": 10,
+    },
+    "mntp": {"steps": 1000, "batch_size": 32, "learning_rate": 5e-5, "masked": 0.2},
+    "simcse": {
+        "steps": 1000,
+        "batch_size": 256,
+        "learning_rate": 2e-4,
+        "warmup": 300,
+        "dropout": 0.2,
+        "temperature": 0.1,
+    },
+}
+_ON_LLM2REC: Final = {
+    "width": 128,
+    "layers": 2,
+    "max_length": 10,
+    "dropout": 0.3,
+    "negatives": 0,
+    "average": 0.0,
+    "weight_decay": 1e-4,
+    "batch_size": 256,
+    "max_epochs": 1000,
+    "patience": 20,
+}
+_ON_SASREC: Final = {**_ON_LLM2REC, "learning_rate": 1e-3}
+_ON_GRU4REC: Final = {**_ON_LLM2REC, "learning_rate": 1e-4}
+_FROZEN: Final = {"encoder": _LLM2REC, "reducer": "none", "adapter": "linear", "offset_scale": 0}
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "demo": {
@@ -132,6 +169,21 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
             "fused": False,
         },
     },
+    "llm2rec": {
+        "comparison": {
+            "baselines": [
+                "popularity",
+                {"kind": "sasrec", **_ON_SASREC},
+                {"kind": "llm2sasrec", **_FROZEN, **_ON_SASREC},
+                {"kind": "llm2sasrec", **_FROZEN, **_ON_SASREC, "permuted": True},
+                {"kind": "llm2sasrec", **_FROZEN, **_MINILM, **_ON_SASREC},
+                {"kind": "gru4rec", **_ON_GRU4REC},
+                {"kind": "llm2gru4rec", **_FROZEN, **_ON_GRU4REC},
+            ],
+            "language_models": [],
+            "fused": False,
+        },
+    },
 }
 """Named starting points; a file's own values go over them."""
 
@@ -141,7 +193,7 @@ class Config(Section):
 
     name: str = Field("run", pattern=r"^\w[\w .-]*$")
     """Name of the run, shown in the report and, without `out`, the name of its folder."""
-    preset: Literal["demo", "paper", "llm_sequential", "mllm_msr"] | None = None
+    preset: Literal["demo", "paper", "llm_sequential", "llm2rec", "mllm_msr"] | None = None
     """Named starting values; the file's own values go over them."""
     seed: int = 0
     """Seed of split, negatives and bootstrap, and of training unless `training.seed` is given."""
@@ -226,6 +278,26 @@ class Config(Section):
             if own != other:
                 message = f"images.price and summary.price must be of one currency, got {own} and {other}"
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _one_protocol(self) -> Config:
+        name = self.split.protocol
+        if (name == "impressions") != (self.candidates.sampler == "impressions"):
+            message = (
+                "split.protocol: impressions and candidates.sampler: impressions go together, got "
+                f"{name} and {self.candidates.sampler}; set both, or neither"
+            )
+            raise ValueError(message)
+        if name != "users" and self.candidates.sampler == "file":
+            message = (
+                f"candidates.file holds one list a user, and split.protocol: {name} has several rows; set "
+                "split.protocol: users"
+            )
+            raise ValueError(message)
+        if name != "users" and self.history.users is not None:
+            message = f"history.users is of split.protocol: users, got {name}; leave it out"
+            raise ValueError(message)
         return self
 
     @property

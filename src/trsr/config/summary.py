@@ -308,9 +308,10 @@ class Summarization(Section):
     checks: tuple[Check, ...] = tuple(name for name in get_args(Check) if name not in ("grounding", "edits"))
     """What makes an answer useless: it is asked for once more, then its user counts as failed. `empty`, all
     `thoughts`, `filtered` by the provider and, of the paradigm `sections`, what are no `edits` are always
-    checked; `cut` by the limit of tokens, `long` beyond it, a `refusal`, an `echo` of the prompt, `repetition`,
-    another `language` than the prompt's, `no_summary` (code, a question, a single word). `grounding`, which is off unless named: a name that stands neither in
-    the block nor in the summary before; where names can be told by capitals, so not in German."""
+    checked; `cut` by the limit of tokens, `long` beyond it, a `refusal`, an `echo` of the prompt,
+    `repetition`, another `language` than the prompt's, `no_summary` (code, a question, a single word).
+    `grounding`, which is off unless named: a name that stands neither in the block nor in the summary before;
+    where names can be told by capitals, so not in German."""
     price: Price = Price()
     """What a call costs."""
     limits: Limits = Limits()

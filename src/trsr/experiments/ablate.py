@@ -25,7 +25,7 @@ from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.statistics import Estimate, average_seeds, paired_tests, seed_spread
 from trsr.experiments.progress import Job, Progress
 from trsr.experiments.progress import Work as Sort
-from trsr.experiments.protocol import comparison_protocol
+from trsr.experiments.protocol import comparison_protocol, require_users
 from trsr.experiments.report import provenance
 from trsr.experiments.scores import SystemScores, sampled_frames
 from trsr.experiments.tables import rounded
@@ -67,6 +67,7 @@ def ablate(
     on from there.
     """
     started = time.monotonic()
+    require_users(config, "trsr ablate")
     names, crossed = _wanted(config, only)
     # Choices are not made here, so one sampler, the run's own, is enough.
     config = config.model_copy(

@@ -26,7 +26,7 @@ from trsr.experiments.arms import Arm, arms, claim, exchange, newest, writers
 from trsr.experiments.measured_arms import Cell, MeasuredArms
 from trsr.experiments.progress import Job, Progress
 from trsr.experiments.progress import Work as Sort
-from trsr.experiments.protocol import comparison_protocol
+from trsr.experiments.protocol import comparison_protocol, require_users
 from trsr.experiments.report import figures
 from trsr.experiments.systems import LanguageModel
 from trsr.experiments.tables import rounded
@@ -75,6 +75,7 @@ def study(
     settings are others than those that were written down.
     """
     started = time.monotonic()
+    require_users(config, "trsr study")
     wanted = _wanted(config, only, seeds)
     made = Study(config, say)
     if only is not None and SUMMARIES in only:

@@ -120,11 +120,13 @@ def plan_epochs(
     """Plan every batch of every epoch; each epoch has the same number of whole updates.
 
     Each user is asked about the target and `settings.negatives` of the other candidates; epochs take these in
-    turn, in an order of the user's own. The seed decides negatives, order, and what `settings.context_dropout`
-    leaves out. `processes` train together; an update takes `settings.accumulation` batches of each.
+    turn, in an order of the user's own. The seed decides negatives, order, and what is left out by
+    `settings.context_dropout`. `processes` train together; an update takes `settings.accumulation` batches of
+    each.
     """
     generator = np.random.default_rng(seed)
-    dropout = np.random.default_rng([seed, _DROPOUT_STREAM])  # of its own: without dropout, the plan is as ever
+    # Draws of its own: without dropout, the plan is as ever.
+    dropout = np.random.default_rng([seed, _DROPOUT_STREAM])
     lengths = np.array([len(user.prefix) + max(map(len, user.suffixes)) for user in users])
     others = [
         generator.permutation([place for place in range(len(user.suffixes)) if place != user.target])

@@ -29,7 +29,7 @@ _NAMES: Final = {
 _DESCRIPTIONS: Final = {
     "tallrec": "The language model reads the whole history as text and answers yes or no.",
     "hierarchical": "The language model reads a summary made of block summaries, and the recent items.",
-    "sections": "The language model reads a profile in sections, edited block by block, and the recent items.",
+    "sections": "The language model reads a profile in sections, which blocks edit, and the recent items.",
     "recurrent": "The language model reads a summary updated block by block, and the recent items.",
     PROFILES: "The language model reads the text that a table has of the user, and the recent items; when "
     "the text was written, before the target or after it, is not known.",
@@ -44,7 +44,10 @@ _SAMPLERS: Final = {
     "popularity": "popularity-proportional negatives",
     "catalogue": "the whole catalogue",
     "two-stage": "two steps",
+    "file": "candidates from a file",
+    "impressions": "what was shown together",
 }
+_ROWS: Final = {"rolling": "rolling rows", "leave-last-out": "the last item of everybody"}
 _SPLITS: Final = {"test": "Test users", "valid": "Validation users", "train": "Training users"}
 _NONE: Final = "–"
 _CUTOFF: Final = re.compile(r"@(\d+)")
@@ -90,10 +93,12 @@ def sampler_name(sampler: str) -> str:
 
     Examples
     --------
-    >>> sampler_name("uniform"), sampler_name("by month")
-    ('uniform negatives', 'negatives “by month”')
+    >>> sampler_name("uniform"), sampler_name("by month"), sampler_name("rolling, catalogue")
+    ('uniform negatives', 'negatives “by month”', 'the whole catalogue, rolling rows')
     """
-    return _SAMPLERS.get(sampler, f"negatives “{sampler}”")
+    rows, _, among = sampler.rpartition(", ")
+    named = _SAMPLERS.get(among, f"negatives “{among}”")
+    return f"{named}, {_ROWS.get(rows, rows)}" if rows else named
 
 
 def split_name(split: str) -> str:
@@ -216,6 +221,8 @@ _NOUNS: Final = {"news": ("article", "read"), "video": ("video", "watched")}
 _DRAWN: Final = {
     "uniform": "drawn evenly from {}",
     "popularity": "drawn from {} in proportion to how popular they are",
+    "file": "that a file names, out of {}",
+    "impressions": "shown beside it, out of {}",
 }
 
 
@@ -233,7 +240,8 @@ def task(domain: str, items: int | None, sampler: str, negatives: int, split: st
     """
     noun, verb = _NOUNS.get(domain, ("item", "chose"))
     size = "" if items is None else f" of {counted(items, noun)}"
-    origin = _DRAWN.get(sampler, "drawn from {} by another rule").format(f"the catalogue{size}")
+    rule = _DRAWN.get(sampler.rpartition(", ")[2], "drawn from {} by another rule")
+    origin = rule.format(f"the catalogue{size}")
     who = counted(users, split_name(split).lower().removesuffix("s"))
     each = "For" if users == 1 else "For each of"
     others = "1 other" if negatives == 1 else f"{negatives} others"

@@ -212,8 +212,8 @@ def _require_block(recommender: Recommender, row: UserRow, block: int, count: in
         fault = read_profile(row.blocks[:block]).fault(text)
         if fault or not text.strip():
             message = (
-                f"the text of block {block} {fault or 'is empty'}; write edits, one a line, such as 'ADD lately: "
-                "teapots', 'UPDATE 3: green tea', 'DELETE 2' or 'KEEP'"
+                f"the text of block {block} {fault or 'is empty'}; write edits, one a line, such as "
+                "'ADD lately: teapots', 'UPDATE 3: green tea', 'DELETE 2' or 'KEEP'"
             )
             raise DataError(message)
 

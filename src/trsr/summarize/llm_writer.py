@@ -45,8 +45,8 @@ Shown = Block | ItemImage | None
 class Wording:
     """Words what is asked as questions to `model`, a generator's identity; cuts lines at `item_tokens`.
 
-    `style` is `chat` for instructions, or `examples`: one template of worked examples for all verbs but `edit`,
-    which has its own; all prompts share its beginning, and the model goes on with it.
+    `style` is `chat` for instructions, or `examples`: one template of worked examples for all verbs but
+    `edit`, which has its own; all prompts share its beginning, and the model goes on with it.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Wording:
     def question(
         self, verb: str, summaries: Sequence[Summary], shown: Shown, profile: Profile | None = None
     ) -> Question:
-        """Render a prompt; summaries in it are neutralised like any text of others, as notes of profiles are."""
+        """Render a prompt; summaries in it are neutralised like any text of others, as notes are already."""
         items = shown.items if isinstance(shown, Block) else ()
         lines = [item_line(item, self._tokens, self._item_tokens) for item in items]
         text = self._render(verb, [neutralise(each.text) for each in summaries], lines, profile)
@@ -154,10 +154,11 @@ class Inquiry:
     useless answer is kept, never asked for or paid for again, and never served. A run asks at most two
     attempts: the one after the useless answers it found in the store, and one more where that makes a pair.
 
-    Where a `profile` is to be edited, answers are edits of it. `said` is the last answer, and `text` the summary: the answer that is of use. `users` are those whose text
-    the prompt holds, `keys` the questions that were answered. `question` is the
-    present attempt, and `unanswered` says why it got no answer at all. `usage` is that of all attempts so
-    far, of this run and of earlier ones. `is_elsewhere` while another process is at it; `over` when it ended.
+    Where a `profile` is to be edited, answers are edits of it. `said` is the last answer, and `text` the
+    summary: the answer that is of use. `users` are those whose text the prompt holds, `keys` the questions
+    that were answered. `question` is the present attempt, and `unanswered` says why it got no answer at all.
+    `usage` is that of all attempts so far, of this run and of earlier ones. `is_elsewhere` while another
+    process is at it; `over` when it ended.
     """
 
     first: Question

@@ -107,7 +107,7 @@ async def recurrent(writer: Writer, blocks: Sequence[Block], settings: Summariza
 async def sections(writer: Editor, blocks: Sequence[Block], settings: Summarization) -> Summary:
     """Let one block after the other, oldest first, edit a profile in sections, empty at first.
 
-    What is kept of a block are its edits: the profile, and what caused each of its lines, are read from these.
+    What is kept of a block are its edits: the profile, and what caused each line, are read from these.
     """
     profile = Profile()
     for block in blocks:

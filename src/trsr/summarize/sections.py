@@ -1,8 +1,8 @@
-r"""A profile in fixed sections: notes that edits add, update, delete or keep, and which block caused which note.
+r"""A profile in fixed sections: notes that edits add, update, delete or keep, and which block caused which.
 
-A model answers with edits, one a line, each ``ADD section: text``, ``UPDATE number: text``, ``DELETE number`` or
-``KEEP``. They are checked, then applied by rule. What is stored of a block are its edits, so that the profile,
-and the trail of each note, are read from the blocks' edits alone, one after the other.
+A model answers with edits, one a line, each ``ADD section: text``, ``UPDATE number: text``, ``DELETE number``
+or ``KEEP``. They are checked, then applied by rule. What is stored of a block are its edits, so that the
+profile, and the trail of each note, are read from the blocks' edits alone, one after the other.
 
 Examples
 --------
@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from trsr.config.summary import Check
+from trsr.errors import DataError
 from trsr.llm.generator import Completion
 from trsr.prompts.item_text import ApproximateTokens, neutralise
 from trsr.records import Summary
@@ -87,7 +88,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """All notes there ever were of a user, by number; `state` is what their writer gave beside its last edits."""
+    """All notes there ever were, by number; `state` is what their writer gave beside its last edits."""
 
     notes: tuple[Note, ...] = ()
     state: str = ""
@@ -113,10 +114,18 @@ class Profile:
     def edited(self, step: Summary, block: int) -> Profile:
         """Apply the edits of a block; those that fit no note change nothing.
 
-        Raises ValueError when a line of the step is no edit.
+        Raises DataError when a line of the step is no edit.
         """
+        try:
+            edits = read_edits(step.text)
+        except ValueError as error:
+            message = (
+                f"what is kept of block {block} holds no edits: it {error}; it was written by another "
+                "paradigm, or your own writer's `edit` gives something else: run `trsr summarize` again"
+            )
+            raise DataError(message) from error
         notes = {note.number: note for note in self.notes}
-        for edit in read_edits(step.text):
+        for edit in edits:
             note = notes.get(edit.number or 0)
             if edit.word == "ADD" and not self._has(notes.values(), edit):
                 added = Note(len(notes) + 1, edit.section, edit.text, (block,))
@@ -145,9 +154,13 @@ class Profile:
         long = (edit.text for edit in read if ApproximateTokens().count(edit.text) > _NOTE_TOKENS)
         return f"had a note that is too long: {_shown(text)}" if (text := next(long, "")) else ""
 
-    def changes_to(self, wanted: Iterable[tuple[str, str]]) -> str:
-        """Write the edits after which the profile holds these pairs of section and text, and no other."""
-        pairs = dict.fromkeys(wanted)
+    def changes_to(self, wanted: Mapping[str, Sequence[str]]) -> str:
+        """Write the edits after which sections hold the first of these texts, and nothing else."""
+        pairs = [
+            (section, neutralise(text).replace("|", "/"))  # a bar stands between edits
+            for section, texts in wanted.items()
+            for text in texts[:NOTES_A_SECTION]
+        ]
         gone = [Edit("DELETE", number=n.number) for n in self.standing if (n.section, n.text) not in pairs]
         known = {(note.section, note.text) for note in self.standing}
         new = [Edit("ADD", section, text=text) for section, text in pairs if (section, text) not in known]
@@ -245,8 +258,8 @@ def judge_edits(
 ) -> Verdict | None:
     """Say what is wrong with an answer of edits, or return None when they can be applied.
 
-    That each is an edit of this profile is checked whatever `checks` says; what the notes say is then judged as
-    a summary is (`judge`).
+    That each is an edit of this profile is checked whatever `checks` says; what the notes say is then judged
+    as a summary is (`judge`).
     """
     if completion.finish_reason == "content_filter" or not edits:
         return judge(edits, completion, asked, ())
@@ -258,6 +271,6 @@ def judge_edits(
 
 
 _REMEDY: Final = (
-    f"Write edits alone, one a line: ADD, one of {', '.join(SECTIONS)}, a colon and a short note; UPDATE, the "
-    "number of a note, a colon and its new text; DELETE and a number; or KEEP."
+    f"Write edits alone, one a line: ADD, one of {', '.join(SECTIONS)}, a colon and a short note; UPDATE, "
+    "the number of a note, a colon and its new text; DELETE and a number; or KEEP."
 )

@@ -197,8 +197,8 @@ class _Scribe:
         verb = getattr(self._writer, "edit", None)
         if verb is None:
             message = (
-                f"the writer {self.name!r} has no verb `edit`, which the paradigm sections asks for; give it one "
-                "(trsr.summarize.writer.Editor), or set summary.paradigm to recurrent"
+                f"the writer {self.name!r} has no verb `edit`, which the paradigm sections asks for; give it "
+                "one (trsr.summarize.writer.Editor), or set summary.paradigm to recurrent"
             )
             raise WriterError(message)
         return await self._read(block, verb, profile, block)

@@ -82,8 +82,8 @@ class SwiGLU(nn.Module):
 class LiGRBlock(Block):
     """A block in which a state decides, number by number, how much of each layer is added to it.
 
-    The feed-forward layer is a `SwiGLU`, four times as wide as a state. Source: Borisyuk et al., From features
-    to transformers: redefining ranking for scalable impact, 2025 (arXiv 2502.03417).
+    The feed-forward layer is a `SwiGLU`, four times as wide as a state. Source: Borisyuk et al., From
+    features to transformers: redefining ranking for scalable impact, 2025 (arXiv 2502.03417).
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

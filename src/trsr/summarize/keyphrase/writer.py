@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import log
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
@@ -17,7 +17,9 @@ from trsr.errors import ConfigError, WriterError
 from trsr.records import ITEM, Block, Item, Summary, Usage
 from trsr.summarize.keyphrase.interests import Interests, Periods, divide, dump, join, load, observe, trim
 from trsr.summarize.keyphrase.vocabulary import PHRASE, Feature, FieldKind, Phrasebook, parts
-from trsr.summarize.sections import NOTES_A_SECTION, Profile
+
+if TYPE_CHECKING:  # who writes key phrases needs no model's libraries
+    from trsr.summarize.sections import Profile
 
 _LONG_ENOUGH: Final = 4
 _TELLING: Final = 0.5
@@ -331,8 +333,7 @@ class KeyphraseWriter:
         kept = trim(interests, self._phrasebook.standing)
         taste = self._chooser.choose(kept)
         told = {"lasting": (*taste.subjects, *taste.features), "lately": taste.rising, "brands": taste.makers}
-        wanted = ((section, text) for section, texts in told.items() for text in texts[:NOTES_A_SECTION])
-        return Summary(profile.changes_to(wanted), dump(kept), Usage(calls=1))
+        return Summary(profile.changes_to(told), dump(kept), Usage(calls=1))
 
     def _observe(self, block: Block) -> Interests:
         return observe(self._phrasebook.features(item) for item in block.items)
