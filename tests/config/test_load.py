@@ -76,6 +76,22 @@ def test_paper_preset_holds_the_papers_choices() -> None:
     )
 
 
+def test_the_preset_of_mllm_msr_holds_its_authors_choices() -> None:
+    config = load(overrides={"preset": "mllm_msr", "images.folder": "pictures"})
+    assert config.images is not None
+    assert (config.images.folder, config.images.sampling.max_new_tokens) == (Path.cwd() / "pictures", 200)
+    assert (config.summary.block_size, config.prompt.recent_items) == (3, 0)
+    lora, training = config.training.lora, config.training
+    assert (lora.rank, lora.alpha, lora.dropout) == (16, 32, 0.1)
+    assert (training.learning_rate, training.epochs, training.accumulation, training.negatives) == (
+        2e-5,
+        4,
+        24,
+        1,
+    )
+    assert load(overrides=config.model_dump(mode="json")) == config
+
+
 def test_the_preset_of_llm_sequential_names_systems_that_open() -> None:
     config = load(overrides={"preset": "llm_sequential"})
     opened = {name: open_baseline(name, seed=0).settings for name in config.comparison.baselines}
