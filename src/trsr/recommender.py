@@ -195,8 +195,7 @@ class Recommender:
         if candidates is None:
             return self._found([self.request("", history, (), summary)], k)[0]
         require_candidates(candidates)
-        [ranking] = self._rank([self.request("", history, candidates, summary)], k)
-        return ranking
+        return self._rank([self.request("", history, candidates, summary)], k)[0]
 
     def recommend(
         self,
@@ -241,8 +240,7 @@ class Recommender:
             When the summary can't be written.
         """
         wanted = Wanted(k, items, milliseconds, allow, deny, where or {}, repeats, explain)
-        [found] = self.recommend_to([(user, history, summary)], wanted)
-        return found
+        return self.recommend_to([(user, history, summary)], wanted)[0]
 
     def recommend_to(
         self, users: Sequence[tuple[str | None, Sequence[ItemLike] | None, str | None]], wanted: Wanted
@@ -286,8 +284,7 @@ class Recommender:
         """
         if candidates is not None:
             require_candidates(candidates)
-        [ranking] = self._rank([self.request_of(self.users.get(user_id, SERVED), candidates)], k)
-        return ranking
+        return self._rank([self.request_of(self.users.get(user_id, SERVED), candidates)], k)[0]
 
     def rank_many(
         self,

@@ -139,55 +139,61 @@ def rank(
         typer.echo(f"{place:>3}. {item.score:.3f}  {item.item_id}  {recommender.describe(item.item_id)}")
 
 
+UsersTable = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Many at once, into --out: a table (Parquet, CSV, ...) with user_id and, for users whom the "
+        "run doesn't know, history; `all` for all that the run knows.",
+    ),
+]
+OutTable = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Parquet file for --users; after a kill the same command goes on."),
+]
+Milliseconds = Annotated[
+    float | None,
+    typer.Option(
+        "--ms",
+        min=0,
+        help="Time a user: when it is up, no further 25 items are read, and that is said.",
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=TEXT",
+        help="Items that have the text in a field, whole or between commas. Given again for the field: "
+        "one of the texts; for another field: both.",
+    ),
+]
+RepeatsRule = Annotated[
+    str,
+    typer.Option(help="Items of the history: learnt (as far as people take things again), never, or always."),
+]
+ItemsRead = Annotated[
+    int | None,
+    typer.Option(min=1, help="Retrieved items that the language model reads (else as it was learnt)."),
+]
+
+
 def recommend(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run, or a bundle.")],
     user: Annotated[str | None, typer.Option(help="A user of the run: uses their history.")] = None,
     history: Annotated[str | None, typer.Option(help="Item ids by comma, oldest first, as in rank.")] = None,
-    users: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Many at once, into --out: a table (Parquet, CSV, ...) with user_id and, for users whom the "
-            "run doesn't know, history; `all` for all that the run knows.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Parquet file for --users; after a kill the same command goes on."),
-    ] = None,
+    users: UsersTable = None,
+    out: OutTable = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Items a user.")] = 10,
-    items: Annotated[
-        int | None,
-        typer.Option(min=1, help="Retrieved items that the language model reads (else as it was learnt)."),
-    ] = None,
-    milliseconds: Annotated[
-        float | None,
-        typer.Option(
-            "--ms",
-            min=0,
-            help="Time a user: when it is up, no further 25 items are read, and that is said.",
-        ),
-    ] = None,
+    items: ItemsRead = None,
+    milliseconds: Milliseconds = None,
     allow: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Item ids, one a line: nothing else is recommended.")
     ] = None,
     deny: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Item ids, one a line: these are not.")
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FIELD=TEXT",
-            help="Items that have the text in a field, whole or between commas. Given again for the field: "
-            "one of the texts; for another field: both.",
-        ),
-    ] = None,
-    repeats: Annotated[
-        str,
-        typer.Option(
-            help="Items of the history: learnt (as far as people take things again), never, or always."
-        ),
-    ] = "learnt",
+    where: Where = None,
+    repeats: RepeatsRule = "learnt",
     explain: Annotated[bool, typer.Option("--explain", help="Say what each system adds.")] = False,
     ranker: Annotated[
         str | None, typer.Option("--with", metavar="RANKER", help="fused or language_model.")
@@ -215,14 +221,18 @@ def recommend(
         [found] = recommender.recommend_to([(user and user.strip(), taken, None)], wanted)
         if as_json:
             typer.echo(json.dumps(asdict(found), ensure_ascii=False))
-            return
-        typer.echo(f"Summary: {found.summary or '(none)'}\n")
-        for place, item in enumerate(found.items, start=1):
-            line = f"{place:>3}. {item.score:.4f}  {item.item_id}  {recommender.describe(item.item_id)}"
-            voices = "; ".join(f"{voice.system} {voice.adds:+.2f}" for voice in item.voices if voice.adds)
-            typer.echo(f"{line}\n       {voices}" if voices else line)
-        for note in found.notes:
-            typer.echo(note)
+        else:
+            _show(recommender, found)
+
+
+def _show(recommender: trsr.Recommender, found: trsr.Recommendation) -> None:
+    typer.echo(f"Summary: {found.summary or '(none)'}\n")
+    for place, item in enumerate(found.items, start=1):
+        line = f"{place:>3}. {item.score:.4f}  {item.item_id}  {recommender.describe(item.item_id)}"
+        voices = "; ".join(f"{voice.system} {voice.adds:+.2f}" for voice in item.voices if voice.adds)
+        typer.echo(f"{line}\n       {voices}" if voices else line)
+    for note in found.notes:
+        typer.echo(note)
 
 
 def _recommend_all(recommender: trsr.Recommender, users: str, out: Path, wanted: Wanted) -> None:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -122,16 +123,16 @@ def over_catalogue(
         return scored.value
 
     valid, test = (protocol.splits[split] for split in (Split.VALID, Split.TEST))
-    learnt, listed, sums = fit_catalogue(
-        retriever, valid.users, valid.histories, valid.targets, items, lambda rows: read(Split.VALID, rows)
-    )
+    people, read_valid = valid.persons or valid.users, partial(read, Split.VALID)
+    learnt, listed, sums = fit_catalogue(retriever, people, valid.histories, valid.targets, items, read_valid)
     learnt.save(work.folder.fusion)
     work.say(f"  of the whole catalogue, {items} items read of each user: {_told(learnt.full)}")
     short = learnt.shortlist(retriever.propose(test.users, test.histories, PROPOSED * items))
     tested = learnt.full.score(short.read(read(Split.TEST, short.places)))
+    keeps = protocol.config.split.keeps_history
     found = {
-        Split.VALID: in_catalogue(listed, sums, valid, n_items),
-        Split.TEST: in_catalogue(short.places, tested, test, n_items),
+        Split.VALID: in_catalogue(listed, sums, valid, n_items, keeps_history=keeps),
+        Split.TEST: in_catalogue(short.places, tested, test, n_items, keeps_history=keeps),
     }
     told = {"items": items, _WEIGHTS: {name: round(value, 6) for name, value in learnt.full.weights.items()}}
     info = replace(
@@ -142,22 +143,21 @@ def over_catalogue(
     return replace(scores, catalogue=found, info=info)
 
 
-def in_catalogue(places: Places, scores: Floats, data: SplitData, n_items: int) -> InCatalogue:
+def in_catalogue(
+    places: Places, scores: Floats, data: SplitData, n_items: int, *, keeps_history: bool = False
+) -> InCatalogue:
     """Say where targets stand when lists ``(n_users, n_listed)`` go first, and all other items level behind.
 
-    As for every system, the history leaves the catalogue's ranking, but for the target; `recommended` are the
-    lists as they are.
+    As for every system, the history leaves the catalogue's ranking unless it `keeps_history`, but for the
+    target; `recommended` are the lists as they are.
     """
-    column = place_targets(places, data.targets)
+    column, hidden = place_targets(places, data.targets), data.hidden(keeps_history)
     own = np.where(
         column >= 0, np.take_along_axis(scores, np.maximum(column, 0)[:, None], axis=1)[:, 0], -np.inf
     )
-    taken = np.stack([np.isin(row, history) for row, history in zip(places, data.histories, strict=True)])
+    taken = np.stack([np.isin(row, history) for row, history in zip(places, hidden, strict=True)])
     gone = taken & (places != data.targets[:, None])
-    known = [
-        len(np.union1d(history, [target]))
-        for history, target in zip(data.histories, data.targets, strict=True)
-    ]
+    known = [len(np.union1d(history, [target])) for history, target in zip(hidden, data.targets, strict=True)]
 
     def ranks(left: NDArray[np.bool_], others: Ints) -> CatalogueRanks:
         above = ((scores > own[:, None]) & left).sum(axis=1)
@@ -250,7 +250,8 @@ class FusedSystem:
         data = self._protocol.splits[Split.VALID]
         samplers = list(data.candidates)
         targets = np.concatenate([data.columns[sampler] for sampler in samplers])
-        return self._gathered(seed, Split.VALID, samplers), targets, data.users * len(samplers)
+        people = data.persons or data.users  # a person's rows stay together
+        return self._gathered(seed, Split.VALID, samplers), targets, people * len(samplers)
 
     def _gathered(self, seed: int, split: Split, samplers: Sequence[Sampler]) -> Evidence:
         """Put the scores of several samplers' candidates one below the other."""

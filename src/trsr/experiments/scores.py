@@ -345,7 +345,9 @@ def recommended_frames(
             split,
             ranks.tied,
             named(
-                expected_metrics(ranks.above, ranks.tied, ranks.others, wanted), MetricProtocol.RECOMMENDED
+                expected_metrics(ranks.above, ranks.tied, ranks.others, wanted),
+                protocol.config.split.label,
+                MetricProtocol.RECOMMENDED,
             ),
         )
         for ranks in lists

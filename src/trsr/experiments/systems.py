@@ -270,9 +270,8 @@ class Baselines:
     def system(self, name: BaselineName, seed: int, purpose: str) -> SystemScores:
         """Score the frozen candidates, and where there is a fused ranker the catalogue, in one step."""
         own = training_seeds(name, (seed,), self._work.config.seed)
-        fusion = self._work.config.fusion
-        items = fusion.items if fusion.companions else 0
-        depth = retrieval_depth(self._protocol, items) if items else 0
+        items = self._work.config.fusion.items if self._work.config.fusion.companions else 0
+        depth = retrieval_depth(self._protocol, items) if items else None
         scored = self.scores(path_name(name), name, own[0], depth, purpose=purpose)
         return SystemScores(name, Kind.BASELINE, own, (scored.value,))
 
@@ -397,9 +396,7 @@ def rank_catalogue(
             retrieved.append(top_items(scores, histories, depth, np.random.default_rng(seed)))
     return InCatalogue(
         CatalogueRanks(
-            np.concatenate([block.above for block in ranks]),
-            np.concatenate([block.tied for block in ranks]),
-            np.concatenate([block.others for block in ranks]),
+            *(np.concatenate([getattr(of, name) for of in ranks]) for name in ("above", "tied", "others"))
         ),
         np.concatenate(retrieved).astype(np.int32) if depth else np.empty((len(data.users), 0), np.int32),
     )

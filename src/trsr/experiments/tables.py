@@ -318,7 +318,8 @@ class Tables:
         """Say how a system with the language model can be in the table, and what its own lists are worth."""
         for system in systems:
             if frames := recommended_frames(system, self._protocol, Split.TEST, self._metrics):
-                told = f"Recall@{max(self._config.evaluation.ks)} ({MetricProtocol.RECOMMENDED})"
+                label = ", ".join(filter(None, (self._config.split.label, MetricProtocol.RECOMMENDED)))
+                told = f"Recall@{max(self._config.evaluation.ks)} ({label})"
                 value = self._summary(frames)[told]
                 return (
                     f"The {system.name} ranker orders what is retrieved; all other items are level behind "

@@ -62,8 +62,7 @@ class Proposed:
 
     def row(self, at: int) -> Proposed:
         """Keep one user."""
-        chosen = np.arange(len(self.places)) == at
-        return Proposed(self.places[chosen], self.evidence.rows(chosen))
+        return Proposed(self.places[[at]], self.evidence.rows(np.arange(len(self.places)) == at))
 
     def _each(self, taken: Callable[[NDArray[Any]], NDArray[Any]]) -> Proposed:
         told, repeats = self.evidence, self.evidence.repeats
@@ -380,11 +379,8 @@ def times(history: Places, asked: Places) -> NDArray[np.int64]:
     >>> times(np.array([3, 1, 3]), np.array([1, 2, 3])).tolist()
     [1, 0, 2]
     """
-    taken, counts = np.unique(history, return_counts=True)
-    if not len(taken):
-        return np.zeros(len(asked), np.int64)
-    at = np.minimum(np.searchsorted(taken, asked), len(taken) - 1)
-    return np.where(taken[at] == asked, counts[at], 0).astype(np.int64)
+    counts: NDArray[np.int64] = (asked[:, None] == history).sum(axis=1)
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
