@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from trsr.baselines.base import open_baseline, score_places
@@ -96,8 +95,8 @@ def test_the_two_hundred_users_of_games() -> None:
     folder = DATA / "games6k"
     protocol = asked("table_games", data__path=str(folder), candidates__file=str(folder / "games200.random"))
     data = protocol.splits[Split.TEST]
-    listed = pl.read_csv(folder / "games200.random", separator="\t", has_header=False)["column_1"]
-    assert set(data.users) == set(listed.cast(pl.String))
+    lines = (folder / "games200.random").read_text(encoding="utf-8").splitlines()
+    assert sorted(data.users) == sorted(line.split("\t")[0] for line in lines)
     assert data.candidates["file"].shape == (200, 20)
     found = measured(protocol, ["popularity", "bm25", "tfidf", "itemknn", "mix"])
     assert found["itemknn"]["NDCG@10"].low > found["bm25"]["NDCG@10"].mean
