@@ -25,3 +25,4 @@ with trsr.Recommender.load("ranker") as recommender:
     history = shop.histories["item_ids"][0].to_list()
     print(recommender.rank(history=history, k=3))
     print(recommender.rank_many([history, history[:5]], k=3))
+    print(recommender.recommend(history, k=3, explain=True))  # out of the whole catalogue

@@ -39,6 +39,7 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 FUSED: dict[str, Any] = {
     "data__users": 150,
     "training__epochs": 1,
+    "fusion__items": 20,
     "fusion__companions": ["sasrec_text", "itemknn", "tfidf", "popularity"],
 }
 """What makes it large enough for a fused ranker."""

@@ -130,14 +130,18 @@ def test_a_user_without_history_gets_a_ranking_of_the_catalogue(recommender: Rec
     assert len({item.item_id for item in ranking.items}) == 3
 
 
-def test_the_whole_catalogue_is_ranked_without_the_history(
+def test_without_candidates_what_is_retrieved_is_ranked_without_the_history(
     folder: RunFolder, recommender: Recommender, fused: Recommender
 ) -> None:
     ids = pl.read_parquet(folder.items)["item_id"].to_list()
     history = ids[10:18:2]
     for ranker in (recommender, fused):
         ranking = ranker.rank(history=history)
-        assert sorted(item.item_id for item in ranking.items) == sorted(set(ids) - set(history))
+        assert len({item.item_id for item in ranking.items} - {*history}) == len(ranking.items) == 20
+        found = ranker.recommend(history, k=20, repeats="never")
+        assert [item.item_id for item in ranking.items] == [item.item_id for item in found.items]
+        [first, _] = ranker.rank_many([history, history[:1]], k=3).partition_by("user_id")
+        assert first["item_id"].to_list() == [item.item_id for item in ranking.items[:3]]
 
 
 @pytest.mark.parametrize("ranked_by", ["language_model", "fused"])

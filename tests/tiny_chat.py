@@ -14,12 +14,17 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+_LEARNT_FROM = (
+    "combine", "describe", "examples_generic", "examples_news", "examples_shopping", "examples_video",
+    "rank_compact_prefix", "rank_compact_suffix", "rank_prefix", "rank_suffix", "repair", "system", "update",
+)  # fmt: skip
+"""Named one by one: a further template must not change the tokens, and so what the model answers."""
 _ITEM_TEXT = "title: cordless drill; brand: Bolt; price: 89. The shopper likes tools, tea and quiet news."
 
 
 def save_tiny_model(folder: Path) -> None:
     """Write a Qwen2 model of 2,048 positions, and a byte-level BPE with a chat template."""
-    tokenizer = _train_tokenizer()
+    tokenizer = train_tokenizer()
     tokenizer.save_pretrained(folder)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -40,7 +45,8 @@ def save_tiny_model(folder: Path) -> None:
         Qwen2ForCausalLM(config).save_pretrained(folder)
 
 
-def _train_tokenizer() -> PreTrainedTokenizerFast:
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """Learn a byte-level BPE from the prompts."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -50,7 +56,7 @@ def _train_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    prompts = [path.read_text(encoding="utf-8") for path in sorted(BUILT_IN.glob("*.jinja"))]
+    prompts = [(BUILT_IN / f"{name}.jinja").read_text(encoding="utf-8") for name in _LEARNT_FROM]
     backend.train_from_iterator([*prompts, _ITEM_TEXT], trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trsr.library import FusedRanker, TextRanker, evaluate, prepare, read, write_summaries
     from trsr.pipeline import run
     from trsr.recommender import Recommender
+    from trsr.recommending import Recommendation
     from trsr.records import RankedItem, Ranking
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ __all__ = [
     "RankedItem",
     "Ranking",
     "Recall",
+    "Recommendation",
     "Recommender",
     "RunError",
     "TextRanker",
@@ -76,6 +78,7 @@ _HOMES: Final = {
     "RankedItem": ("trsr.records", "RankedItem"),
     "Ranking": ("trsr.records", "Ranking"),
     "Recall": ("trsr.evaluation.metrics", "Recall"),
+    "Recommendation": ("trsr.recommending", "Recommendation"),
     "Recommender": ("trsr.recommender", "Recommender"),
     "RunError": ("trsr.errors", "RunError"),
     "TextRanker": ("trsr.library", "TextRanker"),

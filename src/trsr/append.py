@@ -15,7 +15,7 @@ from typing import Final
 
 import polars as pl
 
-from trsr.artifacts import RunFolder, hash_value, read_parquet, sweep
+from trsr.artifacts import RunFolder, hash_value, sweep
 from trsr.config import Config
 from trsr.config.data import FileData, TableData
 from trsr.config.load import load_run
@@ -23,6 +23,7 @@ from trsr.config.summary import KeyphraseWriter, Limits
 from trsr.data.dataset import Catalogue
 from trsr.data.ids import mended_ids
 from trsr.data.notes import Notes
+from trsr.data.prepare import read_items
 from trsr.data.readers.tables import column_names, read_events
 from trsr.data.repair import SECOND, mend_events
 from trsr.data.times import DAY_FIRST, MONTH_FIRST
@@ -80,7 +81,7 @@ def append_events(
     folder = RunFolder(run_dir)
     config = load_run(folder.config, limits)
     sweep(folder.path)
-    items = read_parquet(folder.require(folder.items, "prepare"))
+    items = read_items(folder)
     folder.require(folder.summaries, "summarize")
     update_users(folder)
     catalogue = Catalogue(items, config.items.fields)

@@ -71,6 +71,8 @@ class RunFolder:
         self.candidates = self.path / "dataset" / "candidates.parquet"
         self.background = self.path / "dataset" / "background.parquet"
         self.findings = self.path / "dataset" / "findings.json"
+        self.captions = self.path / "dataset" / "captions.parquet"
+        self.captioned = self.path / "dataset" / "captioned.parquet"
         self.summaries = self.path / "summaries.parquet"
         self.pretrained = self.path / "pretrained"
         self.users = self.path / "users.sqlite"

@@ -25,6 +25,7 @@ from trsr.config.load import load_run
 from trsr.config.ranking import EndpointModel, HuggingFaceModel
 from trsr.config.summary import KeyphraseWriter, TableWriter
 from trsr.data.dataset import Catalogue
+from trsr.data.prepare import read_items
 from trsr.errors import ArtifactError, ConfigError, ModelError
 from trsr.fusion.companions import KeptFusion
 from trsr.ranking.ranker import BASE, TEMPLATES, Ranker, read_card
@@ -154,7 +155,9 @@ def save_bundle(config: Config, folder: RunFolder, items: pl.DataFrame | None = 
     `items` is the run's catalogue, where it is in memory already. When it is interrupted, the old bundle is
     there, or none. Raises ArtifactError when an artifact is missing.
     """
-    made_from = _made_from(folder, ("model", "dataset/items.parquet", *(["fusion"] if fused else [])))
+    items_of = folder.captioned if folder.captioned.exists() else folder.items
+    read = str(items_of.relative_to(folder.path))
+    made_from = _made_from(folder, ("model", read, *(["fusion"] if fused else [])))
     settings = _settings(config)
     try:
         card = Bundle(folder.bundle).card
@@ -170,7 +173,7 @@ def save_bundle(config: Config, folder: RunFolder, items: pl.DataFrame | None = 
     new = Path(tempfile.mkdtemp(prefix=".bundle.", dir=folder.path))
     new.chmod(0o755)
     if items is None:
-        items = read_parquet(folder.require(folder.items, "prepare"))
+        items = read_items(folder)
     _fill(new, config, folder, items, fused)
     files = {str(path.relative_to(new)): _told(path) for path in sorted(new.rglob("*")) if path.is_file()}
     fields = [name for name in items.columns if name != ITEM]

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -39,6 +40,7 @@ from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, sampled
 from trsr.fusion.companions import WEIGHTS, Companions
 from trsr.fusion.features import joined
 from trsr.fusion.fusion import Fusion, fit_fusion
+from trsr.fusion.retrieval import CatalogueFusion, fit_catalogue
 from trsr.ranking.ranker import Ranker, score_lists
 from trsr.records import ITEM, SUMMARY, USER, Split
 from trsr.report.results import Kind
@@ -325,6 +327,9 @@ class TextRanker:
         return self._ranker, self._items
 
 
+_Fused = tuple[Fusion, Companions, CatalogueFusion | None]
+
+
 class FusedRanker:
     """Joins a language model with systems that know behaviour and words, by what validation users say.
 
@@ -335,16 +340,20 @@ class FusedRanker:
     companions
         Baselines by name, with settings where wanted, such as ``bm25(k1=1.5)``, or your own as
         ``package.module:Class``.
+    further
+        Other settings of the section ``fusion``, such as ``items=0``: don't learn to recommend.
     """
 
     def __init__(
         self,
         ranker: TextRanker,
         companions: Sequence[str] = ("sasrec_text", "itemknn", "tfidf", "popularity"),
+        **further: Any,
     ) -> None:
         self.ranker = ranker
-        self._names = load(overrides={"fusion.companions": list(companions)}).fusion.companions
-        self._learnt: tuple[Fusion, Companions] | None = None
+        told = {f"fusion.{name}": value for name, value in further.items()}
+        self._settings = load(overrides={"fusion.companions": list(companions), **told}).fusion
+        self._learnt: _Fused | None = None
         self._by_popularity = False
 
     @property
@@ -358,22 +367,25 @@ class FusedRanker:
         Raises
         ------
         DataError
-            When the ranker isn't fitted, or the validation users are too few.
+            When the ranker isn't fitted, or the validation users, or their targets retrieved, are too few.
         """
-        companions = Companions.fit(self._names, protocol.data, self.ranker.config.training_seed)
-        data, parts = protocol.splits[Split.VALID], []
+        told, data, parts, whole = self._settings, protocol.splits[Split.VALID], [], None
+        companions = Companions.fit(told.companions, protocol.data, self.ranker.config.training_seed)
+        asked = data.users, data.histories
         for sampler, candidates in data.candidates.items():
-            p_yes = self.ranker.score(data.users, data.histories, candidates)
-            drawn = sampler == "popularity"
-            parts.append(companions.evidence(data.users, data.histories, candidates, p_yes, drawn))
+            p_yes = self.ranker.score(*asked, candidates)
+            parts.append(companions.evidence(*asked, candidates, p_yes, sampler == "popularity"))
+        if items := min(told.items, protocol.prepared.items.height):
+            read, retriever = partial(self.ranker.score, *asked), companions.retriever(told)
+            whole = fit_catalogue(retriever, *asked, data.targets, items, read)[0]
         targets = np.concatenate(list(data.columns.values()))
-        self._learnt = fit_fusion(joined(parts), targets, data.users * len(parts)), companions
+        self._learnt = fit_fusion(joined(parts), targets, data.users * len(parts)), companions, whole
         self._by_popularity = protocol.samplers[0] == "popularity"
         return self
 
     def score(self, users: Sequence[str], histories: Sequence[Places], candidates: Places) -> Floats:
         """Return p(next item) among candidates drawn as the protocol's, ``(n_users, n_candidates)``."""
-        fusion, companions = self._fitted
+        fusion, companions, _ = self._fitted
         p_yes = self.ranker.score(users, histories, candidates)
         return fusion.score(companions.evidence(users, histories, candidates, p_yes, self._by_popularity))
 
@@ -382,14 +394,14 @@ class FusedRanker:
         _save(self.ranker, folder, self._fitted)
 
     @property
-    def _fitted(self) -> tuple[Fusion, Companions]:
+    def _fitted(self) -> _Fused:
         if self._learnt is None:
             message = "the fused ranker isn't fitted; call fit first"
             raise DataError(message)
         return self._learnt
 
 
-def _save(ranker: TextRanker, folder: Path | str, fused: tuple[Fusion, Companions] | None) -> None:
+def _save(ranker: TextRanker, folder: Path | str, fused: _Fused | None) -> None:
     """Lay out what a run folder would hold, and make its bundle."""
     model, items = ranker._fitted
     target = Path(folder)
@@ -401,6 +413,8 @@ def _save(ranker: TextRanker, folder: Path | str, fused: tuple[Fusion, Companion
         if fused is not None:
             fused[1].save(made.fusion)
             fused[0].save(made.fusion / WEIGHTS)
+            if fused[2] is not None:
+                fused[2].save(made.fusion)
         save_bundle(ranker.config, made, fused=fused is not None)
         shutil.rmtree(target, ignore_errors=True)
         made.bundle.rename(target)
@@ -477,14 +491,8 @@ def evaluate(
         for metric, value in result.metrics.items():
             test = tests.get((name, metric))
             differs = test.difference if test else None
-            rows.append(
-                (name, metric, value.mean, value.low, value.high, result.users)
-                + (
-                    (differs.mean, differs.low, differs.high, test.p_holm)
-                    if test and differs
-                    else (None,) * 4
-                )
-            )
+            told = (differs.mean, differs.low, differs.high, test.p_holm) if test and differs else (None,) * 4
+            rows.append((name, metric, value.mean, value.low, value.high, result.users, *told))
     numbers = ("mean", "low", "high")
     further = ("difference", "difference_low", "difference_high", "p")
     schema = {"system": pl.String, "metric": pl.String, **dict.fromkeys(numbers, pl.Float64)}

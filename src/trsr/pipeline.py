@@ -1,4 +1,4 @@
-"""The story of a run, top to bottom: prepare, summarize, pretrain, train, score, fuse, evaluate, report.
+"""The story of a run: prepare, caption, summarize, pretrain, train, score, fuse, evaluate, report.
 
 A step whose result is complete for exactly the same settings and content is read again instead of made. A
 step that was killed starts again from what it had saved. Under ``torchrun`` all processes train together; the
@@ -22,14 +22,15 @@ from trsr.config import Config, dump
 from trsr.config.ranking import EndpointModel
 from trsr.errors import USERS_FAILED, ConfigError, RunError, TrsrError
 from trsr.experiments.fused import fuse
-from trsr.experiments.protocol import EvaluationProtocol, run_protocol
+from trsr.experiments.protocol import EvaluationProtocol, require_users, run_protocol
 from trsr.experiments.report import report
 from trsr.experiments.scores import SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
 from trsr.hf import processes
-from trsr.records import FUSED
+from trsr.records import FUSED, IN_CATALOGUE
 from trsr.registry import path_name
 from trsr.report.results import Kind
+from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, train
@@ -37,7 +38,7 @@ from trsr.stages.untrained import stand
 from trsr.stages.work import Work
 from trsr.users import update_users
 
-STEPS: Final = ("prepare", "summarize", "pretrain", "train", "score", "fuse", "evaluate", "report")
+STEPS: Final = ("prepare", "caption", "summarize", "pretrain", "train", "score", "fuse", "evaluate", "report")
 """All steps in their order; each reads what earlier ones made."""
 
 
@@ -61,7 +62,7 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     Raises
     ------
     ConfigError
-        When `until` is not a step.
+        When `until` is not a step, or what is measured are rows of users and not users.
     TrsrError
         When a step fails that others need; what earlier steps made stays, and the next run goes on
         from there.
@@ -69,6 +70,8 @@ def run(config: Config, *, until: str | None = None, say: Callable[[str], None] 
     if until is not None and until not in STEPS:
         message = f"until must be one of {', '.join(STEPS)}, got {until!r}"
         raise ConfigError(message)
+    if until != "prepare":
+        require_users(config, "trsr run")
     folder = RunFolder(config.folder)
     trains = until is None or STEPS.index(until) >= STEPS.index("train")
     if not processes.is_main():
@@ -97,6 +100,8 @@ def _story(work: Work) -> Iterator[str]:
     """Take the steps one after the other; each is named when it is done."""
     prepared = prepare(work)
     yield "prepare"
+    prepared = caption(work, prepared)
+    yield "caption"
     summaries = summarize(work, prepared)
     update_users(work.folder, lambda: (prepared.value.histories, prepared.value.candidates, summaries.value))
     yield "summarize"
@@ -110,7 +115,7 @@ def _story(work: Work) -> Iterator[str]:
     baselines = Baselines(work, protocol, kept=work.config.fusion.companions)
     systems = _score(work, protocol, model, baselines)
     yield "score"
-    systems += _fuse(work, protocol, systems, baselines)
+    systems += _fuse(work, protocol, model, systems, baselines)
     fused = any(system.kind is Kind.FUSED for system in systems)
     _bundle(work, fused=fused, items=protocol.prepared.items)
     yield "fuse"
@@ -136,11 +141,17 @@ def _score(
 
 
 def _fuse(
-    work: Work, protocol: EvaluationProtocol, systems: list[SystemScores], baselines: Baselines
+    work: Work,
+    protocol: EvaluationProtocol,
+    model: LanguageModel,
+    systems: list[SystemScores],
+    baselines: Baselines,
 ) -> list[SystemScores]:
     """Join the language model with its companions; give the fused ranker, and companions that are new."""
     try:
-        fused = fuse(work, protocol, systems, baselines)
+        # Behind a server every retrieved item would be a call, and nothing could be served.
+        asked = None if isinstance(work.config.model, EndpointModel) else model
+        fused = fuse(work, protocol, systems, baselines, asked)
     except (TrsrError, ValueError, ArithmeticError) as error:
         # What is finished must reach the metrics and the page; the next run tries again.
         work.say(f"  left out: {error}")
@@ -149,6 +160,9 @@ def _fuse(
     if not fused:
         shutil.rmtree(work.folder.fusion, ignore_errors=True)
     names = {path_name(system.name) for system in (*systems, *fused)}
+    names |= {
+        f"{path_name(each.name)}{IN_CATALOGUE}" for each in (*systems, *fused) if each.runs[0].catalogue
+    }
     for path in work.folder.scores.glob("*.parquet"):
         if path.stem not in names:
             path.unlink()

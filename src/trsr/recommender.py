@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from trsr.config.load import load_run
 from trsr.config.summary import Limits
 from trsr.data.dataset import Catalogue
 from trsr.errors import DataError, WriterError
+from trsr.recommending import CatalogueRanker, Recommendation, Repeats, Wanted
 from trsr.records import (
     CANDIDATES,
     HISTORY,
@@ -43,7 +44,6 @@ from trsr.scorer import (
     require_candidates,
     require_ranker,
     resolve,
-    whole_catalogue,
 )
 from trsr.users import SERVED, UserRow, Users, open_users
 
@@ -171,8 +171,7 @@ class Recommender:
             What the user has taken so far, oldest first: item ids, or text fields of
             items that the catalogue doesn't have. It may be empty.
         candidates
-            What to rank, in the same form; None for the whole catalogue without the
-            history, which costs one scored prompt an item.
+            What to rank, in the same form; None for what `recommend` retrieves, without the history.
         k
             How many to return; None for all.
         summary
@@ -193,8 +192,76 @@ class Recommender:
         WriterError
             When the summary can't be written.
         """
-        [ranking] = self._rank([self.request("", history, candidates, summary)], k)
-        return ranking
+        if candidates is None:
+            return self._found([self.request("", history, (), summary)], k)[0]
+        require_candidates(candidates)
+        return self._rank([self.request("", history, candidates, summary)], k)[0]
+
+    def recommend(
+        self,
+        history: Sequence[ItemLike] | None = None,
+        k: int = 10,
+        *,
+        user: str | None = None,
+        summary: str | None = None,
+        items: int | None = None,
+        milliseconds: float | None = None,
+        allow: Collection[str] | None = None,
+        deny: Collection[str] = (),
+        where: Mapping[str, Collection[str]] | None = None,
+        repeats: Repeats = "learnt",
+        explain: bool = False,
+    ) -> Recommendation:
+        """Recommend out of the whole catalogue.
+
+        The companions of the fused ranker retrieve, the language model reads the best `items` of that, and
+        the fused ranker of the catalogue makes the order; see `trsr.fusion.retrieval`.
+
+        Parameters
+        ----------
+        history
+            As for `rank`; None for that of `user`.
+        k
+            How many to return.
+        user
+            A user of the run, or of events that were appended: in place of a history.
+        summary
+            A preference summary to use in place of the stored or a new one.
+        items, milliseconds, allow, deny, where, repeats, explain
+            Budgets, filters and the rule for repeats; see `Wanted`.
+
+        Raises
+        ------
+        ConfigError
+            When a value can't be.
+        DataError
+            When an item or the user isn't known, or the filters leave nothing.
+        WriterError
+            When the summary can't be written.
+        """
+        wanted = Wanted(k, items, milliseconds, allow, deny, where or {}, repeats, explain)
+        return self.recommend_to([(user, history, summary)], wanted)[0]
+
+    def recommend_to(
+        self, users: Sequence[tuple[str | None, Sequence[ItemLike] | None, str | None]], wanted: Wanted
+    ) -> list[Recommendation]:
+        """Recommend to several users, each a user's id, a history and a summary; see `recommend`."""
+        requests = []
+        for user, history, summary in users:
+            if history is None and user is None:
+                message = "give a history (an empty one for a newcomer) or a user"
+                raise DataError(message)
+            if history is not None:
+                requests.append(self.request(user or "", history, (), summary))
+            else:
+                known = self.request_of(self.users.get(str(user), SERVED), ())
+                requests.append(known if summary is None else replace(known, summary=summary))
+        return self.whole.recommend(self.with_summaries(requests), wanted)
+
+    @cached_property
+    def whole(self) -> CatalogueRanker:
+        """What recommends out of the whole catalogue."""
+        return CatalogueRanker(self.bundle, self.scorer)
 
     def rank_user(
         self, user_id: str, candidates: Sequence[ItemLike] | None = None, k: int | None = None
@@ -215,8 +282,9 @@ class Recommender:
         DataError
             When there is no such user, or no summary or candidates of this one.
         """
-        [ranking] = self._rank([self.request_of(self.users.get(user_id, SERVED), candidates)], k)
-        return ranking
+        if candidates is not None:
+            require_candidates(candidates)
+        return self._rank([self.request_of(self.users.get(user_id, SERVED), candidates)], k)[0]
 
     def rank_many(
         self,
@@ -254,8 +322,10 @@ class Recommender:
         requests = []
         for number, row in enumerate(rows, start=1):
             user, offered = str(row.get(USER, f"#{number}")), row.get(CANDIDATES, candidates)
+            if offered is not None:
+                require_candidates(offered)
             if HISTORY in row:
-                requests.append(self.request(user, row[HISTORY], offered, row.get(SUMMARY)))
+                requests.append(self.request(user, row[HISTORY], offered or (), row.get(SUMMARY)))
             else:
                 requests.append(self.request_of(self.users.get(user, SERVED), offered))
         ranked = [
@@ -363,15 +433,11 @@ class Recommender:
         self,
         user_id: str,
         history: Sequence[ItemLike] | None,
-        candidates: Sequence[ItemLike] | None,
+        candidates: Sequence[ItemLike],
         summary: str | None,
     ) -> Request:
-        """Ask for a history; without candidates for the whole catalogue without it."""
-        history = history or ()
-        if candidates is None:
-            candidates = whole_catalogue(self.catalogue, history)
-        require_candidates(candidates)
-        return Request(user_id, history, candidates, summary)
+        """Ask for a history; an empty list of candidates is for the whole catalogue."""
+        return Request(user_id, history or (), candidates, summary)
 
     def request_of(self, row: UserRow, candidates: Sequence[ItemLike] | None) -> Request:
         """Ask for a known user; without candidates for the frozen ones. Raises as `rank_user` does."""
@@ -381,12 +447,25 @@ class Recommender:
         if candidates is None and row.candidates is None:
             message = f"user {row.user_id!r} came after the run and has no frozen candidates; give candidates"
             raise DataError(message)
-        return self.request(
-            row.user_id, row.history, row.candidates if candidates is None else candidates, row.shown
-        )
+        offered = row.candidates if candidates is None else candidates
+        return self.request(row.user_id, row.history, offered or (), row.shown)
+
+    def _found(self, requests: Sequence[Request], k: int | None) -> list[Ranking]:
+        """Rank what is retrieved for each, without the history."""
+        wanted = Wanted(k or max(self.whole.items, 1), repeats="never")
+        return [
+            Ranking(
+                tuple(RankedItem(item.item_id, item.p_yes, item.score) for item in found.items), found.summary
+            )
+            for found in self.whole.recommend(self.with_summaries(requests), wanted)
+        ]
 
     def _rank(self, requests: Sequence[Request], k: int | None) -> list[Ranking]:
-        """Score all requests together, and order each."""
+        """Score all requests together, and order each; those without candidates out of the catalogue."""
+        if any(not request.candidates for request in requests):
+            return [
+                (self._rank if request.candidates else self._found)([request], k)[0] for request in requests
+            ]
         rankings = []
         for request, said in zip(requests, self.scorer.score(self.with_summaries(requests)), strict=True):
             names = self.scorer.names(request.candidates)

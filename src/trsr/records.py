@@ -20,6 +20,9 @@ TIMES: Final = "times"
 HISTORY: Final = "history"
 TARGET: Final = "target"
 SPLIT: Final = "split"
+PERSON: Final = "person"
+PLACE: Final = "place"
+POSITIVES: Final = "positives"
 CANDIDATES: Final = "candidates"
 SCORE: Final = "score"
 P_YES: Final = "p_yes"
@@ -51,6 +54,9 @@ class Split(StrEnum):
     VALID = "valid"
     TEST = "test"
 
+
+IN_CATALOGUE: Final = ".catalogue"
+"""Ends the name of a file of scores that tells of places in the whole catalogue."""
 
 MEASURED: Final = (Split.VALID, Split.TEST)
 """Splits that are scored: choices are made on the first, figures of the second are told."""

@@ -44,6 +44,7 @@ BASELINES: Final[Mapping[str, str]] = MappingProxyType(
         "ensemble": "trsr.baselines.hybrids:Ensemble",
         "popularity_switch": "trsr.baselines.hybrids:PopularitySwitch",
         "frequent_first": "trsr.baselines.hybrids:FrequentFirst",
+        "mix": "trsr.baselines.hybrids:Mix",
     }
 )
 """Systems without a language model; see `trsr.baselines.base.Baseline`."""
@@ -90,6 +91,14 @@ WRITERS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Who writes summaries; see `trsr.summarize.writer.open_writer`."""
+
+CAPTIONERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "endpoint": "trsr.summarize.captions:open_endpoint",
+        "local": "trsr.summarize.captions:open_local",
+    }
+)
+"""Who describes images; see `trsr.summarize.captions.open_captioner`."""
 
 PARADIGMS: Final[Mapping[str, str]] = MappingProxyType(
     {name: f"trsr.summarize.paradigms:{name}" for name in ("recurrent", "hierarchical", "sections", "none")}

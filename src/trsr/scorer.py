@@ -15,7 +15,7 @@ from trsr.bundle import Bundle, require_fused
 from trsr.data.dataset import Catalogue
 from trsr.errors import ConfigError, DataError
 from trsr.fusion.companions import KeptFusion
-from trsr.ranking.scoring import RankingUser
+from trsr.ranking.scoring import EncodedUser, RankingUser
 from trsr.ranking.shared_prefix.forward import PrefixMemory
 from trsr.records import ITEM, Item
 
@@ -63,7 +63,8 @@ class Scored:
 class Voice:
     """What one system said of an item, and what that adds to the sum that makes the fused score.
 
-    `said` is None where it isn't a system that adds, but the fact that training never saw the item.
+    `said` is None where it isn't a system that adds, but a fact: that training never saw the item, or that
+    the user has taken it before.
     """
 
     system: str
@@ -122,13 +123,14 @@ class Scorer:
         self._read = self.catalogue.showing(bundle.config.items.fields)
         self.ranker = bundle.ranker()
         fused = bundle.is_fused and ranker != "language_model"
-        self._fusion: KeptFusion | None = bundle.fusion() if fused else None
+        self.fusion: KeptFusion | None = bundle.fusion() if fused else None
+        """What was learnt of the fused ranker, where it makes the order."""
         self.memory = PrefixMemory(memory_bytes)
 
     @property
     def ranked_by(self) -> RankedBy:
         """Whose scores make the order."""
-        return "language_model" if self._fusion is None else "fused"
+        return "language_model" if self.fusion is None else "fused"
 
     def score(self, requests: Sequence[Request], *, remember: bool | None = None) -> list[Scored]:
         """Score all candidates; every request has its summary.
@@ -141,18 +143,45 @@ class Scorer:
         DataError
             When an id isn't in the catalogue, or a text field is none of the data set's.
         """
-        encoded = self.ranker.encode([self._task(request) for request in requests])
-        remember = len(requests) == 1 if remember is None else remember
-        held = [remember and user.prefix in self.memory for user in encoded]
-        p_yes = self.ranker.score_encoded(encoded, memory=self.memory if remember else None)
-        scores = p_yes if self._fusion is None else self._fuse(self._fusion, requests, p_yes)
+        encoded = self.encode(requests)
+        p_yes, held = self.read(encoded, remember=remember)
+        scores = p_yes if self.fusion is None else self._fuse(self.fusion, requests, p_yes)
         return [
             Scored(said, own, request.summary or "", user.prompts.tokens, len(user.prefix) * reused)
             for request, user, said, own, reused in zip(requests, encoded, p_yes, scores, held, strict=True)
         ]
 
-    def explain(self, request: Request) -> Explanation:
-        """Say who said what of a request's only candidate; raises as `score`."""
+    def encode(self, requests: Sequence[Request]) -> list[EncodedUser]:
+        """Turn requests into token ids; raises as `score`."""
+        return self.ranker.encode([self._task(request) for request in requests])
+
+    def read(
+        self, encoded: Sequence[EncodedUser], *, remember: bool | None = None
+    ) -> tuple[list[NDArray[np.float64]], list[bool]]:
+        """Ask the language model alone; say whose prefixes were held. `remember` is that of `score`."""
+        remember = len(encoded) == 1 if remember is None else remember
+        held = [remember and user.prefix in self.memory for user in encoded]
+        return self.ranker.score_encoded(encoded, memory=self.memory if remember else None), held
+
+    def history_places(self, request: Request) -> tuple[NDArray[np.int32], pl.DataFrame]:
+        """Give a history as places in the catalogue and, behind it, in the texts that the catalogue lacks."""
+        new: list[Item] = []
+        return self._places(request.history, new), self._texts(new)
+
+    def fused(
+        self, request: Request, p_yes: NDArray[np.float64], *, catalogue: bool = False
+    ) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float64]], NDArray[np.float64]]:
+        """Say what systems say of a request's candidates, what that adds, and the scores, each a row."""
+        if self.fusion is None:
+            return {}, {}, p_yes
+        histories, offered, texts = self._asked([request])
+        return self.fusion.explain(histories, offered, p_yes, texts, catalogue=catalogue)
+
+    def explain(self, request: Request, *, catalogue: bool = False) -> Explanation:
+        """Say who said what of a request's only candidate; raises as `score`.
+
+        With `catalogue` the score is that of the fused ranker of the whole catalogue, where there is one.
+        """
         told = request.summary or ""
         size = self.ranker.prompt.prompting.recent_items
         first = max(0, len(request.history) - size)
@@ -165,15 +194,15 @@ class Scorer:
         p_yes, *less = self.ranker.score([self._task(each) for each in (request, *others)])
         said = [float(each[0]) for each in less]
         of_items = said[len(said) - len(recent) :]
-        voices, score = self._voices(request, p_yes)
+        told_by, adds, scores = self.fused(request, p_yes[None], catalogue=catalogue)
         return Explanation(
             p_yes=float(p_yes[0]),
-            score=score,
+            score=float(scores[0, 0]),
             without_summary=said[0] if told else None,
             without_item=tuple(
                 (item.id, p) for item, p in zip(self.names(request.history[first:]), of_items, strict=True)
             ),
-            voices=voices,
+            voices=voices_of(told_by, adds, 0),
         )
 
     def forget(self) -> None:
@@ -192,18 +221,6 @@ class Scorer:
             tuple(resolve(request.history, self._shown)),
             tuple(resolve(request.candidates, self._shown)),
         )
-
-    def _voices(self, request: Request, p_yes: NDArray[np.float64]) -> tuple[tuple[Voice, ...], float]:
-        if self._fusion is None:
-            return (), float(p_yes[0])
-        histories, offered, texts = self._asked([request])
-        said, adds, scores = self._fusion.explain(histories, offered, p_yes[None], texts)
-        sums = dict.fromkeys(said, 0.0)
-        for column, value in adds.items():
-            system = column.partition(", ")[0]
-            sums[system] = sums.get(system, 0.0) + float(value[0, 0])
-        voices = (Voice(name, float(said[name][0, 0]) if name in said else None, sums[name]) for name in sums)
-        return tuple(voices), float(scores[0, 0])
 
     def _fuse(
         self, fusion: KeptFusion, requests: Sequence[Request], p_yes: Sequence[NDArray[np.float64]]
@@ -225,11 +242,13 @@ class Scorer:
         new: list[Item] = []
         histories = [self._places(request.history, new) for request in requests]
         offered = np.stack([self._places(request.candidates, new) for request in requests])
-        texts = pl.DataFrame(
+        return histories, offered, self._texts(new)
+
+    def _texts(self, new: Sequence[Item]) -> pl.DataFrame:
+        return pl.DataFrame(
             {name: [item.fields.get(name, "") for item in new] for name in self._read.fields},
             schema=dict.fromkeys(self._read.fields, pl.String),
         )
-        return histories, offered, texts
 
     def _places(self, items: Sequence[ItemLike], new: list[Item]) -> NDArray[np.int32]:
         """Return items' places in the catalogue; others are put behind those in `new`."""
@@ -243,6 +262,19 @@ class Scorer:
         return np.array(places, dtype=np.int32)
 
 
+def voices_of(
+    said: Mapping[str, NDArray[np.float64]], adds: Mapping[str, NDArray[np.float64]], column: int
+) -> tuple[Voice, ...]:
+    """Put together what was said of one candidate of the only user."""
+    sums = dict.fromkeys(said, 0.0)
+    for name, value in adds.items():
+        system = name.partition(", ")[0]
+        sums[system] = sums.get(system, 0.0) + float(value[0, column])
+    return tuple(
+        Voice(name, float(said[name][0, column]) if name in said else None, sums[name]) for name in sums
+    )
+
+
 def resolve(items: Sequence[ItemLike], catalogue: Catalogue) -> list[Item]:
     """Find items by id, and put those given as text into the catalogue's form, as if they had been in it."""
     return [
@@ -251,12 +283,6 @@ def resolve(items: Sequence[ItemLike], catalogue: Catalogue) -> list[Item]:
         else catalogue.make_item(item.get(ITEM, f"#{place}"), item)
         for place, item in enumerate(items, start=1)
     ]
-
-
-def whole_catalogue(catalogue: Catalogue, history: Sequence[ItemLike]) -> list[str]:
-    """Return all items but those of the history."""
-    known = {item if isinstance(item, str) else item.get(ITEM) for item in history}
-    return [item_id for item_id in catalogue.ids if item_id not in known]
 
 
 def require_ranker(ranker: str | None) -> None:

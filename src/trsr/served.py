@@ -143,7 +143,10 @@ class ServedRanker:
             labels = self.answers.yes, self.answers.no
             how = f"p(yes) by {self._model.protocol}: labels {labels}, ids {hash_value([*ids, *labels])[:16]}"
             yield Question(
-                self.generator.identity, _NOTHING, Candidates(texts, how, False, *ids), self._template
+                self.generator.identity,
+                _NOTHING,
+                Candidates(texts, how, prefix=ids[0], suffixes=ids[1]),
+                self._template,
             )
 
     def most(self, question: Question) -> Usage:

@@ -200,6 +200,12 @@ class Users:
                 )
         return rows
 
+    def ids(self) -> list[str]:
+        """Return all users, by their ids."""
+        with self._telling():
+            found = self._connection.execute("SELECT user_id FROM users ORDER BY user_id").fetchall()
+        return [user_id for (user_id,) in found]
+
     def behind(self, limit: int = -1) -> list[str]:
         """Return users whose summary doesn't know their newest events yet, `limit` at most."""
         query = "SELECT user_id FROM behind WHERE user_id NOT IN (SELECT user_id FROM leaving) LIMIT ?"

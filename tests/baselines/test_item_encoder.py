@@ -112,4 +112,4 @@ def test_an_encoder_is_named_like_any_part() -> None:
     assert open_encoder("lsa(width=3)", 0).settings.width == 3
     with pytest.raises(ConfigError, match=r"no encoder 'lsi'; take one of lsa, sentence"):
         open_encoder("lsi", 0)
-    assert set(ENCODERS) == {"lsa", "sentence", "language_model", "file"}
+    assert set(ENCODERS) == {"lsa", "sentence", "language_model", "llm2rec", "file"}

@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from trsr.baselines.base import open_baseline
+from trsr.baselines.item_encoder import open_encoder
 from trsr.config import Config, dump, load, parse_overrides
-from trsr.config.load import PRESETS
+from trsr.config.presets import PRESETS
 from trsr.config.section import Section
 from trsr.errors import ConfigError
 
@@ -75,6 +76,22 @@ def test_paper_preset_holds_the_papers_choices() -> None:
     )
 
 
+def test_the_preset_of_mllm_msr_holds_its_authors_choices() -> None:
+    config = load(overrides={"preset": "mllm_msr", "images.folder": "pictures"})
+    assert config.images is not None
+    assert (config.images.folder, config.images.sampling.max_new_tokens) == (Path.cwd() / "pictures", 200)
+    assert (config.summary.block_size, config.prompt.recent_items) == (3, 0)
+    lora, training = config.training.lora, config.training
+    assert (lora.rank, lora.alpha, lora.dropout) == (16, 32, 0.1)
+    assert (training.learning_rate, training.epochs, training.accumulation, training.negatives) == (
+        2e-5,
+        4,
+        24,
+        1,
+    )
+    assert load(overrides=config.model_dump(mode="json")) == config
+
+
 def test_the_preset_of_llm_sequential_names_systems_that_open() -> None:
     config = load(overrides={"preset": "llm_sequential"})
     opened = {name: open_baseline(name, seed=0).settings for name in config.comparison.baselines}
@@ -82,6 +99,21 @@ def test_the_preset_of_llm_sequential_names_systems_that_open() -> None:
     assert (bert.width, bert.heads, bert.mask_share, bert.negatives) == (448, 1, 0.65, 0)
     assert [own.permuted for name, own in opened.items() if "llm2bert4rec" in name] == [False, True]
     assert config.comparison.retriever == config.training.retriever in opened
+
+
+def test_the_preset_of_llm2rec_holds_the_authors_choices() -> None:
+    config = load(overrides={"preset": "llm2rec"})
+    opened = [open_baseline(name, seed=0) for name in config.comparison.baselines]
+    frozen = [system.settings for system in opened if "llm2rec" in str(system.settings)]
+    assert [(own.adapter, own.offset_scale, own.permuted) for own in frozen] == [
+        ("linear", 0, False),
+        ("linear", 0, True),
+        ("linear", 0, False),
+    ]
+    learns = open_encoder(frozen[0].encoder, seed=0).settings
+    assert (learns.csft.steps, learns.csft.batch_size * learns.csft.accumulation) == (10_000, 128)
+    assert (learns.mntp.steps, learns.mntp.masked, learns.simcse.batch_size) == (1000, 0.2, 256)
+    assert load(overrides={"preset": "llm2rec", "comparison": {"seeds": [1]}}).comparison.seeds == (1,)
 
 
 def test_another_kind_of_model_drops_the_presets_settings_of_the_first() -> None:

@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 
 from trsr.config import Config, load
 from trsr.config.data import Amazon5CoreData, CandidateRule, DemoData, HistoryWindow, SplitRule
-from trsr.config.evaluation import Sampler
+from trsr.config.evaluation import Drawn
 from trsr.config.ranking import Evaluation
 from trsr.data.candidates import draw_candidates, training_counts
 from trsr.data.prepare import Prepared, prepare
@@ -85,12 +85,12 @@ def test_honest_counts_do_not_know_the_measured_targets(shop: Prepared) -> None:
 
 
 def test_negatives_from_a_window_of_popularity_are_not_offered() -> None:
-    assert set(get_args(Sampler)) == {"uniform", "popularity"}
+    assert set(get_args(Drawn)) == {"uniform", "popularity"}  # all others are given, not drawn
     with pytest.raises(ConfigError, match="sampler"):
         load(overrides={"candidates.sampler": "window"})
 
 
-@pytest.mark.parametrize("sampler", get_args(Sampler))
+@pytest.mark.parametrize("sampler", get_args(Drawn))
 def test_the_list_alone_does_not_tell_the_target_by_its_place_in_it(sampler: str, shop: Prepared) -> None:
     ids = shop.items["item_id"].to_list()
     counts = training_counts(shop.histories, ids, shop.background)

@@ -14,8 +14,8 @@ from trsr.baselines.simple import Popularity
 from trsr.config import Config
 from trsr.data.prepare import Prepared, load
 from trsr.experiments import systems as systems_module
-from trsr.experiments.fused import fuse
-from trsr.experiments.protocol import EvaluationProtocol, run_protocol
+from trsr.experiments.fused import fuse, in_catalogue
+from trsr.experiments.protocol import EvaluationProtocol, SplitData, run_protocol
 from trsr.experiments.report import report
 from trsr.experiments.scores import ScoreInfo, SeedScores, SystemScores, evaluate
 from trsr.experiments.systems import Baselines, LanguageModel
@@ -105,6 +105,43 @@ def test_every_candidate_of_both_splits_gets_a_probability(fused: tuple[Config, 
     assert other["split"].unique().to_list() == ["valid"]
     assert other.height == own.filter(split="valid").height
     assert scores["score"].is_between(0, 1, closed="none").all()
+
+
+def test_places_in_the_catalogue_are_those_of_lists_and_of_what_is_behind_them() -> None:
+    histories = (np.array([1, 2], np.int32), np.array([7], np.int32), np.array([3], np.int32))
+    targets = np.array([5, 9, 3], np.int32)
+    data = SplitData(("a", "b", "c"), histories, targets, {}, {})
+    places = np.array([[1, 4, 5, 6], [1, 2, 3, 4], [8, 3, 6, 4]], np.int32)
+    scores = np.array([[0.9, 0.8, 0.5, 0.5], [0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]])
+    found = in_catalogue(places, scores, data, n_items=10)
+    # a: the repeat goes, one above, one level; b: missed, 4 above, the 4 others level; c: a repeat itself.
+    assert found.ranks.above.tolist() == [1, 4, 2]
+    assert found.ranks.tied.tolist() == [1, 4, 0]
+    assert found.ranks.others.tolist() == [7, 8, 9]
+    # Nothing goes from a list as it is recommended, and all items but the target are others.
+    assert found.recommended is not None
+    assert found.recommended.above.tolist() == [2, 4, 2]
+    assert found.recommended.tied.tolist() == [1, 5, 0]
+    assert found.recommended.others.tolist() == [9, 9, 9]
+    assert found.retrieved.tolist() == [[4, 5, 6], [1, 2, 3], [4, 6, 8]]
+
+
+def test_the_catalogue_is_measured_under_names_of_its_own(fused: tuple[Config, RunFolder]) -> None:
+    folder = fused[1]
+    systems = json.loads(folder.metrics.read_text())["systems"]
+    plain = set(systems["recurrent"]["test"]["metrics"])
+    assert not any("(" in name for name in plain)
+    for split in ("valid", "test"):
+        whole = {f"{name} (catalogue)" for name in plain}
+        listed = {f"{name} (recommended)" for name in plain - {"AUC"}}
+        assert set(systems["fused"][split]["metrics"]) == plain | whole | listed
+        assert set(systems["itemknn"][split]["metrics"]) == plain | whole
+    ranks = pl.read_parquet(folder.scores / "fused.catalogue.parquet").filter(split="test")
+    hits = (ranks["recommended_above"] < 10).mean()
+    told = systems["fused"]["test"]["metrics"]["Recall@10 (recommended)"]["mean"]
+    assert told == pytest.approx(hits, abs=1e-9)
+    card = json.loads((folder.fusion / "catalogue.json").read_text())
+    assert {"language_model", "in the history", "cold item"} < set(card["weights"])
 
 
 def test_weights_can_be_read_and_networks_are_kept(fused: tuple[Config, RunFolder]) -> None:

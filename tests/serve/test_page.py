@@ -10,6 +10,7 @@ from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx2
 import polars as pl
@@ -24,6 +25,7 @@ from trsr.serve.app import create_app
 from trsr.serve.door import COOKIE, Figures, Keys, make_key
 from trsr.serve.engine import Engine
 from trsr.serve.keeping import _undone
+from trsr.serve.page import _growth
 from trsr.serve.profiles import Titles
 from trsr.serve.user_routes import profile_of
 from trsr.users import UserRow
@@ -90,6 +92,28 @@ def test_a_profile_shows_what_the_api_says(service: Served) -> None:
         for place in sentence["items"]:
             assert f'href="#item-{place + 1}"' in html
             assert f'id="item-{place + 1}"' in html
+
+
+def test_a_profile_in_sections_shows_its_notes_and_what_caused_them(
+    service: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, recommender = service.users[10], service.engine.recommender
+    summary = recommender.config.summary.model_copy(update={"paradigm": "sections"})
+    monkeypatch.setattr(recommender, "config", recommender.config.model_copy(update={"summary": summary}))
+    edits = ["ADD lately: teapots\nADD lasting: green tea", "DELETE 1"]
+    row = replace(recommender.users.get(user), blocks=edits, read=10)
+    monkeypatch.setattr(service.engine, "user", AsyncMock(return_value=row))
+    html = service.client.get("/page/user", params={"user": user}).text
+    assert "<del>teapots</del>" in html
+    assert "taken away in block 2" in html
+    assert "<pre>DELETE 1</pre>" in html
+    assert "No longer said: teapots" in html or "No longer said: Lately, teapots" in html
+
+
+def test_blocks_that_are_read_alone_add_nothing_to_those_before(service: Served) -> None:
+    profile = profile_of(service.engine, service.engine.recommender.users.get(service.users[1]))
+    assert any(new for each in _growth(profile, "recurrent")[1:] for _, new in each["pieces"])
+    assert not any(new for each in _growth(profile, "hierarchical") for _, new in each["pieces"])
 
 
 def test_an_explanation_shows_what_the_api_says(service: Served) -> None:

@@ -62,19 +62,56 @@ def test_a_batch_is_ranked_as_one_by_one_and_one_that_fails_leaves_the_others(se
         scores = [item["score"] for item in alone["items"]]
         assert [item["score"] for item in result["items"]] == pytest.approx(scores, abs=1e-6)
     assert [result["error"]["status"] for result in results[3:5]] == [404, 422]
-    assert len(results[5]["items"]) == len(service.items)
+    assert len(results[5]["items"]) == service.engine.recommender.whole.items
 
 
 def test_what_is_recommended_is_new_to_the_user(service: Served, recommender: Recommender) -> None:
     user = service.users[1]
     history = set(recommender.users.get(user).history)
+    never = {"k": 5, "repeats": "never"}
     for body in ({"user": user}, {"history": [*history]}, {"user": user, "candidates": service.items}):
-        answer = service.post("/v1/recommend", body | {"k": 5}).json()
+        answer = service.post("/v1/recommend", body | never).json()
         items = [item["item"] for item in answer["items"]]
         assert len(items) == 5
         assert not history & {*items}
-    many = service.post("/v1/recommend/batch", {"requests": [{"user": user, "k": 5}]}).json()
+        assert (answer["read"], answer["left_out"]) == (20, 0)
+    many = service.post("/v1/recommend/batch", {"requests": [{"user": user} | never]}).json()
     assert [item["item"] for item in many["results"][0]["items"]] == items
+
+
+def test_a_recommendation_is_the_library_s_and_explains_itself(
+    service: Served, recommender: Recommender
+) -> None:
+    user = service.users[0]
+    body = {"user": user, "k": 3, "explain": True, "deny": [service.items[0], "unheard-of"]}
+    answer = service.post("/v1/recommend", body).json()
+    expected = recommender.recommend(user=user, k=3, deny=body["deny"], explain=True)
+    assert [item["item"] for item in answer["items"]] == [item.item_id for item in expected.items]
+    assert answer["warnings"] == ["1 of 2 ids to deny aren't in the catalogue"]
+    first, item = answer["items"][0], expected.items[0]
+    assert {voice["system"]: voice["adds"] for voice in first["systems"]} == pytest.approx(
+        {voice.system: voice.adds for voice in item.voices}, abs=1e-6
+    )
+    asked = {"user": user, "item": first["item"], "catalogue": True}
+    told = service.post("/v1/explain", asked).json()
+    assert told["score"] == pytest.approx(first["score"], abs=1e-6)
+    assert told["systems"][-1]["system"] == "in the history"
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ({"where": {"category": ["Spaceships"]}}, "no item has 'Spaceships' in its field category"),
+        ({"where": {"colour": ["red"]}}, "items have no field 'colour'"),
+        ({"candidates": ["unheard-of"]}, "no item of the catalogue passes the filters"),
+        ({"repeats": "sometimes"}, "repeats"),
+        ({"items": 2000}, "2,000 are more than the 1,000"),
+    ],
+)
+def test_wishes_that_can_t_be_are_refused(service: Served, wish: dict[str, Any], told: str) -> None:
+    answer = service.post("/v1/recommend", {"user": service.users[0]} | wish)
+    assert answer.status_code == 422
+    assert told in answer.json()["error"]["message"]
 
 
 def test_an_explanation_adds_up_to_the_score(service: Served) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -17,9 +17,10 @@ from safetensors.numpy import save_file
 from scipy import sparse
 
 from trsr.artifacts import replacing
+from trsr.config.data import SplitRule
 from trsr.config.section import Section
 from trsr.errors import ArtifactError, ConfigError
-from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, SPLIT, TARGET, USER, Split
+from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, POSITIVES, SPLIT, TARGET, USER, Split
 from trsr.registry import BASELINES, find_part, make_part, parse, spell
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class TrainingData:
         Their frozen candidates, ``(n_valid, n_candidates)``.
     valid_targets
         Column of the target among the candidates, ``(n_valid,)``.
+    rule
+        The protocol, which says what validation users are asked.
     """
 
     items: pl.DataFrame
@@ -54,6 +57,7 @@ class TrainingData:
     valid_histories: tuple[NDArray[np.int32], ...]
     valid_candidates: NDArray[np.int32]
     valid_targets: NDArray[np.int64]
+    rule: SplitRule = field(default_factory=SplitRule)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -62,8 +66,12 @@ class TrainingData:
         return np.bincount(taken, minlength=self.items.height).astype(np.int64)
 
 
-def training_data(prepared: Prepared, fields: Sequence[str] = ()) -> TrainingData:
+def training_data(
+    prepared: Prepared, fields: Sequence[str] = (), rule: SplitRule | None = None
+) -> TrainingData:
     """Gather what may be learnt from: training users, background users, validation users to stop by.
+
+    `rule` is how they were divided; of rows with several positives the others are no candidates here.
 
     Examples
     --------
@@ -81,7 +89,11 @@ def training_data(prepared: Prepared, fields: Sequence[str] = ()) -> TrainingDat
     valid = prepared.candidates.filter(pl.col(SPLIT) == Split.VALID.value).join(
         prepared.histories.select(USER, HISTORY), on=USER, how="left", maintain_order="left"
     )
-    candidates = candidate_places(valid[CANDIDATES], ids)
+    asked = valid[CANDIDATES]
+    if POSITIVES in valid.columns:
+        others = pl.col(POSITIVES).fill_null([]).list.set_difference(pl.concat_list(TARGET))
+        asked = valid.select(pl.col(CANDIDATES).list.set_difference(others))[CANDIDATES]
+    candidates = candidate_places(asked, ids)
     targets = places(valid.select(pl.concat_list(TARGET).alias(ITEMS))[ITEMS], ids)
     return TrainingData(
         items=prepared.items,
@@ -97,6 +109,7 @@ def training_data(prepared: Prepared, fields: Sequence[str] = ()) -> TrainingDat
             ],
             dtype=np.int64,
         ),
+        rule=rule or SplitRule(),
     )
 
 
@@ -115,10 +128,18 @@ def places(lists: pl.Series, ids: pl.Series) -> list[NDArray[np.int32]]:
     return np.split(found.cast(pl.Int32).to_numpy(), ends) if lists.len() else []
 
 
+NOTHING: Final = -1
+"""Where a row of candidates has fewer than the longest one; its score is -inf."""
+
+
 def candidate_places(candidates: pl.Series, ids: pl.Series) -> NDArray[np.int32]:
-    """Turn lists of candidates, all of one length, into an array ``(n_users, n_candidates)``."""
+    """Turn lists of candidates into an array ``(n_users, n_candidates)``, filled by `NOTHING`."""
     rows = places(candidates, ids)
-    return np.stack(rows) if rows else np.empty((0, 0), np.int32)
+    longest = max(map(len, rows), default=0)
+    table = np.full((len(rows), longest), NOTHING, np.int32)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = row
+    return table
 
 
 Places = NDArray[np.int32]
@@ -276,6 +297,24 @@ class Baseline(Learnt, ABC):
         """Bring scores to a scale on which differences add up, for the fused ranker; else as they are."""
         return scores
 
+    def item_vectors(self) -> NDArray[np.float64] | None:
+        """Give the catalogue's vectors ``(n_items, width)``; None for a system that no vector index serves.
+
+        Their inner products with a history's vector stand in the order of `score`.
+        """
+        return None
+
+    def history_vectors(self, histories: Sequence[Places]) -> NDArray[np.float64]:
+        """Give histories' vectors ``(n_users, width)``, of a system that has `item_vectors`."""
+        raise NotImplementedError
+
+    def _by_feature(self, items: sparse.csr_array) -> sparse.csr_array:
+        """Turn rows of items ``(n_items, n_features)``, once: whoever has few features reads few rows."""
+        kept: tuple[sparse.csr_array, sparse.csr_array] | None = self.__dict__.get("_turned")
+        if kept is None or kept[0] is not items:
+            kept = self.__dict__["_turned"] = items, sparse.csr_array(items.T)
+        return kept[1]
+
 
 class ReadsText(Baseline):
     """A baseline that compares texts alone, and so can score items that nobody has taken yet."""
@@ -338,16 +377,16 @@ def history_rows(histories: Sequence[Places], n_items: int, decay: float | Decay
 
 
 def products(
-    profiles: sparse.csr_array, items: sparse.csr_array, candidates: Places | None
+    profiles: sparse.csr_array, items: sparse.csr_array, candidates: Places | None, turned: sparse.csr_array
 ) -> NDArray[np.float64]:
     """Multiply users' rows ``(n_users, n_features)`` with rows of items ``(n_items, n_features)``.
 
-    `candidates` says which items to take for each user, ``(n_users, n_candidates)``; None for all. Only their
-    pairs are worked out, in chunks, so that memory depends neither on users nor on the catalogue. The result
-    is ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
+    `candidates` says which items to take for each user, ``(n_users, n_candidates)``; None for all, by
+    `turned`, the items as columns. Only their pairs are worked out, in chunks, so that memory depends neither
+    on users nor on the catalogue. The result is ``(n_users, n_candidates)`` or ``(n_users, n_items)``.
     """
     if candidates is None:
-        table: NDArray[np.float64] = (profiles @ items.T).toarray()
+        table: NDArray[np.float64] = (profiles @ turned).toarray()
         return table
     wanted = candidates.ravel()
     users = np.repeat(np.arange(len(candidates)), candidates.shape[1])
@@ -432,11 +471,16 @@ def open_baseline(name: str, seed: int) -> Baseline:
 def score_places(
     system: Scores, users: Sequence[str], histories: Sequence[Places], candidates: Places
 ) -> NDArray[np.float64]:
-    """Score candidates given as places in the catalogue, ``(n_users, n_candidates)``, in batches of users."""
+    """Score candidates given as places in the catalogue, ``(n_users, n_candidates)``, in batches of users.
+
+    The score of `NOTHING` is -inf.
+    """
     scores = np.empty(candidates.shape)
+    asked = np.maximum(candidates, 0)
     for start in range(0, len(users), _USERS_A_BATCH):
         part = slice(start, start + _USERS_A_BATCH)
-        scores[part] = system.score(users[part], histories[part], candidates[part])
+        scores[part] = system.score(users[part], histories[part], asked[part])
+    scores[candidates == NOTHING] = -np.inf
     return scores
 
 

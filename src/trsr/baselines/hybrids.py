@@ -15,9 +15,10 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trsr.baselines.base import Baseline, Places, TrainingData, open_baseline, score_catalogue
+from trsr.baselines.simple import Popularity
 from trsr.baselines.validation import Validation
 from trsr.config.evaluation import BaselineName
 from trsr.config.section import Section
@@ -51,6 +52,53 @@ class Evidence:
     newest: _Floats
 
 
+class Joined(Baseline):
+    """Systems that were trained one by one, and what validation users choose for joining them."""
+
+    stochastic = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._systems = [open_baseline(name, self.seed) for name in self.parts]
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[BaselineName, ...]:
+        """Names of the systems."""
+
+    @abstractmethod
+    def join(self, systems: Sequence[Baseline], data: TrainingData) -> None:
+        """Take systems that have learnt from `data`, and choose by its validation users.
+
+        Raises `DataError` when there are none, and what is to be chosen is not given.
+        """
+
+    def fit(self, data: TrainingData) -> None:
+        """Train the systems, and choose; see `Baseline`."""
+        for system in self._systems:
+            system.fit(data)
+        self.join(self._systems, data)
+
+    def save(self, folder: Path) -> None:
+        """Write what was chosen, and every system in a folder of its own; see `Baseline`."""
+        super().save(folder)
+        for number, system in enumerate(self._systems):
+            system.save(folder / f"system-{number}")
+
+    def restore(self, folder: Path) -> None:
+        """Read what `save` wrote; see `Baseline`."""
+        super().restore(folder)
+        for number, system in enumerate(self._systems):
+            system.restore(folder / f"system-{number}")
+
+    def _note(self, chosen: str, tried: str, validation: Validation) -> None:
+        """Tell what was chosen, and what the systems tell."""
+        users = len(validation.histories)
+        self.notes = (f"{chosen}, by NDCG@10 of {users:,} validation users ({tried})",)
+        for name, system in zip(self.parts, self._systems, strict=True):
+            self.notes += tuple(f"{name}: {note}" for note in system.notes)
+
+
 class HybridSettings(Section):
     """Which systems, and what is chosen by validation users unless it is given."""
 
@@ -60,20 +108,18 @@ class HybridSettings(Section):
     """Null: chosen by the validation users."""
 
 
-class Hybrid(Baseline):
+class Hybrid(Joined):
     """Systems that were trained one by one, and a threshold that validation users choose.
 
     A pair's score is minus its place in the joined list of the whole catalogue, so that every question ranks
     the catalogue by both systems.
     """
 
-    stochastic = True
     Settings: ClassVar[type[Section]] = HybridSettings
     learnt = ("_threshold", "_counts", "notes")
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._systems = [open_baseline(name, self.seed) for name in self.parts]
         self._threshold = math.nan
         self._counts = np.empty(0, np.int64)
 
@@ -83,17 +129,8 @@ class Hybrid(Baseline):
         named = (self.settings.first, getattr(self.settings, "second", None))
         return tuple(name for name in named if name is not None)
 
-    def fit(self, data: TrainingData) -> None:
-        """Train the systems, and choose; see `Baseline`."""
-        for system in self._systems:
-            system.fit(data)
-        self.join(self._systems, data)
-
     def join(self, systems: Sequence[Baseline], data: TrainingData) -> None:
-        """Take systems that have learnt from `data`, and choose the threshold by its validation users.
-
-        Raises `DataError` when there are none, and no threshold is given.
-        """
+        """Choose the threshold; see `Joined`."""
         self._systems, self._counts = list(systems), data.counts
         if self.settings.threshold is not None:
             self._threshold = float(self.settings.threshold)
@@ -102,16 +139,13 @@ class Hybrid(Baseline):
             message = f"{self.kind()} chooses its threshold by validation users, and there are none; give one"
             raise DataError(message)
         validation = Validation(data)
-        found = self._evidence(data.valid_users, validation.histories, validation.offered)
+        found = self._evidence(validation.users, validation.histories, validation.offered)
         figures = {
             threshold: validation.measure(self.order(found, threshold)) for threshold in self.choices(found)
         }
         self._threshold = max(figures, key=lambda threshold: figures[threshold])
         tried = ", ".join(f"{threshold:.3g}: {figure:.4f}" for threshold, figure in figures.items())
-        chosen = f"threshold {self._threshold:.3g}, by NDCG@10 of {len(data.valid_histories):,}"
-        self.notes = (f"{chosen} validation users ({tried})",)
-        for name, system in zip(self.parts, systems, strict=True):
-            self.notes += tuple(f"{name}: {note}" for note in system.notes)
+        self._note(f"threshold {self._threshold:.3g}", tried, validation)
 
     def score(
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
@@ -124,18 +158,6 @@ class Hybrid(Baseline):
         """Take the logarithm of places; see `Baseline`."""
         logarithms: _Floats = -np.log(-scores)
         return logarithms
-
-    def save(self, folder: Path) -> None:
-        """Write the threshold, and every system in a folder of its own; see `Baseline`."""
-        super().save(folder)
-        for number, system in enumerate(self._systems):
-            system.save(folder / f"system-{number}")
-
-    def restore(self, folder: Path) -> None:
-        """Read what `save` wrote; see `Baseline`."""
-        super().restore(folder)
-        for number, system in enumerate(self._systems):
-            system.restore(folder / f"system-{number}")
 
     @abstractmethod
     def choices(self, found: Evidence) -> Sequence[float]:
@@ -282,3 +304,140 @@ class FrequentFirst(Hybrid):
         [ranks] = found.ranks
         rare, among = found.counts < self._frequency(threshold), self.settings.among
         return -np.where(ranks > among, 2 * among + ranks, np.where(rare, among + ranks, ranks))
+
+
+class MixSettings(Section):
+    """Which systems, and their weights, which validation users choose unless they are given."""
+
+    systems: tuple[BaselineName, ...] = Field(
+        (
+            "tfidf(decay=0.7)",
+            "tfidf(decay=0.7, title=True)",
+            "itemknn(decay=0.7, window=3, back_off=0.0)",
+            "popularity",
+        ),
+        min_length=1,
+    )
+    """Systems that are added up, each by how far it puts an item above its mean over the catalogue, in
+    standard deviations of the user's scores; popularity as the logarithm of its count."""
+    weights: tuple[float, ...] | None = None
+    """One a system. Null: chosen by validation users, with the first at 1."""
+    penalty: float | None = None
+    """What an item of the history loses: whether people take things again is for the data to say. Null:
+    chosen by validation users."""
+
+    @model_validator(mode="after")
+    def _one_weight_a_system(self) -> MixSettings:
+        if self.weights is not None and len(self.weights) != len(self.systems):
+            message = f"weights must be one a system, {len(self.systems)} here, got {len(self.weights)}"
+            raise ValueError(message)
+        return self
+
+
+_WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
+_PENALTIES: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0)
+_PASSES: Final = 4
+
+
+class Mix(Joined):
+    """A weighted sum of systems, less a penalty for what the user has taken already.
+
+    Each weight in turn, and the penalty, takes the value that is best for the validation users while the
+    others stay, until none changes.
+    """
+
+    label = "Mix"
+    description = "A weighted sum of simple systems, with a penalty for items of the history."
+    Settings: ClassVar[type[Section]] = MixSettings
+    learnt = ("_weights", "_n_items", "notes")
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._weights: list[float] = []
+        self._n_items = 0
+
+    @property
+    def parts(self) -> tuple[BaselineName, ...]:
+        """Names of the systems."""
+        return tuple(self.settings.systems)
+
+    def join(self, systems: Sequence[Baseline], data: TrainingData) -> None:
+        """Choose the weights and the penalty; see `Joined`."""
+        self._systems = list(systems)
+        given = self.settings.weights
+        self._n_items = data.items.height
+        self._weights = [*(given or [1.0] * len(systems)), self.settings.penalty or 0.0]
+        free = [] if given is not None else list(range(1, len(systems)))
+        free += [] if self.settings.penalty is not None else [len(systems)]
+        if not free:
+            return
+        if not data.valid_histories:
+            message = (
+                "mix chooses its weights by validation users, and there are none; give weights and penalty"
+            )
+            raise DataError(message)
+        validation = Validation(data)
+        columns = self._columns(validation.users, validation.histories, validation.offered)
+        figure = self._climb(columns, free, validation)
+        told = ", ".join(
+            f"{name} {weight:g}" for name, weight in zip(self.parts, self._weights, strict=False)
+        )
+        self._note(f"weights {told}, penalty {self._weights[-1]:g}", f"{figure:.4f}", validation)
+
+    def score(
+        self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
+    ) -> _Floats:
+        """Add up; see `Baseline`."""
+        total: _Floats = np.tensordot(
+            np.array(self._weights), self._columns(users, histories, candidates, np.float64), 1
+        )
+        return total
+
+    def _climb(self, columns: NDArray[np.floating], free: Sequence[int], validation: Validation) -> float:
+        """Set each weight in turn to the best of its values; return the figure that is reached."""
+        best = -math.inf
+        for _ in range(_PASSES):
+            before = list(self._weights)
+            for place in free:
+                rest = np.tensordot(np.array(self._weights, columns.dtype), columns, 1)
+                rest -= columns.dtype.type(self._weights[place]) * columns[place]
+                values = _PENALTIES if place == len(self._systems) else _WEIGHTS
+                tried = {
+                    value: validation.measure(rest + columns.dtype.type(value) * columns[place])
+                    for value in values
+                }
+                # Where several are as good, what stands there stays.
+                top = max(tried.values())
+                if top > best:
+                    best, self._weights[place] = top, max(tried, key=lambda value: tried[value])
+            if before == self._weights:
+                break
+        return best
+
+    def _columns(
+        self,
+        users: Sequence[str],
+        histories: Sequence[Places],
+        candidates: Places | None,
+        kind: type[np.floating] = np.float32,
+    ) -> NDArray[np.floating]:
+        """Give each system's standard scores, and last what the penalty is for, -1 in the history.
+
+        They are ``(n_systems + 1, n_users, n_asked)``.
+        """
+        n_items = self._n_items
+        n_asked = n_items if candidates is None else candidates.shape[1]
+        columns = np.zeros((len(self._systems) + 1, len(users), n_asked), kind)
+        for number, system in enumerate(self._systems):
+            for part, table in score_catalogue(system, users, histories, n_items):
+                scores = system.utilities(table) if isinstance(system, Popularity) else table
+                spread = scores.std(axis=1, keepdims=True)
+                scores = (scores - scores.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
+                asked = scores if candidates is None else np.take_along_axis(scores, candidates[part], axis=1)
+                columns[number, part] = asked
+        for row, history in enumerate(histories):
+            if candidates is None:
+                columns[-1, row, history] = -1
+            else:
+                columns[-1, row] = -np.isin(candidates[row], history).astype(kind)
+        return columns

@@ -272,7 +272,8 @@ class VectorSettings(Section):
 
     encoder: EncoderName = "lsa"
     """What turns items into vectors: `lsa(width=64)` (words, built in), `sentence(model='minilm')`,
-    `language_model(model='smollm2-135m', pooling='mean')`, `file(path='vectors.parquet')`, or your own."""
+    `language_model(model='smollm2-135m', pooling='mean')`, `llm2rec(model='smollm2-135m')`,
+    `file(path='vectors.parquet')`, or your own."""
     reducer: ReducerName = "pca"
     """How vectors become as wide as they are needed: `pca`, `random` (a Gaussian projection), or `none`."""
     fields: tuple[str, ...] = ()

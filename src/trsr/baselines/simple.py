@@ -79,14 +79,40 @@ class ItemNeighboursSettings(Section):
     # conditional probabilities were within .01 NDCG of these; a back-off from 0.01 on took .01 and more.
     decay: float = Field(0.8, gt=0, le=1)
     """What an item of the history weighs, to the power of its age."""
+    window: int | None = Field(None, ge=1)
+    """Two items occur together when so many steps at most lie between them, the more the nearer they are, and
+    what follows counts twice as much as what came before; null: when one sequence holds both."""
     back_off: float = Field(1e-4, ge=0)
     """Weight of popularity, which orders what was never seen together with the history."""
+
+
+def _in_sequence(data: TrainingData) -> tuple[sparse.csr_array, NDArray[np.float64]]:
+    """Count sequences that hold both of two items, and take the roots of those that hold each."""
+    taken = history_rows(data.sequences, data.items.height)
+    taken.data[:] = 1.0
+    together = sparse.csr_array(taken.T @ taken)
+    return together, np.sqrt(together.diagonal())
+
+
+def _in_window(data: TrainingData, window: int) -> tuple[sparse.csr_array, NDArray[np.float64]]:
+    """Count pairs of near items by 1 / distance, those that follow (rows) once and those before a half."""
+    n_items = data.items.height
+    together = sparse.csr_array((n_items, n_items))
+    for distance in range(1, window + 1):
+        pairs = [(row[:-distance], row[distance:]) for row in (*data.sequences, np.empty(0, np.int32))]
+        before = np.concatenate([first for first, _ in pairs])
+        after = np.concatenate([second for _, second in pairs])
+        near = np.full(len(before), 1 / distance)
+        following = sparse.csr_array((near, (after, before)), shape=(n_items, n_items))
+        together = sparse.csr_array(together + following + 0.5 * following.T)
+    return together, np.sqrt(np.maximum(data.counts, 1))
 
 
 class ItemNeighbours(Baseline):
     """Cosine of co-occurrence with each item of the history; newer items weigh more.
 
-    Two items occur together when one sequence holds both. The likeness to an item of the history counts
+    Two items occur together when one sequence holds both, or holds them near each other. The likeness to an
+    item of the history counts
     `decay` to the power of that item's age. Popularity, far below any likeness, orders the items that were
     never seen together with the history. Source: Deshpande and Karypis, Item-based top-N recommendation
     algorithms, TOIS 2004.
@@ -106,11 +132,8 @@ class ItemNeighbours(Baseline):
 
     def fit(self, data: TrainingData) -> None:
         """Count what training sequences hold together; see `Baseline`."""
-        n_items = data.items.height
-        taken = history_rows(data.sequences, n_items)
-        taken.data[:] = 1.0
-        together = sparse.csr_array(taken.T @ taken)
-        norms = np.sqrt(together.diagonal())
+        window = self.settings.window
+        together, norms = _in_sequence(data) if window is None else _in_window(data, window)
         together.setdiag(0)
         together.eliminate_zeros()
         together.data /= np.repeat(norms, np.diff(together.indptr)) * norms[together.indices]
@@ -124,4 +147,5 @@ class ItemNeighbours(Baseline):
         """Add up the candidates' likeness to the history's items; see `Baseline`."""
         recent = history_rows(histories, len(self._back_off), self.settings.decay)
         back_off = self._back_off[None, :] if candidates is None else self._back_off[candidates]
-        return products(recent, self._likeness, candidates) + back_off
+        # The likeness is symmetric: its rows are its columns.
+        return products(recent, self._likeness, candidates, self._likeness) + back_off

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +32,7 @@ from trsr.baselines.item_encoder import Reducer, ReducerName, VectorSettings, it
 from trsr.config.section import Section
 from trsr.errors import ConfigError
 from trsr.prompts.words import words
+from trsr.records import ITEM
 from trsr.registry import ENCODERS, identity, spell
 
 if TYPE_CHECKING:
@@ -72,11 +74,21 @@ class CountsWords(ReadsText):
         )
 
 
+class TextSimilaritySettings(Section):
+    """What is read, and how items of the history count."""
+
+    decay: float = Field(1.0, gt=0, le=1)
+    """What an item of the history weighs, to the power of its age."""
+    title: bool = False
+    """Read the first text field alone, which is the title in every format."""
+
+
 class TextSimilarity(CountsWords):
-    """Cosine between the TF-IDF vector of the candidate and the sum of those of the history."""
+    """Cosine between the TF-IDF vector of the candidate and the weighted sum of those of the history."""
 
     label = "TF-IDF similarity"
     description = "Items whose texts share rare words with the texts of the history."
+    Settings = TextSimilaritySettings
     learnt = (*CountsWords.learnt, "_idf", "_vectors")
     utilities = staticmethod(log_likeness)
 
@@ -87,6 +99,9 @@ class TextSimilarity(CountsWords):
 
     def fit(self, data: TrainingData) -> None:
         """Learn the words and their weights from the catalogue; see `Baseline`."""
+        if self.settings.title:
+            named = data.fields or tuple(name for name in data.items.columns if name != ITEM)
+            data = replace(data, fields=named[:1])
         texts = self._learn_words(data)
         counts = self._counts(texts)
         having = np.bincount(counts.indices, minlength=counts.shape[1])
@@ -104,8 +119,9 @@ class TextSimilarity(CountsWords):
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
         """Compare candidates with histories; see `Baseline`."""
-        taken = history_rows(histories, self._vectors.shape[0])
-        return products(_normalized(sparse.csr_array(taken @ self._vectors)), self._vectors, candidates)
+        taken = history_rows(histories, self._vectors.shape[0], self.settings.decay)
+        profiles = _normalized(sparse.csr_array(taken @ self._vectors))
+        return products(profiles, self._vectors, candidates, self._by_feature(self._vectors))
 
     def _weigh(self, counts: sparse.csr_array) -> sparse.csr_array:
         """Turn counts into vectors of length 1."""
@@ -170,7 +186,8 @@ class Bm25(CountsWords):
     ) -> NDArray[np.float64]:
         """Score candidates as answers to histories; see `Baseline`."""
         taken = history_rows(histories, self._words.shape[0])
-        scores = products(sparse.csr_array(taken @ self._words), self._weights, candidates)
+        words = sparse.csr_array(taken @ self._words)
+        scores = products(words, self._weights, candidates, self._by_feature(self._weights))
         lengths = np.array([max(len(history), 1) for history in histories], dtype=np.float64)
         return scores / lengths[:, None]
 
@@ -285,11 +302,7 @@ class LLMSeqSim(ReadsText):
         self, users: Sequence[str], histories: Sequence[Places], candidates: Places | None = None
     ) -> NDArray[np.float64]:
         """Compare candidates with histories; see `Baseline`."""
-        weights = history_rows(histories, len(self._vectors), DECAYS[self._how.decay])
-        totals = weights.sum(axis=1)[:, None]
-        profiles = np.asarray(weights @ self._vectors) / np.where(totals > 0, totals, 1.0)
-        if self._how.similarity == "cosine":
-            profiles = normalized(profiles)
+        profiles = self.history_vectors(histories)
         if candidates is None:
             scores = profiles @ self._vectors.T
         else:
@@ -298,8 +311,20 @@ class LLMSeqSim(ReadsText):
             squares = (self._vectors**2).sum(axis=1)
             of_items = squares[None] if candidates is None else squares[candidates]
             distances = (profiles**2).sum(axis=1)[:, None] + of_items - 2 * scores
-            scores = np.where(totals > 0, 1 / (1 + np.sqrt(np.maximum(distances, 0.0))), 0.0)
+            known = np.array([len(history) > 0 for history in histories])[:, None]
+            scores = np.where(known, 1 / (1 + np.sqrt(np.maximum(distances, 0.0))), 0.0)
         return share_ties(scores, self._kinds, candidates)
+
+    def item_vectors(self) -> NDArray[np.float64] | None:
+        """Give the vectors that are compared; see `Baseline`."""
+        return None if self._how.similarity == "euclidean" else self._vectors
+
+    def history_vectors(self, histories: Sequence[Places]) -> NDArray[np.float64]:
+        """Average the vectors of the history by age; see `Baseline`."""
+        weights = history_rows(histories, len(self._vectors), DECAYS[self._how.decay])
+        totals = weights.sum(axis=1)[:, None]
+        profiles = np.asarray(weights @ self._vectors) / np.where(totals > 0, totals, 1.0)
+        return normalized(profiles) if self._how.similarity == "cosine" else profiles
 
     def save(self, folder: Path) -> None:
         """Write what was learnt, and what encodes new items; see `Baseline`."""

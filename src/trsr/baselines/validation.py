@@ -1,4 +1,4 @@
-"""What is chosen by validation users: the epoch of a network, the threshold of a hybrid."""
+"""What is chosen by validation users: the epoch of a network, the threshold of a hybrid, weights of a mix."""
 
 from __future__ import annotations
 
@@ -8,56 +8,90 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.baselines.base import Places, TrainingData
+from trsr.baselines.base import NOTHING, Places, TrainingData
+from trsr.evaluation.catalogue import place_in_catalogue
 from trsr.evaluation.metrics import NDCG, expected_metrics
 
-Score = Callable[[Sequence[Places], Places], NDArray[np.float64]]
-"""Histories and each user's candidates to scores, ``(n_users, n_candidates)``."""
+Score = Callable[[Sequence[Places], Places | None], NDArray[np.float64]]
+"""Histories and each user's candidates, None for the whole catalogue, to scores, one row a user."""
 
 _OTHERS: Final = 20
+_ROWS: Final = 4000
+_CELLS: Final = 16_000_000
+_ROWS_A_BLOCK: Final = 256
 
 
 class Validation:
-    """Mean NDCG@10 of each validation target, half among its candidates, half among other users' targets.
+    """Mean NDCG@10 of each validation target, as the protocol ranks it.
 
-    Against uniform candidates alone a network looks best as soon as it knows what is popular, and training
-    would end before it tells popular items apart. Targets of others are as popular as targets are. Of the
-    data nothing but the validation users is used.
+    Among sampled candidates it is half of these, half of other users' targets: against uniform candidates
+    alone a network looks best as soon as it knows what is popular, and training would end before it tells
+    popular items apart. Targets of others are as popular as targets are. Of impressions it is that among
+    what was shown. In the whole catalogue, for the protocols that rank it, it is that of 4,000 rows at most,
+    evenly spaced. Of the data nothing but the validation users is used.
 
     Attributes
     ----------
-    histories
-        What the validation users took before their targets.
+    users, histories
+        Who they are, and what they took before their targets.
     offered
-        All items that are to be scored for each, ``(n_users, n_offered)``.
+        All items that are to be scored for each, ``(n_users, n_offered)``; None for the whole catalogue.
     """
 
     def __init__(self, data: TrainingData) -> None:
-        self.histories = data.valid_histories
-        self.offered = self._candidates = data.valid_candidates
-        self._columns = data.valid_targets
-        n_users = len(self.histories)
-        if n_users:
-            self._targets = np.take_along_axis(self._candidates, self._columns[:, None], axis=1)
+        self._whole, self._keeps_history = data.rule.whole_catalogue, data.rule.keeps_history
+        self._given = data.rule.protocol == "impressions"
+        taken = np.arange(len(data.valid_histories))
+        if self._whole:
+            most = max(1, min(_ROWS, _CELLS // max(1, data.items.height), len(taken)))
+            taken = np.unique(np.linspace(0, len(taken) - 1, most).astype(np.int64)) if len(taken) else taken
+        self.users = tuple(data.valid_users[row] for row in taken)
+        self.histories = tuple(data.valid_histories[row] for row in taken)
+        self._candidates, self._columns = data.valid_candidates[taken], data.valid_targets[taken]
+        self.offered: Places | None = None if self._whole else self._candidates
+        if not self.histories:
+            return
+        self._targets = np.take_along_axis(self._candidates, self._columns[:, None], axis=1)
+        if not self._whole:
+            n_users = len(self.histories)
             following = np.arange(n_users)[:, None] + np.arange(1, min(_OTHERS, n_users - 1) + 1)
             self._others = self._targets[following % n_users, 0]
             self._taken = np.stack(
                 [np.isin(row, history) for row, history in zip(self._others, self.histories, strict=True)]
             )
-            self.offered = np.concatenate([self._candidates, self._others], axis=1)
+            asked = np.concatenate([self._candidates, self._others], axis=1)
+            self.offered = np.maximum(asked, 0)
 
     def __call__(self, score: Score) -> float:
         """Measure a system; NaN without validation users."""
-        return self.measure(score(self.histories, self.offered)) if self.histories else float("nan")
+        if not self.histories:
+            return float("nan")
+        if not self._whole:
+            return self.measure(score(self.histories, self.offered))
+        blocks = [
+            slice(start, start + _ROWS_A_BLOCK) for start in range(0, len(self.histories), _ROWS_A_BLOCK)
+        ]
+        figures = [self._in_catalogue(score(self.histories[rows], None), rows) for rows in blocks]
+        return float(np.concatenate(figures).mean())
 
     def measure(self, scores: NDArray[np.float64]) -> float:
         """Measure scores of what is `offered`."""
+        if self._whole:
+            return float(self._in_catalogue(scores, slice(None)).mean())
         own = np.take_along_axis(scores, self._columns[:, None], axis=1)
         n_candidates = self._candidates.shape[1]
         among_candidates, among_others = scores[:, :n_candidates], scores[:, n_candidates:]
+        among_candidates = np.where(self._candidates == NOTHING, -np.inf, among_candidates)
         # What the user took, or the target itself, is no negative.
         among_others = np.where(self._taken | (self._others == self._targets), -np.inf, among_others)
-        return 0.5 * (_ndcg(among_candidates, own, itself=1) + _ndcg(among_others, own, itself=0))
+        first = _ndcg(among_candidates, own, itself=1)
+        return first if self._given else 0.5 * (first + _ndcg(among_others, own, itself=0))
+
+    def _in_catalogue(self, scores: NDArray[np.float64], rows: slice) -> NDArray[np.float64]:
+        histories = self.histories[rows]
+        hidden = [history[:0] for history in histories] if self._keeps_history else histories
+        ranks = place_in_catalogue(scores, self._targets[rows, 0], hidden)
+        return expected_metrics(ranks.above, ranks.tied, ranks.others, [_CHOSEN_BY])["NDCG@10"]
 
 
 _CHOSEN_BY: Final = NDCG(k=10)

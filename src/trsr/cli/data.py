@@ -1,4 +1,4 @@
-"""The commands on data and finished runs: doctor, append, rank, export, import."""
+"""The commands on data and finished runs: doctor, append, rank, recommend, export, import."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +14,11 @@ import trsr
 from trsr.cli.run import MaxCalls, MaxCost
 from trsr.config import load
 from trsr.config.summary import Limits
-from trsr.errors import ConfigError, DataError
+from trsr.errors import USERS_FAILED, ConfigError, DataError
 from trsr.records import Tool, Usage
+
+if TYPE_CHECKING:
+    from trsr.recommending import Wanted
 
 
 def doctor(
@@ -134,6 +137,133 @@ def rank(
     typer.echo(f"Summary: {ranking.summary or '(none)'}\n")
     for place, item in enumerate(ranking.items, start=1):
         typer.echo(f"{place:>3}. {item.score:.3f}  {item.item_id}  {recommender.describe(item.item_id)}")
+
+
+UsersTable = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Many at once, into --out: a table (Parquet, CSV, ...) with user_id and, for users whom the "
+        "run doesn't know, history; `all` for all that the run knows.",
+    ),
+]
+OutTable = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Parquet file for --users; after a kill the same command goes on."),
+]
+Milliseconds = Annotated[
+    float | None,
+    typer.Option(
+        "--ms",
+        min=0,
+        help="Time a user: when it is up, no further 25 items are read, and that is said.",
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=TEXT",
+        help="Items that have the text in a field, whole or between commas. Given again for the field: "
+        "one of the texts; for another field: both.",
+    ),
+]
+RepeatsRule = Annotated[
+    str,
+    typer.Option(help="Items of the history: learnt (as far as people take things again), never, or always."),
+]
+ItemsRead = Annotated[
+    int | None,
+    typer.Option(min=1, help="Retrieved items that the language model reads (else as it was learnt)."),
+]
+
+
+def recommend(
+    path: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run, or a bundle.")],
+    user: Annotated[str | None, typer.Option(help="A user of the run: uses their history.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids by comma, oldest first, as in rank.")] = None,
+    users: UsersTable = None,
+    out: OutTable = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Items a user.")] = 10,
+    items: ItemsRead = None,
+    milliseconds: Milliseconds = None,
+    allow: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Item ids, one a line: nothing else is recommended.")
+    ] = None,
+    deny: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Item ids, one a line: these are not.")
+    ] = None,
+    where: Where = None,
+    repeats: RepeatsRule = "learnt",
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each system adds.")] = False,
+    ranker: Annotated[
+        str | None, typer.Option("--with", metavar="RANKER", help="fused or language_model.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
+) -> None:
+    """Recommend out of the whole catalogue, to one user or to many.
+
+    The fused ranker's companions retrieve (fusion.retrievers), the language model reads the best
+    (fusion.items), and a fusion that was learnt from such lists orders them. `rank` orders candidates that
+    you give instead.
+    """
+    if sum(each is not None for each in (user, history, users)) != 1 or (users is None) != (out is None):
+        message = "give --user, --history (an empty one for a newcomer), or --users together with --out"
+        raise ConfigError(message)
+    from trsr.recommending import Wanted  # noqa: PLC0415  polars stays out of `trsr --help`
+
+    lists = [None if file is None else ids_in_file(file) for file in (allow, deny)]
+    wanted = Wanted(k, items, milliseconds, lists[0], lists[1] or (), _fields(where), repeats, explain)  # type: ignore[arg-type]
+    with trsr.Recommender.load(path, ranker) as recommender:  # type: ignore[arg-type]
+        if users is not None and out is not None:
+            _recommend_all(recommender, users, out, wanted)
+            return
+        taken = None if history is None else ids_in_line(history)
+        [found] = recommender.recommend_to([(user and user.strip(), taken, None)], wanted)
+        if as_json:
+            typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+        else:
+            _show(recommender, found)
+
+
+def _show(recommender: trsr.Recommender, found: trsr.Recommendation) -> None:
+    typer.echo(f"Summary: {found.summary or '(none)'}\n")
+    for place, item in enumerate(found.items, start=1):
+        line = f"{place:>3}. {item.score:.4f}  {item.item_id}  {recommender.describe(item.item_id)}"
+        voices = "; ".join(f"{voice.system} {voice.adds:+.2f}" for voice in item.voices if voice.adds)
+        typer.echo(f"{line}\n       {voices}" if voices else line)
+    for note in found.notes:
+        typer.echo(note)
+
+
+def _recommend_all(recommender: trsr.Recommender, users: str, out: Path, wanted: Wanted) -> None:
+    import polars as pl  # noqa: PLC0415  stays out of `trsr --help`
+
+    from trsr.recommend_table import read_users, recommend_table  # noqa: PLC0415  as above
+    from trsr.records import USER  # noqa: PLC0415
+
+    table = pl.DataFrame({USER: recommender.users.ids()}) if users == "all" else read_users(Path(users))
+    written = recommend_table(recommender, table, out, wanted)
+    typer.echo(f"{out}: {written.users:,} users, up to {wanted.k} items each")
+    if written.failed.height:
+        first, why = written.failed.row(0)
+        typer.echo(f"{written.failed.height:,} users have none, the first is {first!r}: {why}", err=True)
+        raise typer.Exit(USERS_FAILED)
+
+
+def ids_in_file(path: Path) -> list[str]:
+    """Read ids, one a line; white space around them goes."""
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def _fields(given: list[str] | None) -> dict[str, list[str]]:
+    fields: dict[str, list[str]] = {}
+    for each in given or ():
+        name, equals, text = each.partition("=")
+        if not (equals and name.strip() and text.strip()):
+            message = f"--where must be FIELD=TEXT, got {each!r}"
+            raise ConfigError(message)
+        fields.setdefault(name.strip(), []).append(text)
+    return fields
 
 
 def ids_in_line(text: str) -> list[str]:

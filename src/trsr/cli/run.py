@@ -77,7 +77,7 @@ def plan(
     max_cost: MaxCost = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
-    """Tell calls, tokens, time and money of the summaries, for both paradigms, before the first call."""
+    """Tell calls, tokens, time and money of captions and summaries, before the first call."""
     given = [*(settings or []), *options(users, max_calls, max_cost)]
     show_plan(read_config(config, given, out), measure, as_json)
 
@@ -94,11 +94,21 @@ def options(users: int | None, max_calls: int | None = None, max_cost: float | N
 
 def show_plan(config: Config, measure: int = 0, as_json: bool = False) -> None:
     """Prepare the data, and print what the summaries will cost."""
-    from trsr.stages import summarize as planning  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.artifacts import read_parquet  # noqa: PLC0415  polars stays out of `trsr --help`
+    from trsr.stages import summarize as planning  # noqa: PLC0415  as above
+    from trsr.stages.caption import plan_captions  # noqa: PLC0415  as above
     from trsr.stages.untrained import plan_scores  # noqa: PLC0415
 
     folder = trsr.run(config, until="prepare", say=lambda line: typer.echo(line, err=True))
-    forecasts = [*planning.plan(config, folder, measure), *plan_scores(config, folder)]
+    captions, items = plan_captions(config, folder, read_parquet(folder.items))
+    if measure and captions and captions[0].bill.calls != 0:
+        message = (
+            "--measure makes calls for summaries of items whose captions are not there yet: run "
+            "`trsr caption` first"
+        )
+        raise ConfigError(message)
+    summaries = planning.plan(config, folder, items, measure)
+    forecasts = [*captions, *summaries, *plan_scores(config, folder, items)]
     if as_json:
         rows: dict[str, Any] = {
             each.bill.name: each.bill.as_json() | {"basis": each.basis} for each in forecasts
@@ -116,7 +126,7 @@ def run(
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
 ) -> None:
-    """Run every stage: prepare, summarize, train, evaluate, report. Resumes where it was stopped."""
+    """Run every stage: prepare, caption, summarize, train, evaluate, report. Resumes where it was stopped."""
     _run_until(None, config, [*(settings or []), *options(users, max_calls, max_cost)], out)
 
 
@@ -125,6 +135,17 @@ def prepare(
 ) -> None:
     """Read the data, choose users and targets, draw and freeze the candidates."""
     _run_until("prepare", config, [*(settings or []), *options(users)], out)
+
+
+def caption(
+    config: ConfigPath = None,
+    settings: Settings = None,
+    out: OutFolder = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+) -> None:
+    """Describe the items' images, where `images` asks for it (and first whatever it needs)."""
+    _run_until("caption", config, [*(settings or []), *options(None, max_calls, max_cost)], out)
 
 
 def summarize(
@@ -180,7 +201,7 @@ def _run_until(stage: str | None, path: Path | None, settings: list[str] | None,
         typer.echo(f"Report: {folder.report}")
     from trsr.stages.summarize import count_failed  # noqa: PLC0415  polars stays out of `trsr --help`
 
-    if stage != "prepare" and processes.is_main() and (failed := count_failed(folder)):
+    if stage not in ("prepare", "caption") and processes.is_main() and (failed := count_failed(folder)):
         typer.echo(f"{failed:,} users have no summary; run the same command again to redo them", err=True)
         raise typer.Exit(USERS_FAILED)
 

@@ -235,7 +235,7 @@ def summarize_on_cluster(
         update={"summary": config.summary.model_copy(update={"store": config.store_url})}
     )
     tasks = histories.select(USER, HISTORY)
-    caps = {"limits": config.summary.limits, "price": config.summary.price}
+    caps = {"limits": budget.left, "price": config.summary.price}
     with one_for_all(Purse, caps, config.cluster) as purse:
         try:
             shared = {"config": located, "items": items, "purse": purse}

@@ -39,6 +39,9 @@ class DemoData(Source):
     """Seed of the generator, apart from the run's seed: the shop stays the same when a run is repeated."""
     planted: bool = True
     """False shuffles every history's items among users: the same texts without any taste or need to find."""
+    images: bool = False
+    """Give every item a field `image`, a drawing whose colour tells its look and whose shape its department;
+    for the section `images`. Needs Pillow."""
 
 
 class FileData(Source):
@@ -74,6 +77,19 @@ class MindData(FileData):
     the columns `news_id`, `title`, `category`, `subcategory` (or `subvert`) and `abstract`, also with
     something before all of them (`history_news_id`) and with several news in a cell, one a line. The first
     text of a news counts, those of `news.tsv` before all."""
+    valid: Path | None = None
+    """Impressions that are validation rows of the protocol `impressions`: another `behaviors.tsv`, or a table
+    with `impression_id`, `history_news_id`, `candidate_news_id` (ids one a line) and `label` (`C2`: the
+    second candidate). The users of `path` train then, all of them."""
+    test: Path | None = None
+    """Impressions that are test rows, of the same form."""
+
+    @model_validator(mode="after")
+    def _both_parts(self) -> MindData:
+        if (self.valid is None) != (self.test is None):
+            message = "valid and test go together; give both, or neither"
+            raise ValueError(message)
+        return self
 
 
 class AmazonM2Data(FileData):
@@ -109,7 +125,8 @@ class Amazon5CoreData(FileData):
     """Folder that holds `items.json` and the row files."""
     files: tuple[str, ...] = ("train.csv", "valid.csv", "test.csv")
     """Row files from oldest to newest; those that are absent are skipped and said so. One user's rows are
-    stitched into one history."""
+    stitched into one history. With `split.protocol: rolling` the rows of the last file are the test's, those
+    of the file before it the validation's."""
 
 
 class MicroLensData(FileData):
@@ -304,15 +321,43 @@ class HistoryWindow(Section):
         return self
 
 
-class SplitRule(Section):
-    """How users are divided into train, valid and test."""
+ProtocolName = Literal["users", "rolling", "leave_last_out", "impressions"]
+"""Who is measured, and on what; see docs/evaluation.md."""
 
+
+class SplitRule(Section):
+    """The protocol: what a measured row is, and how rows are divided into train, valid and test."""
+
+    protocol: ProtocolName = "users"
+    """`users`: a user is in one part with the whole history, the last item is the target. `rolling`: a row
+    for every interaction but a user's first, cut by time, ranked in the whole catalogue with the history kept
+    in it. `leave_last_out`: all users train on all but their last two items, the last but one is the
+    validation target, the last one the test target, in the whole catalogue without the history.
+    `impressions`: what was shown together, with one or several positives; needs data that holds it, and
+    `candidates.sampler: impressions`."""
     by: Literal["hash", "time"] = "hash"
-    """`hash`: by a seeded hash of the user id. `time`: by the time of the target, oldest are for training."""
+    """Of `users`. `hash`: by a seeded hash of the user id. `time`: by the time of the target, oldest are for
+    training."""
     valid: float = Field(0.1, gt=0, lt=1)
-    """Share of users for validation."""
+    """Share for validation: of the users, or of the interactions that are `rolling` rows; data whose files
+    say which rows are measured go by their files."""
     test: float = Field(0.1, gt=0, lt=1)
-    """Share of users for the test; the rest trains."""
+    """Share for the test; the rest trains."""
+
+    @property
+    def label(self) -> str:
+        """What figures are called by where a user has several rows; empty elsewhere."""
+        return {"rolling": "rolling", "leave_last_out": "leave-last-out"}.get(self.protocol, "")
+
+    @property
+    def whole_catalogue(self) -> bool:
+        """Whether choices are made by ranks in the whole catalogue, and not among sampled candidates."""
+        return self.protocol in ("rolling", "leave_last_out")
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether items of the history stay in the ranking of the catalogue."""
+        return self.protocol == "rolling"
 
     @model_validator(mode="after")
     def _leaves_some_to_train(self) -> SplitRule:
@@ -326,6 +371,19 @@ class CandidateRule(Section):
     """Which items are ranked against the target."""
 
     negatives: int = Field(20, ge=1)
-    """Negatives a user; never the target nor anything in the history."""
-    sampler: Literal["uniform", "popularity"] = "uniform"
-    """`uniform` over the catalogue (the paper's), or `popularity`: in proportion to training count + 1."""
+    """Negatives a user; those that are drawn are never the target nor anything in the history."""
+    sampler: Literal["uniform", "popularity", "file", "impressions"] = "uniform"
+    """`uniform` over the catalogue (the paper's), or `popularity`: in proportion to training count + 1.
+    `file`: the test users are those of `file`, with its candidates; validation and training users have
+    uniform ones. `impressions`: what was shown, of the protocol of that name."""
+    file: Path | None = None
+    """Lists of candidates that somebody else fixed: text with a user, a tab and item ids by space on a line,
+    or Parquet with `user_id` and `item_id` (one, or a list). The first `negatives` of a user that aren't the
+    target are taken, and the target is added."""
+
+    @model_validator(mode="after")
+    def _file_is_read(self) -> CandidateRule:
+        if (self.sampler == "file") != (self.file is not None):
+            message = "sampler: file and `file` go together; give both, or neither"
+            raise ValueError(message)
+        return self

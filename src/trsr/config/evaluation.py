@@ -11,13 +11,18 @@ from trsr.config.section import BaselineName as BaselineName
 from trsr.config.section import Section, require_each_once
 from trsr.config.summary import KeyphraseWriter, Writer
 
-Sampler = Literal["uniform", "popularity"]
+Drawn = Literal["uniform", "popularity"]
 """How negatives are drawn."""
 
-LanguageModelName = Literal["tallrec", "hierarchical", "recurrent", "sections", "profiles", "llmseqprompt"]
+Sampler = Literal[Drawn, "file", "impressions"]
+"""Where candidates come from: drawn, or given."""
+
+LanguageModelName = Literal[
+    "tallrec", "hierarchical", "recurrent", "sections", "profiles", "llmseqprompt", "mllm_msr"
+]
 """Forms of the language model: the whole history in the prompt, a summary by one of the paradigms, the text
-that the writer `table` has, or the whole history by one that learnt to order what `training.retriever`
-retrieves."""
+that the writer `table` has, the whole history by one that learnt to order what `training.retriever`
+retrieves, or a summary by blocks of three items with the captions of their images, and no recent items."""
 
 
 class Fusion(Section):
@@ -26,6 +31,28 @@ class Fusion(Section):
     companions: tuple[BaselineName, ...] = ("sasrec_text", "itemknn", "tfidf", "popularity")
     """Systems whose scores are joined with p(yes), by what 13 validation users at least say; empty: no
     fused ranker."""
+    items: int = Field(100, ge=0)
+    """Items of the whole catalogue that the language model reads of a user, to learn the fused ranker of the
+    catalogue and, by default, in `recommend`. Every validation and test user is asked about so many, which is
+    most of what scoring costs; 0: no such ranker."""
+    retrievers: tuple[BaselineName, ...] | None = None
+    """Companions that propose items of the catalogue; null: all."""
+    index: Literal["exact", "usearch"] = "exact"
+    """How companions with vectors look through the catalogue: `exact`ly, or by an index of usearch (needs
+    `trsr[index]`), which is faster among hundreds of thousands of items and misses some."""
+
+    @model_validator(mode="after")
+    def _retrieve(self) -> Fusion:
+        others = [name for name in self.retrievers or () if name not in self.companions]
+        if others:
+            message = f"retrievers must be among companions, who are heard in the fusion, got {others[0]!r}"
+            raise ValueError(message)
+        if self.retrievers == ():
+            message = (
+                "retrievers must hold one companion at least; null: all, items: 0: no ranker of the catalogue"
+            )
+            raise ValueError(message)
+        return self
 
 
 class Untrained(Section):
@@ -84,8 +111,9 @@ class Comparison(Section):
     """Models that rank as they stand, without training, on the frozen candidates."""
     fused: bool = True
     """Join `fusion.companions` with the form that does best on validation."""
-    samplers: tuple[Sampler, ...] = Field(("uniform", "popularity"), min_length=1)
-    """Ways of drawing negatives; each has its own columns."""
+    samplers: tuple[Drawn, ...] = Field(("uniform", "popularity"), min_length=1)
+    """Ways of drawing negatives; each has its own columns. Where candidates are given, these alone are
+    asked."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
     """Training seeds; split and candidates stay those of the run's seed."""
     retrieve: int = Field(100, ge=2)

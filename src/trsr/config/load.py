@@ -21,6 +21,8 @@ from trsr.config.data import (
     source_settings,
 )
 from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion, Study
+from trsr.config.images import Images
+from trsr.config.presets import PRESETS
 from trsr.config.ranking import (
     CompactModel,
     EndpointModel,
@@ -33,87 +35,13 @@ from trsr.config.section import Section
 from trsr.config.summary import Limits, Prompting, Summarization
 from trsr.errors import ConfigError, DataError
 
-_MINILM: Final = {"encoder": {"kind": "sentence", "model": "minilm"}}
-_LLMSEQSIM: Final = {"kind": "llmseqsim", **_MINILM, "decay": "harmonic", "similarity": "cosine"}
-_LIKE_THEIRS: Final = {"max_length": 20, "negatives": 0, "average": 0.0, "max_epochs": 100, "patience": 2}
-_BERT4REC: Final = {
-    **_LIKE_THEIRS,
-    "width": 448,
-    "heads": 1,
-    "dropout": 0.45,
-    "mask_share": 0.65,
-    "learning_rate": 1.2e-3,
-    "weight_decay": 0.0235,
-    "batch_size": 224,
-}
-_SASREC: Final = {**_LIKE_THEIRS, "width": 448, "heads": 1, "learning_rate": 1e-4}
-_LLM2SASREC: Final = {"kind": "llm2sasrec", **_MINILM, **_SASREC}
-
-PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "demo": {
-        "name": "demo",
-        "data": {"format": "demo"},
-        "split": {"by": "time", "test": 0.15},
-        "model": {"kind": "compact", "vocabulary": 2048, "hidden": 64, "pretrain_questions": 4000},
-        "prompt": {"domain": "shopping", "item_fields": ["category", "title"], "item_tokens": 8},
-        "training": {
-            "method": "full",
-            "loss": "listwise",
-            "negatives": 20,
-            "batch_size": 168,
-            "learning_rate": 5e-4,
-            "epochs": 2,
-        },
-    },
-    "paper": {
-        "history": {"min": 11, "max": 26},
-        "candidates": {"negatives": 20, "sampler": "uniform"},
-        "summary": {"block_size": 5, "sampling": {"max_new_tokens": 150}},
-        "prompt": {"recent_items": 5, "max_tokens": 2048},
-        "model": {"kind": "huggingface", "path": "meta-llama/Llama-2-7b-hf"},
-        "training": {
-            "method": "lora",
-            "lora": {"rank": 8, "alpha": 16, "dropout": 0.05},
-            "negatives": 1,
-            "epochs": 5,
-            "learning_rate": 1e-4,
-            "betas": [0.9, 0.95],
-            "weight_decay": 5e-4,
-            "batch_size": 8,
-            "accumulation": 8,
-        },
-    },
-    "llm_sequential": {
-        "training": {"sampler": "retrieved", "retriever": _LLMSEQSIM, "loss": "listwise", "negatives": 20},
-        "comparison": {
-            "baselines": [
-                "popularity",
-                _LLMSEQSIM,
-                {"kind": "sasrec", **_SASREC},
-                _LLM2SASREC,
-                {"kind": "bert4rec", **_BERT4REC},
-                {"kind": "llm2bert4rec", **_MINILM, **_BERT4REC},
-                {"kind": "llm2bert4rec", **_MINILM, **_BERT4REC, "permuted": True},
-                {"kind": "popularity_switch", "first": _LLMSEQSIM, "second": _LLM2SASREC},
-                {"kind": "ensemble", "first": _LLMSEQSIM, "second": _LLM2SASREC},
-                {"kind": "frequent_first", "first": _LLMSEQSIM},
-            ],
-            "language_models": ["llmseqprompt"],
-            "retriever": _LLMSEQSIM,
-            "retrieve": 20,
-            "fused": False,
-        },
-    },
-}
-"""Named starting points; a file's own values go over them."""
-
 
 class Config(Section):
     """Everything that decides what a run does."""
 
     name: str = Field("run", pattern=r"^\w[\w .-]*$")
     """Name of the run, shown in the report and, without `out`, the name of its folder."""
-    preset: Literal["demo", "paper", "llm_sequential"] | None = None
+    preset: Literal["demo", "paper", "llm_sequential", "llm2rec", "mllm_msr"] | None = None
     """Named starting values; the file's own values go over them."""
     seed: int = 0
     """Seed of split, negatives and bootstrap, and of training unless `training.seed` is given."""
@@ -123,6 +51,8 @@ class Config(Section):
     """Where the data comes from."""
     items: ItemText = ItemText()
     """How an item becomes one line of text."""
+    images: Images | None = None
+    """Images of the items, which become a text field; null: there are none, or they are not looked at."""
     history: HistoryWindow = HistoryWindow()
     """Which users take part."""
     split: SplitRule = SplitRule()
@@ -186,6 +116,35 @@ class Config(Section):
                 "prompt.nearest_items: a model behind a server isn't trained to read them; set 0, or another "
                 "kind of model"
             )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _one_currency(self) -> Config:
+        if self.images is not None and self.summary.limits.max_cost is not None:
+            own, other = self.images.price.currency, self.summary.price.currency
+            if own != other:
+                message = f"images.price and summary.price must be of one currency, got {own} and {other}"
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _one_protocol(self) -> Config:
+        name = self.split.protocol
+        if (name == "impressions") != (self.candidates.sampler == "impressions"):
+            message = (
+                "split.protocol: impressions and candidates.sampler: impressions go together, got "
+                f"{name} and {self.candidates.sampler}; set both, or neither"
+            )
+            raise ValueError(message)
+        if name != "users" and self.candidates.sampler == "file":
+            message = (
+                f"candidates.file holds one list a user, and split.protocol: {name} has several rows; set "
+                "split.protocol: users"
+            )
+            raise ValueError(message)
+        if name != "users" and self.history.users is not None:
+            message = f"history.users is of split.protocol: users, got {name}; leave it out"
             raise ValueError(message)
         return self
 

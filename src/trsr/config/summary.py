@@ -73,7 +73,7 @@ class RequestBody(Section):
     max_tokens_name: str = Field("max_tokens", pattern=r"^\w+$")
     """Name under which the longest answer is sent; newer models of OpenAI want `max_completion_tokens`."""
     omit: tuple[Literal["temperature", "top_p", "seed", "frequency_penalty", "stop"], ...] = ()
-    """Parameters of `summary.sampling` that are not sent: the provider's own values hold. Part of the key
+    """Parameters of `sampling` that are not sent: the provider's own values hold. Part of the key
     under which answers are stored."""
     system_role: Literal["system", "developer", "user"] = "system"
     """Role of the instruction; `user`: it heads the user's message, for models without a system role. Part
@@ -136,7 +136,17 @@ class Endpoint(Section):
         return name
 
 
-class EndpointWriter(Endpoint):
+class ChatEndpoint(Endpoint):
+    """A server that answers chat completions."""
+
+    request: RequestBody = RequestBody()
+    """What a request looks like, for providers that take other parameters than most."""
+
+    shorter: ClassVar[str] = "items.max_tokens, summary.block_size or summary.sampling.max_new_tokens"
+    """The settings that make a prompt shorter."""
+
+
+class EndpointWriter(ChatEndpoint):
     """Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, or a provider."""
 
     kind: Literal["endpoint"]
@@ -149,8 +159,6 @@ class EndpointWriter(Endpoint):
     style: Style = "auto"
     """`chat` (and `auto`): instructions. `examples`: worked examples, which the model goes on with for one
     line; sent to `/completions`, so the server's model may be a base model."""
-    request: RequestBody = RequestBody()
-    """What a request looks like, for providers that take other parameters than most."""
 
 
 class TableWriter(Section):
@@ -269,7 +277,7 @@ class Price(Section):
 
 
 class Limits(Section):
-    """The most that one command may pay; `--max-calls` and `--max-cost` set it for summaries, too."""
+    """The most that one command may pay; `--max-calls`, `--max-cost` set that of summaries and captions."""
 
     max_calls: int | None = Field(None, ge=0)
     """Calls that are paid for; answers from the store are free. A try that may have been charged although
@@ -307,7 +315,7 @@ class Summarization(Section):
     price: Price = Price()
     """What a call costs."""
     limits: Limits = Limits()
-    """When to stop paying."""
+    """When to stop paying; captions of images (`images`) are paid from the same."""
     store: str | None = None
     """URL of the store of model answers, such as `sqlite:///answers.db`; null: `answers.db` beside the run
     folders, so that runs share it."""

@@ -33,11 +33,19 @@ class Dataset:
         for users, or whole data sets, without times).
     findings
         What was noticed, repaired or left out on the way, where the data set tells it itself.
+    rows
+        Which interactions the data's own files measure, where they say so: `USER`, `PLACE` (of the target in
+        ``item_ids``, from 0) and `SPLIT` (valid or test).
+    impressions
+        What was shown together, where the data says so: `USER` (an id of the row's own), `PERSON`, `SPLIT`,
+        `HISTORY`, `CANDIDATES` and `POSITIVES`, lists of items.
     """
 
     items: pl.DataFrame
     histories: pl.DataFrame
     findings: tuple[Finding, ...] = ()
+    rows: pl.DataFrame | None = None
+    impressions: pl.DataFrame | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -200,6 +208,13 @@ class Catalogue:
         """
         text = next(iter(self.item(item_id).fields.values()), f"(item {item_id}, no text)")
         return text if len(text) <= chars else f"{text[: chars - 1].rstrip()}…"
+
+    def column(self, name: str) -> Sequence[str]:
+        """Return a field's text of every item. Raises DataError when there is no such field."""
+        if name not in self._texts:
+            message = f"items have no field {name!r}, but {', '.join(self._texts)}"
+            raise DataError(message)
+        return self._texts[name]
 
     def place(self, item_id: str) -> int:
         """Return the item's row in the table. Raises DataError when there is no such item."""

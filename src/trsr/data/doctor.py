@@ -9,6 +9,7 @@ import polars as pl
 from trsr.config import Config
 from trsr.config.data import HistoryWindow
 from trsr.data.dataset import Dataset
+from trsr.data.images import ImageSource
 from trsr.data.notes import printable
 from trsr.data.prepare import choose
 from trsr.data.readers.registry import detect, read
@@ -89,6 +90,8 @@ def examine(config: Config) -> Diagnosis:
     (100, '')
     """
     dataset, findings = read(config.data)
+    pictures, refusal = _images(dataset, config)
+    findings += pictures
     lengths = dataset.histories[ITEMS].list.len()
     quartiles = tuple(int(lengths.quantile(share, "nearest") or 0) for share in (0, 0.25, 0.5, 0.75, 1))
     return Diagnosis(
@@ -100,8 +103,18 @@ def examine(config: Config) -> Diagnosis:
         fields=_fields(dataset),
         steps=_steps(lengths, findings, config.history),
         findings=findings,
-        refusal=_refusal(dataset, config),
+        refusal=_refusal(dataset, config) or refusal,
     )
+
+
+def _images(dataset: Dataset, config: Config) -> tuple[tuple[Finding, ...], str]:
+    """Look at the items' images, where the settings ask for captions; nobody is asked for any."""
+    if config.images is None:
+        return (), ""
+    try:
+        return ImageSource(config.images, config.data).look(dataset.items)[1], ""
+    except DataError as error:
+        return error.findings, str(error)
 
 
 def _refusal(dataset: Dataset, config: Config) -> str:

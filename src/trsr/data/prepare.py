@@ -13,6 +13,7 @@ from trsr.config import Config
 from trsr.config.data import HistoryWindow, SplitRule
 from trsr.data.candidates import draw_candidates, uniforms, user_keys
 from trsr.data.dataset import Dataset
+from trsr.data.protocols import divide, given_candidates, with_listed_users
 from trsr.data.readers.registry import read
 from trsr.errors import ArtifactError, DataError
 from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, TIMES, USER, Finding, Split
@@ -28,10 +29,11 @@ class Prepared:
         `ITEM`, then one String column per text field.
     histories
         `USER`, `SPLIT`, `HISTORY` (without the target), `TARGET`, and the `TIMES` of the history (unix
-        seconds; null where the data has none), by rising user id.
+        seconds; null where the data has none), by rising user id. Where a user has several rows, `USER` is
+        the row's id and `PERSON` the user's; see `trsr.data.protocols`.
     candidates
         `USER`, `SPLIT`, `TARGET`, `CANDIDATES` (the target among them), and the seed
-        and the sampler that they were drawn with, in the same order.
+        and the sampler that they were drawn with, in the same order; of impressions their `POSITIVES`, too.
     background
         `USER` and `ITEMS`, oldest first: users whom the window leaves out as too short. Models learn
         from them; nobody is measured on them.
@@ -67,6 +69,8 @@ def prepare(config: Config) -> Prepared:
 def choose(dataset: Dataset, noticed: tuple[Finding, ...], config: Config) -> Prepared:
     """Do all of `prepare` that comes after reading, raising as it does; `noticed` is what reading found."""
     kept, windowed = apply_window(dataset.histories, config.history)
+    if config.split.protocol != "users":  # the window is one of rows, and each protocol tells of its own
+        windowed = ()
     try:
         histories, candidates, background, taken = _chosen(dataset, kept, config)
     except DataError as error:
@@ -86,7 +90,13 @@ def _chosen(
             f"{dataset.histories.height:,} histories has {longest}; lower history.min"
         )
         raise DataError(message)
+    if config.split.protocol != "users":
+        histories, background, found = divide(dataset, config)
+        candidates, given = _candidates(dataset, histories, background, config)
+        return histories, candidates, background, (*found, *given)
     everybody = split_users(kept.sort(USER), config.split, config.seed)
+    if config.candidates.file is not None:
+        everybody = with_listed_users(everybody, config.candidates.file)
     divided, taken = take_users(everybody, config.history.users, config.seed)
     last = pl.col(ITEMS).list.len() - 1
     histories = divided.select(
@@ -99,8 +109,15 @@ def _chosen(
     background = _background(dataset.histories, divided, config)
     if divided.height < everybody.height:  # a trial is to cost little: nothing is learnt from those left out
         background = background.clear()
-    candidates = draw_candidates(histories, dataset.items, config.candidates, config.seed, background)
-    return histories, candidates, background, taken
+    candidates, given = _candidates(dataset, histories, background, config)
+    return histories, candidates, background, (*taken, *given)
+
+
+def _candidates(
+    dataset: Dataset, histories: pl.DataFrame, background: pl.DataFrame, config: Config
+) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    drawn = draw_candidates(histories, dataset.items, config.candidates, config.seed, background)
+    return given_candidates(drawn, dataset, config)
 
 
 def save(prepared: Prepared, folder: RunFolder) -> None:
@@ -112,11 +129,23 @@ def save(prepared: Prepared, folder: RunFolder) -> None:
     write_json([asdict(finding) for finding in prepared.findings], folder.findings)
 
 
-def load(folder: RunFolder) -> Prepared:
-    """Read what `save` wrote. Raises ArtifactError when a file is missing or damaged."""
-    items, histories, candidates, background = (
+def read_items(folder: RunFolder) -> pl.DataFrame:
+    """Read the items as models read them: with captions in the place of images, where a run has made some."""
+    if folder.captioned.exists():
+        return read_parquet(folder.captioned)
+    return read_parquet(folder.require(folder.items, "prepare"))
+
+
+def load(folder: RunFolder, *, captioned: bool = True) -> Prepared:
+    """Read what `save` wrote, the items with or without captions.
+
+    Raises ArtifactError when a file is missing or damaged.
+    """
+    path = folder.require(folder.items, "prepare")
+    items = read_items(folder) if captioned else read_parquet(path)
+    histories, candidates, background = (
         read_parquet(folder.require(path, "prepare"))
-        for path in (folder.items, folder.histories, folder.candidates, folder.background)
+        for path in (folder.histories, folder.candidates, folder.background)
     )
     path = folder.require(folder.findings, "prepare")
     try:

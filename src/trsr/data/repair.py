@@ -14,7 +14,7 @@ from trsr.data.dataset import Dataset, checked
 from trsr.data.ids import mended_ids
 from trsr.data.notes import FILE, LINE, Notes
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, TIME, TIMES, USER
+from trsr.records import ITEM, ITEMS, MEASURED, PLACE, SPLIT, TIME, TIMES, USER
 
 SECOND: Final = 1_000_000
 """Microseconds, the unit of the times of events."""
@@ -62,7 +62,16 @@ def assemble(
         "dropped",
         users_before - histories.height,
     )
-    return checked(Dataset(catalogue, histories.select(USER, ITEMS, times)))
+    return checked(Dataset(catalogue, histories.select(USER, ITEMS, times), rows=_measured(events)))
+
+
+def _measured(events: pl.DataFrame) -> pl.DataFrame | None:
+    """Say at which places of the histories the measured interactions are, where events name a `SPLIT`."""
+    if SPLIT not in events.columns:
+        return None
+    placed = events.select(USER, SPLIT, pl.int_range(pl.len()).over(USER).alias(PLACE))
+    measured = pl.col(SPLIT).is_in([part.value for part in MEASURED])
+    return placed.filter(measured & (pl.col(PLACE) > 0))
 
 
 def mend_events(
@@ -82,7 +91,7 @@ def mend_events(
     ----------
     events
         `FILE`, `LINE`, ``user_id`` (mended, as `mended_ids` does), ``item_id`` (String) and, when the data
-        has times, ``time`` (Int64, microseconds).
+        has times, ``time`` (Int64, microseconds); `SPLIT` where its files say which are measured.
     catalogue
         Its ``item_id``: events with other items are left out.
     listed

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from trsr.errors import DataError
 from trsr.evaluation.metrics import AUC, Metric, Protocol, expected_metrics, metrics_frame, named, refuse_nan
-from trsr.records import ITEM, SCORE, SPLIT, TARGET, USER
+from trsr.records import ITEM, PERSON, SCORE, SPLIT, TARGET, USER
 
 USERS_A_BLOCK: Final = 256
 """Users whose scores of the whole catalogue are held at a time."""
@@ -96,7 +96,7 @@ def place_in_catalogue(
     scores: ArrayLike, targets: ArrayLike, histories: Sequence[ArrayLike]
 ) -> CatalogueRanks:
     """Place targets of users whose scores ``(n_users, n_items)`` are all at hand; see `rank_catalogue`."""
-    table = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    table = np.atleast_2d(np.asarray(scores))
     column = np.asarray(targets, dtype=np.int64)
     if not len(table) == len(column) == len(histories):
         message = (
@@ -108,15 +108,20 @@ def place_in_catalogue(
     out = _in_history(histories, table.shape[1])
     out[np.arange(len(column)), column] = True
     own = np.take_along_axis(table, column[:, None], axis=1)
-    return CatalogueRanks(
-        above=((table > own) & ~out).sum(axis=1),
-        tied=((table == own) & ~out).sum(axis=1),
-        others=table.shape[1] - out.sum(axis=1),
+    # Few items are out: what they add is taken off again, which is faster than to mask the whole table.
+    row, item = np.nonzero(out)
+    left = out.sum(axis=1)
+    above = (table > own).sum(axis=1) - np.bincount(row, table[row, item] > own[row, 0], len(table)).astype(
+        int
     )
+    tied = (table == own).sum(axis=1) - np.bincount(row, table[row, item] == own[row, 0], len(table)).astype(
+        int
+    )
+    return CatalogueRanks(above=above, tied=tied, others=table.shape[1] - left)
 
 
-def catalogue_metrics(ranks: CatalogueRanks, metrics: Iterable[Metric]) -> dict[str, _Floats]:
-    """Compute metrics over the whole catalogue, per user.
+def catalogue_metrics(ranks: CatalogueRanks, metrics: Iterable[Metric], rows: str = "") -> dict[str, _Floats]:
+    """Compute metrics over the whole catalogue, per user; `rows` names the protocol where they aren't users.
 
     Returns
     -------
@@ -131,7 +136,7 @@ def catalogue_metrics(ranks: CatalogueRanks, metrics: Iterable[Metric]) -> dict[
     0.5
     """
     computed = expected_metrics(ranks.above, ranks.tied, ranks.others, metrics)
-    return named(computed, Protocol.CATALOGUE)
+    return named(computed, rows, Protocol.CATALOGUE)
 
 
 def top_items(
@@ -188,7 +193,7 @@ _ROWS_A_BLOCK: Final = 65_536
 
 
 def sampled_expectation(
-    ranks: CatalogueRanks, negatives: int, metrics: Sequence[Metric]
+    ranks: CatalogueRanks, negatives: int, metrics: Sequence[Metric], rows: str = ""
 ) -> dict[str, _Floats]:
     """Compute the exact expectation of the sampled metrics under uniform negatives, per user.
 
@@ -237,7 +242,7 @@ def sampled_expectation(
         for column, name in enumerate(sampled):
             total = np.concatenate([[0.0], np.cumsum(expected[:, column])])
             means[name][users] = (total[last + 1 - lowest] - total[first - lowest]) / (last - first + 1)
-    return named(means, Protocol.EXPECTED)
+    return named(means, rows, Protocol.EXPECTED)
 
 
 def _expected_gains(above: _Ints, pool: int, negatives: int, gains: _Floats) -> _Floats:
@@ -277,7 +282,7 @@ _OTHERS: Final = "others"
 
 
 def two_stage_metrics(
-    targets: pl.DataFrame, retrieved: pl.DataFrame, metrics: Iterable[Metric]
+    targets: pl.DataFrame, retrieved: pl.DataFrame, metrics: Iterable[Metric], rows: str = ""
 ) -> pl.DataFrame:
     """Measure the order in which the second step puts what the first one proposed.
 
@@ -286,7 +291,7 @@ def two_stage_metrics(
     Parameters
     ----------
     targets
-        `USER`, `SPLIT` and `TARGET` of the users to be measured.
+        `USER`, `SPLIT` and `TARGET` of the users to be measured; `PERSON` where users have several rows.
     retrieved
         `USER`, `ITEM` and `SCORE`: what was proposed, with the scores of the system that orders it.
         Other users are ignored.
@@ -341,8 +346,10 @@ def two_stage_metrics(
     wanted = [metric for metric in metrics if not isinstance(metric, AUC)]
     computed = expected_metrics(above, tied, others, wanted)
     counted = {name: np.where(found, values, 0.0) for name, values in computed.items()}
-    ceiling = {CEILING: found.astype(np.float64)}
-    return metrics_frame(placed[USER], placed[SPLIT], tied, ceiling | named(counted, Protocol.TWO_STAGE))
+    told = {CEILING: found.astype(np.float64)} | named(counted, rows, Protocol.TWO_STAGE)
+    frame = metrics_frame(placed[USER], placed[SPLIT], tied, told)
+    persons = targets.select(USER, PERSON) if PERSON in targets.columns else None
+    return frame if persons is None else frame.join(persons, on=USER, maintain_order="left")
 
 
 def _refuse(pairs: pl.DataFrame, where: pl.Series, rule: str) -> None:

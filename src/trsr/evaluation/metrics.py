@@ -28,7 +28,7 @@ from pydantic import Field
 
 from trsr.config.section import Section
 from trsr.errors import ConfigError, DataError
-from trsr.records import CANDIDATES, ITEM, SCORE, SPLIT, TARGET, USER
+from trsr.records import CANDIDATES, ITEM, PERSON, SCORE, SPLIT, TARGET, USER
 from trsr.registry import METRICS, make_part
 
 _Ints = NDArray[np.int64]
@@ -74,6 +74,10 @@ class Metric(ABC):
             message = f"the metric {self.name!r} must give one finite number a rank, {last} here, got {table}"
             raise ConfigError(message)
         return table
+
+    def best(self, positives: int, others: int) -> float:
+        """Give what the gains of several positives are divided by: their number, for their mean."""
+        return positives
 
     def expected(self, above: _Ints, tied: _Ints, others: _Ints) -> _Floats:
         """Average the gains over the ranks that ties leave open, ``(n_users,)``; see `expected_metrics`."""
@@ -123,6 +127,10 @@ class NDCG(Metric):
         """Give the discount; see `Metric`."""
         return 1 / np.log2(ranks + 1)
 
+    def best(self, positives: int, others: int) -> float:
+        """Give the gains of positives that all stand first; see `Metric`."""
+        return float(self.table(others)[:positives].sum())
+
 
 class AUC(Metric):
     """Share of the other candidates that stand below the target."""
@@ -162,17 +170,22 @@ class Protocol(StrEnum):
     """The frozen candidates' figure in exact expectation over all draws of uniform negatives."""
     TWO_STAGE = "two-stage"
     """What a retriever proposed; a target that it missed counts 0."""
+    RECOMMENDED = "recommended"
+    """The list that `recommend` gives, the history in it as far as it ranks; a missing target counts 0."""
 
 
-def named(metrics: Mapping[str, _Floats], protocol: Protocol) -> dict[str, _Floats]:
-    """Say in the metrics' names how they were measured.
+def named(metrics: Mapping[str, _Floats], *protocol: str) -> dict[str, _Floats]:
+    """Say in the metrics' names how they were measured: on which rows, where they aren't users, among what.
 
     Examples
     --------
-    >>> list(named({"Recall@3": np.ones(1)}, Protocol.CATALOGUE))
-    ['Recall@3 (catalogue)']
+    >>> list(named({"Recall@3": np.ones(1)}, "rolling", Protocol.CATALOGUE))
+    ['Recall@3 (rolling, catalogue)']
+    >>> list(named({"Recall@3": np.ones(1)}, ""))
+    ['Recall@3']
     """
-    return {f"{name} ({protocol})": values for name, values in metrics.items()}
+    told = ", ".join(filter(None, protocol))
+    return {f"{name} ({told})" if told else name: values for name, values in metrics.items()}
 
 
 def plain_name(metric: str) -> str:
@@ -220,7 +233,7 @@ def place_target(scores: ArrayLike, target: ArrayLike) -> tuple[_Ints, _Ints]:
     return (table > own).sum(axis=1), (table == own).sum(axis=1) - 1
 
 
-def refuse_nan(scores: _Floats) -> None:
+def refuse_nan(scores: NDArray[Any]) -> None:
     """Raise `DataError` when a score of ``(n_users, n_items)`` is NaN, naming the user's row."""
     if np.isnan(scores).any():
         row = int(np.argwhere(np.isnan(scores))[0, 0])
@@ -259,6 +272,43 @@ def expected_metrics(
     first, equal = np.asarray(above, dtype=np.int64), np.asarray(tied, dtype=np.int64)
     counts = np.broadcast_to(np.asarray(others, dtype=np.int64), first.shape)
     return {metric.name: metric.expected(first, equal, counts) for metric in metrics}
+
+
+def several_positives(
+    scores: _Floats, positives: NDArray[np.bool_], offered: NDArray[np.bool_], metrics: Iterable[Metric]
+) -> tuple[_Ints, dict[str, _Floats]]:
+    """Compute metrics of rows with one positive or several, and how many others share the first one's score.
+
+    Each positive has the gain of its rank among all that was offered, in expectation over ties; NDCG divides
+    their sum by what it is when they all stand first, Recall and MRR by their number. AUC is the share of the
+    pairs of a positive and a negative that stand right. With one positive all are as `expected_metrics` says.
+    These are MIND's definitions: Wu et al., MIND: a large-scale dataset for news recommendation, ACL 2020.
+    All tables are ``(n_rows, n_candidates)``; each row has a positive and a negative.
+
+    Examples
+    --------
+    >>> scores, clicked = np.array([[0.9, 0.5, 0.7, 0.1]]), np.array([[True, True, False, False]])
+    >>> _, values = several_positives(scores, clicked, np.ones((1, 4), bool), [MRR(k=4), AUC()])
+    >>> float(values["MRR@4"][0]) == (1 + 1 / 3) / 2, float(values["AUC"][0])
+    (True, 0.75)
+    """
+    refuse_nan(np.where(offered, scores, 0.0))
+    row, column = np.nonzero(positives)
+    own = scores[row, column][:, None]
+    beside, negative = offered[row], (offered & ~positives)[row]
+    higher, level = scores[row] > own, scores[row] == own
+    among = {
+        True: ((higher & negative).sum(axis=1), (level & negative).sum(axis=1), negative.sum(axis=1)),
+        False: ((higher & beside).sum(axis=1), (level & beside).sum(axis=1) - 1, beside.sum(axis=1) - 1),
+    }
+    counts, others = positives.sum(axis=1), offered.sum(axis=1) - 1
+    computed = {}
+    for metric in metrics:
+        gains = metric.expected(*among[isinstance(metric, AUC)])
+        best = [metric.best(int(count), int(other)) for count, other in zip(counts, others, strict=True)]
+        computed[metric.name] = np.bincount(row, gains, minlength=len(scores)) / best
+    first = np.searchsorted(row, np.arange(len(scores)))
+    return among[False][1][first], computed
 
 
 TIED: Final = "tied"
@@ -336,11 +386,13 @@ def metrics_frame(
     splits: Sequence[str] | pl.Series,
     tied: ArrayLike,
     metrics: Mapping[str, NDArray[np.float64]],
+    persons: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Put metrics that were computed user by user into the frame that all statistics work on.
 
     All are ``(n_users,)``; `tied` says how many others share the target's score. The frame has `USER`,
-    `SPLIT`, `TIED`, then one column per metric, by rising user id.
+    `SPLIT`, `TIED`, then one column per metric, by rising user id. Where users have several rows, `persons`
+    says whose each is, and the frame has `PERSON` too.
 
     Examples
     --------
@@ -353,6 +405,7 @@ def metrics_frame(
             pl.Series(USER, users, dtype=pl.String),
             pl.Series(SPLIT, splits, dtype=pl.String),
             pl.Series(TIED, np.asarray(tied)),
+            *([pl.Series(PERSON, persons, dtype=pl.String)] if persons else []),
             *columns,
         ]
     ).sort(USER)
@@ -360,7 +413,7 @@ def metrics_frame(
 
 def metric_names(per_user: pl.DataFrame) -> list[str]:
     """Names of the metrics in a frame of `metrics_frame`'s form."""
-    return [name for name in per_user.columns if name not in (USER, SPLIT, TIED)]
+    return [name for name in per_user.columns if name not in (USER, SPLIT, TIED, PERSON)]
 
 
 def _refuse(pairs: pl.DataFrame, where: pl.Series | None, rule: str) -> None:

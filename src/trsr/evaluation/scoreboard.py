@@ -14,7 +14,7 @@ from trsr.config.data import CandidateRule
 from trsr.config.ranking import Evaluation
 from trsr.errors import DataError
 from trsr.evaluation.metrics import TIED, metric_names, metrics_at, user_metrics
-from trsr.evaluation.statistics import Estimate, bootstrap_means
+from trsr.evaluation.statistics import Estimate, bootstrap_means, persons_of
 from trsr.records import HISTORY, SPLIT, TARGET, USER, Split
 
 
@@ -53,10 +53,11 @@ def evaluate(
 def summarise(per_user: pl.DataFrame, resamples: int, seed: int) -> Result:
     """Take the mean over users last, with intervals from resamples of users.
 
-    `per_user` is of one split, as `user_metrics` gives it; `TIED` may be a share of seeds.
+    `per_user` is of one split, as `user_metrics` gives it; `TIED` may be a share of seeds. Where users have
+    several rows, the mean is over rows, and the intervals are over users; see `bootstrap_means`.
     """
     names = metric_names(per_user)
-    estimates = bootstrap_means(per_user.select(names).to_numpy(), resamples, seed)
+    estimates = bootstrap_means(per_user.select(names).to_numpy(), resamples, seed, persons_of(per_user))
     tied = float(per_user[TIED].clip(0, 1).sum())
     return Result(per_user.height, tied / per_user.height, dict(zip(names, estimates, strict=True)))
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from trsr.errors import DataError
 from trsr.evaluation.metrics import TIED, metric_names
-from trsr.records import SPLIT, USER
+from trsr.records import PERSON, SPLIT, USER
 
 _CELLS_A_BLOCK = 4_000_000
 _OUTSIDE = (0.025, 0.975)
@@ -28,12 +28,15 @@ class Estimate:
     high: float
 
 
-def bootstrap_means(values: NDArray[np.float64], resamples: int, seed: int) -> list[Estimate]:
+def bootstrap_means(
+    values: NDArray[np.float64], resamples: int, seed: int, persons: NDArray[np.int64] | None = None
+) -> list[Estimate]:
     """Compute means over users with 95% percentile intervals; all columns share the resamples.
 
     `values` has one row a user, one column a metric, ``(n_users, n_metrics)``; there is one estimate a
-    column. Users are drawn anew, with replacement, `resamples` times. Raises `DataError` when there is no
-    user.
+    column. Users are drawn anew, with replacement, `resamples` times. Where users have several rows,
+    `persons` numbers them from 0, ``(n_rows,)``: means are over rows, and whoever is drawn comes with all
+    of theirs. Raises `DataError` when there is no user.
 
     Examples
     --------
@@ -46,14 +49,34 @@ def bootstrap_means(values: NDArray[np.float64], resamples: int, seed: int) -> l
         raise DataError(message)
     rng = np.random.default_rng(seed)
     means = np.empty((resamples, n_metrics))
+    sums, rows = _summed(values, persons)
+    n_users = len(sums)
     block = max(1, _CELLS_A_BLOCK // n_users)
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         # How often each user is drawn is all that a mean needs to know about a resample.
         times = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=size)
-        means[start : start + size] = times @ values / n_users
+        means[start : start + size] = times @ sums / (n_users if persons is None else (times @ rows)[:, None])
     low, high = np.quantile(means, _OUTSIDE, axis=0)
     return [Estimate(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True)]
+
+
+def _summed(
+    values: NDArray[np.float64], persons: NDArray[np.int64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Add up each person's rows; give the sums, and the numbers of rows."""
+    if persons is None:
+        return values, np.ones(len(values), dtype=np.int64)
+    rows = np.bincount(persons).astype(np.int64)
+    sums = [np.bincount(persons, column, minlength=len(rows)) for column in values.T]
+    return np.stack(sums, axis=1).astype(np.float64), rows
+
+
+def persons_of(per_user: pl.DataFrame) -> NDArray[np.int64] | None:
+    """Give numbers to the persons of a frame whose users have several rows; None where they have one."""
+    if PERSON not in per_user.columns:
+        return None
+    return per_user[PERSON].rank("dense").to_numpy().astype(np.int64) - 1
 
 
 FLIPS: Final = 10_000
@@ -75,7 +98,7 @@ class PairedTest:
         Of `first` minus `second`, mean over users with its 95% interval (users resampled, both systems
         together).
     wins, losses, ties
-        Users for whom `first` is better, worse, equal.
+        Users, or rows of users with several, for whom `first` is better, worse, equal.
     p
         Two-sided p of the sign-flip test.
     p_holm
@@ -135,11 +158,12 @@ def paired_tests(
     (0.4, 20, True)
     """
     values = {name: _values(name, systems, metrics) for name in {name for pair in pairs for name in pair}}
+    persons = persons_of(next(iter(systems.values())).sort(USER)) if systems else None
     drafts = []
     for first, second in pairs:
         difference = values[first] - values[second]
-        estimates = bootstrap_means(difference, resamples, seed)
-        for place, p in enumerate(sign_flip_p(difference, flips, seed)):
+        estimates = bootstrap_means(difference, resamples, seed, persons)
+        for place, p in enumerate(sign_flip_p(_summed(difference, persons)[0], flips, seed)):
             column = difference[:, place]
             won, lost = int((column > _EQUAL).sum()), int((column < -_EQUAL).sum())
             drafts.append((place, first, second, len(column), estimates[place], won, lost, float(p)))
@@ -319,12 +343,8 @@ def average_seeds(runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
     first = _aligned(runs)
     names = metric_names(first)
     tied = pl.col(TIED).clip(0, 1).cast(pl.Float64)
-    return (
-        pl.concat([run.select(USER, SPLIT, tied, *names) for run in runs])
-        .group_by(USER, SPLIT)
-        .mean()
-        .sort(USER)
-    )
+    keys = [name for name in (USER, SPLIT, PERSON) if name in first.columns]
+    return pl.concat([run.select(*keys, tied, *names) for run in runs]).group_by(keys).mean().sort(USER)
 
 
 def seed_spread(runs: Sequence[pl.DataFrame]) -> dict[str, SeedSpread]:

@@ -25,7 +25,7 @@ from trsr.evaluation.scoreboard import summarise
 from trsr.evaluation.statistics import Estimate, average_seeds, paired_tests, seed_spread
 from trsr.experiments.progress import Job, Progress
 from trsr.experiments.progress import Work as Sort
-from trsr.experiments.protocol import comparison_protocol
+from trsr.experiments.protocol import comparison_protocol, require_users
 from trsr.experiments.report import provenance
 from trsr.experiments.scores import SystemScores, sampled_frames
 from trsr.experiments.tables import rounded
@@ -36,6 +36,7 @@ from trsr.report import ablation as told
 from trsr.report.page import render
 from trsr.report.results import Kind
 from trsr.report.words import interval, p_value
+from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Work
 
@@ -66,6 +67,7 @@ def ablate(
     on from there.
     """
     started = time.monotonic()
+    require_users(config, "trsr ablate")
     names, crossed = _wanted(config, only)
     # Choices are not made here, so one sampler, the run's own, is enough.
     config = config.model_copy(
@@ -113,7 +115,7 @@ class Measured:
         self.config = config
         self.folder = folder
         run = Work(config, RunFolder(config.folder), say)
-        self._prepared = prepare(run)
+        self._prepared = caption(run, prepare(run))
         self.protocol = comparison_protocol(run, self._prepared)
         self.measure = f"NDCG@{max(config.evaluation.ks)}"
         self._work = Work(config, RunFolder(folder / "variants"), say)

@@ -40,6 +40,7 @@ from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, identity, path_name
 from trsr.report.results import Choice, Kind
+from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Artifact, Work
 
@@ -62,7 +63,7 @@ def compare(
     started = time.monotonic()
     run = Work(config, RunFolder(config.folder), say)
     wanted = select_systems(config, only, imported_names(run.folder))
-    prepared = prepare(run)
+    prepared = caption(run, prepare(run))
     protocol = comparison_protocol(run, prepared)
     if wanted.fused and (few := too_few(len(protocol.splits[Split.VALID].users))):
         say(few)
@@ -71,7 +72,7 @@ def compare(
     comparison = Comparison(work, prepared, protocol, wanted)
     systems, retriever = comparison.run()
     seconds = time.monotonic() - started
-    content = gather(config, protocol, systems, command, seconds, retriever, comparison.depth)
+    content = gather(config, protocol, systems, command, seconds, retriever, comparison.depth or 0)
     say(render_text(content))
     return publish(content if users else replace(content, cases=None), work.folder.path)
 
@@ -95,7 +96,9 @@ class Comparison:
         self._wanted = wanted
         self._seeds = work.config.comparison.seeds
         self._models: dict[tuple[str, int], LanguageModel] = {}
-        self.depth = retrieval_depth(protocol, work.config.comparison.retrieve)
+        # Nobody orders what is retrieved where there is no language model.
+        wanted_items = work.config.comparison.retrieve if wanted.language_models else 0
+        self.depth = retrieval_depth(protocol, wanted_items)
         self._baselines = Baselines(
             work, protocol, kept=work.config.fusion.companions if wanted.fused else ()
         )
@@ -117,14 +120,17 @@ class Comparison:
         floor = [self._baseline(name) for name in wanted.baselines]
         outside = [*(self._untrained(each) for each in wanted.untrained), *outside]
         forms = self._language_models()
-        retriever = selector.retriever(floor, self.depth)
+        retriever = selector.retriever(floor, self.depth) if self.depth else None
         chosen = selector.language_model(forms)
-        if retriever is None or chosen is None:
+        if chosen is None:
             return [*floor, *forms, *outside], None
-        work.say(f"retriever, by validation: {retriever.chosen}; form of the language model: {chosen.chosen}")
-        handing = next(system for system in floor if system.name == retriever.chosen)
-        forms = [self._reranked(system, handing) for system in forms]
-        systems = [*(handing.as_retrieved() if system is handing else system for system in floor), *forms]
+        work.say(f"form of the language model, by validation: {chosen.chosen}")
+        handing, systems = None, [*floor, *forms]
+        if retriever is not None:
+            work.say(f"retriever, by validation: {retriever.chosen}")
+            handing = next(system for system in floor if system.name == retriever.chosen)
+            forms = [self._reranked(system, handing) for system in forms]
+            systems = [*(handing.as_retrieved() if system is handing else system for system in floor), *forms]
         if wanted.fused:
             try:
                 best = next(system for system in forms if system.name == chosen.chosen)
@@ -138,7 +144,8 @@ class Comparison:
         floor = [
             Job(Sort.BASELINE, name, seed) for name in self._wanted.baselines for seed in self._seeds_of(name)
         ]
-        sorts = (Sort.LANGUAGE_MODEL, Sort.SECOND_STAGE) if floor else (Sort.LANGUAGE_MODEL,)
+        two = floor and self.depth
+        sorts = (Sort.LANGUAGE_MODEL, Sort.SECOND_STAGE) if two else (Sort.LANGUAGE_MODEL,)
         forms = [
             Job(sort, name, seed)
             for sort in sorts
@@ -222,13 +229,15 @@ class Comparison:
         return system.with_second_stage(retrieved, scores)
 
     def _fused(
-        self, form: SystemScores, floor: Sequence[SystemScores], retriever: SystemScores
+        self, form: SystemScores, floor: Sequence[SystemScores], retriever: SystemScores | None
     ) -> SystemScores:
         names = self._work.config.fusion.companions
         fused = FusedSystem(
             self._protocol, form, {name: next(each for each in floor if each.name == name) for name in names}
         )
         runs = tuple(fused.scores(seed) for seed in self._seeds)
+        if retriever is None:
+            return SystemScores(FUSED, Kind.FUSED, self._seeds, runs)
         retrieved = [retriever.at(seed).catalogue[Split.TEST].retrieved for seed in self._seeds]
         reranked = []
         for seed, items in zip(self._seeds, retrieved, strict=True):

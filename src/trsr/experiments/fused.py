@@ -5,18 +5,25 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from trsr.baselines.base import NOTHING
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Sampler
-from trsr.experiments.protocol import EvaluationProtocol, Ints, Places
-from trsr.experiments.scores import Floats, ScoreInfo, SeedScores, SystemScores, kept_scores
-from trsr.experiments.systems import Baselines
+from trsr.errors import DataError
+from trsr.evaluation.catalogue import CatalogueRanks
+from trsr.experiments.protocol import EvaluationProtocol, Ints, Places, SplitData
+from trsr.experiments.scores import Floats, InCatalogue, ScoreInfo, SeedScores, SystemScores, kept_scores
+from trsr.experiments.systems import Baselines, LanguageModel, second_stage_scores
 from trsr.fusion.companions import WEIGHTS, Companions
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence, joined
 from trsr.fusion.fusion import Fusion, cross_fit, fit_fusion, too_few
+from trsr.fusion.retrieval import PROPOSED, fit_catalogue, place_targets
 from trsr.records import FUSED, Split
 from trsr.report.results import Kind
 from trsr.stages.work import Work
@@ -26,13 +33,18 @@ _POPULARITY: Final[Sampler] = "popularity"
 
 
 def fuse(
-    work: Work, protocol: EvaluationProtocol, systems: Sequence[SystemScores], baselines: Baselines
+    work: Work,
+    protocol: EvaluationProtocol,
+    systems: Sequence[SystemScores],
+    baselines: Baselines,
+    model: LanguageModel | None = None,
 ) -> list[SystemScores]:
     """Join a run's language model, the first of its systems, with its companions.
 
     Returned are the fused ranker, and the companions that are not among `systems`; nothing when the settings
     name no companion or the validation users are too few. The trained companions and their weights are kept
-    in the run folder, to be served.
+    in the run folder, to be served. With the `model`, which is asked about retrieved items, the fused ranker
+    ranks the whole catalogue, too.
     """
     names, seed, folder = work.config.fusion.companions, work.config.training_seed, work.folder.fusion
     if not names:
@@ -49,14 +61,21 @@ def fuse(
     def answer(config: Config) -> SeedScores:
         shutil.rmtree(folder, ignore_errors=True)
         fitted = {name: baselines.fitted(name, companions[name].seeds[0]) for name in names}
-        Companions(fitted, protocol.data.counts).save(folder)
+        together = Companions(fitted, protocol.data.counts)
+        together.save(folder)
         fusion = fused.fit(seed)
         fusion.save(folder / WEIGHTS)
-        weights = ", ".join(f"{name} {weight:+.2f}" for name, weight in fusion.weights.items())
         cold = int((protocol.data.counts == 0).sum())
-        work.say(f"  learnt from {fusion.users} validation users: {weights}")
+        work.say(f"  learnt from {fusion.users} validation users: {_told(fusion)}")
         work.say(f"  {cold:,} items that training never saw are ranked by their texts")
-        return fused.scores(seed)
+        scores = fused.scores(seed)
+        if model is None or not config.fusion.items:
+            return scores
+        try:
+            return over_catalogue(work, protocol, model, together, scores)
+        except DataError as error:
+            work.say(f"  no fused ranker of the whole catalogue: {error}")
+            return scores
 
     scored = kept_scores(
         work,
@@ -64,11 +83,94 @@ def fuse(
         protocol,
         answer,
         purpose="learn on validation users how much each system counts",
+        settings=("fusion.items", "fusion.retrievers", "fusion.index", "fusion.companions"),
         content=[system.at(seed).digest for system in (systems[0], *companions.values())],
         also=[folder],
     )
     new = [system for name, system in companions.items() if name not in known]
     return [SystemScores(FUSED, Kind.FUSED, (seed,), (scored.value,)), *new]
+
+
+def _told(fusion: Fusion) -> str:
+    return ", ".join(f"{name} {weight:+.2f}" for name, weight in fusion.weights.items())
+
+
+def over_catalogue(
+    work: Work,
+    protocol: EvaluationProtocol,
+    model: LanguageModel,
+    companions: Companions,
+    scores: SeedScores,
+) -> SeedScores:
+    """Learn to rank the whole catalogue from lists retrieved for validation users, and keep it to be served.
+
+    Added to the `scores` is where targets stand: those of validation users by weights that never saw them.
+    Raises `DataError` when too few of their targets are retrieved, `ConfigError` when there can be no index.
+    """
+    started, config, n_items = time.monotonic(), work.config.fusion, protocol.prepared.items.height
+    retriever, items = companions.retriever(config), min(config.items, n_items)
+
+    def read(split: Split, places: Places) -> Floats:
+        data, title = protocol.splits[split], f"{split}: {places.shape[1]} retrieved items a user"
+        scored = second_stage_scores(
+            work,
+            f"catalogue/{split}",
+            model.digest,
+            data.users,
+            places,
+            lambda: np.stack(model.score(protocol, split, list(places), title)),
+        )
+        return scored.value
+
+    valid, test = (protocol.splits[split] for split in (Split.VALID, Split.TEST))
+    people, read_valid = valid.persons or valid.users, partial(read, Split.VALID)
+    learnt, listed, sums = fit_catalogue(retriever, people, valid.histories, valid.targets, items, read_valid)
+    learnt.save(work.folder.fusion)
+    work.say(f"  of the whole catalogue, {items} items read of each user: {_told(learnt.full)}")
+    short = learnt.shortlist(retriever.propose(test.users, test.histories, PROPOSED * items))
+    tested = learnt.full.score(short.read(read(Split.TEST, short.places)))
+    keeps = protocol.config.split.keeps_history
+    found = {
+        Split.VALID: in_catalogue(listed, sums, valid, n_items, keeps_history=keeps),
+        Split.TEST: in_catalogue(short.places, tested, test, n_items, keeps_history=keeps),
+    }
+    told = {"items": items, _WEIGHTS: {name: round(value, 6) for name, value in learnt.full.weights.items()}}
+    info = replace(
+        scores.info,
+        scoring_seconds=scores.info.scoring_seconds + time.monotonic() - started,
+        details={**scores.info.details, "catalogue": told},
+    )
+    return replace(scores, catalogue=found, info=info)
+
+
+def in_catalogue(
+    places: Places, scores: Floats, data: SplitData, n_items: int, *, keeps_history: bool = False
+) -> InCatalogue:
+    """Say where targets stand when lists ``(n_users, n_listed)`` go first, and all other items level behind.
+
+    As for every system, the history leaves the catalogue's ranking unless it `keeps_history`, but for the
+    target; `recommended` are the lists as they are.
+    """
+    column, hidden = place_targets(places, data.targets), data.hidden(keeps_history)
+    own = np.where(
+        column >= 0, np.take_along_axis(scores, np.maximum(column, 0)[:, None], axis=1)[:, 0], -np.inf
+    )
+    taken = np.stack([np.isin(row, history) for row, history in zip(places, hidden, strict=True)])
+    gone = taken & (places != data.targets[:, None])
+    known = [len(np.union1d(history, [target])) for history, target in zip(hidden, data.targets, strict=True)]
+
+    def ranks(left: NDArray[np.bool_], others: Ints) -> CatalogueRanks:
+        above = ((scores > own[:, None]) & left).sum(axis=1)
+        level = ((scores == own[:, None]) & left).sum(axis=1) - 1
+        return CatalogueRanks(above, np.where(column >= 0, level, others - above), others)
+
+    order = np.argsort(-scores, axis=1, kind="stable")
+    depth = int((~taken).sum(axis=1).min())
+    first = [row[by][~out[by]][:depth] for row, by, out in zip(places, order, taken, strict=True)]
+    whole = np.full(len(places), n_items - 1)
+    return InCatalogue(
+        ranks(~gone, n_items - np.array(known)), np.stack(first), ranks(np.ones_like(gone), whole)
+    )
 
 
 class FusedSystem:
@@ -91,6 +193,7 @@ class FusedSystem:
         form: SystemScores,
         companions: Mapping[BaselineName, SystemScores],
     ) -> None:
+        _require_one_answer(protocol)
         self._protocol = protocol
         self._form = form
         self._companions = companions
@@ -147,7 +250,8 @@ class FusedSystem:
         data = self._protocol.splits[Split.VALID]
         samplers = list(data.candidates)
         targets = np.concatenate([data.columns[sampler] for sampler in samplers])
-        return self._gathered(seed, Split.VALID, samplers), targets, data.users * len(samplers)
+        people = data.persons or data.users  # a person's rows stay together
+        return self._gathered(seed, Split.VALID, samplers), targets, people * len(samplers)
 
     def _gathered(self, seed: int, split: Split, samplers: Sequence[Sampler]) -> Evidence:
         """Put the scores of several samplers' candidates one below the other."""
@@ -163,6 +267,18 @@ class FusedSystem:
                 for sampler in samplers
             ]
         )
+
+
+def _require_one_answer(protocol: EvaluationProtocol) -> None:
+    """Raise `DataError` where rows have several positives, or candidates of different number."""
+    for data in protocol.splits.values():
+        ragged = any((rows == NOTHING).any() for rows in data.candidates.values())
+        if ragged or (data.positives is not None and (data.positives.sum(axis=1) > 1).any()):
+            message = (
+                "it learns from rows with one positive among candidates of one number, and some impressions "
+                "have several, or fewer candidates"
+            )
+            raise DataError(message)
 
 
 def weights_of(system: SystemScores) -> dict[str, float]:

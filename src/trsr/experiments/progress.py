@@ -135,15 +135,18 @@ def render_text(results: Results) -> str:
 def _title(results: Results, table: MetricTable) -> str:
     users = results.provenance.users.get("test", 0)
     what = f"{table.candidates - 1} {table.name} negatives"
-    if table.name == "catalogue":
-        what = f"whole catalogue, {table.candidates:,} items"
-    elif results.two_stage is not None and table.name == "two-stage":
+    if table.name.endswith("impressions"):
+        what = "impressions"
+    elif table.name.endswith("catalogue"):
+        what = f"{table.name.removesuffix('catalogue')}whole catalogue, {table.candidates:,} items"
+    elif results.two_stage is not None and table.name == results.two_stage.name:
         two = results.two_stage
         what = (
             f"two stages: {two.retrieved} items of {two.retriever}, ordered by each system; the target is "
             f"among them for {two.ceiling.mean:.1%}"
         )
-    return f"{users:,} test users, {what}"
+    rows = "rows" if results.rows else "users"
+    return f"{users:,} test {rows}, {what}"
 
 
 def _columns(results: Results, table: MetricTable) -> list[str]:

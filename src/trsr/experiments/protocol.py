@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, get_args
 
 import numpy as np
 import polars as pl
@@ -13,11 +14,26 @@ from numpy.typing import NDArray
 from trsr.artifacts import RunFolder, hash_path, hash_value, read_parquet, write_parquet
 from trsr.baselines.base import TrainingData, candidate_places, places, training_data
 from trsr.config import Config
-from trsr.config.evaluation import Sampler
+from trsr.config.evaluation import Drawn, Sampler
 from trsr.data.candidates import draw_candidates
 from trsr.data.prepare import Prepared
-from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, MEASURED, SPLIT, TARGET, USER, Split
+from trsr.errors import ConfigError
+from trsr.records import (
+    CANDIDATES,
+    HISTORY,
+    ITEM,
+    ITEMS,
+    MEASURED,
+    PERSON,
+    POSITIVES,
+    SPLIT,
+    TARGET,
+    USER,
+    Split,
+)
 from trsr.stages.work import Artifact, Work
+
+_DRAWN: Final = get_args(Drawn)
 
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
@@ -39,6 +55,11 @@ class SplitData:
         Sampler to the frozen candidates, ``(n_users, n_candidates)``.
     columns
         Sampler to the target's column among them, ``(n_users,)``.
+    persons
+        Whose each row is, where users have several; empty elsewhere.
+    positives
+        Of impressions, which candidates are to be found, ``(n_users, n_candidates)``; `targets` are the
+        first of them.
     """
 
     users: tuple[str, ...]
@@ -46,6 +67,12 @@ class SplitData:
     targets: Places
     candidates: Mapping[Sampler, Places]
     columns: Mapping[Sampler, Ints]
+    persons: tuple[str, ...] = ()
+    positives: NDArray[np.bool_] | None = None
+
+    def hidden(self, keeps_history: bool, rows: slice = slice(None)) -> Sequence[Places]:
+        """Give what leaves the ranking of the catalogue: the histories, or nothing where these stay in it."""
+        return [history[:0] for history in self.histories[rows]] if keeps_history else self.histories[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +93,8 @@ class EvaluationProtocol:
         File to SHA-256, of everything that the splits were made of.
     digest
         Hash of the data and of all candidates.
+
+    What a row is, the settings say: `config.split`.
     """
 
     config: Config
@@ -75,6 +104,16 @@ class EvaluationProtocol:
     samplers: tuple[Sampler, ...]
     hashes: Mapping[str, str]
     digest: str
+
+
+def require_users(config: Config, command: str) -> None:
+    """Raise `ConfigError` for a command that knows users alone, where the protocol is one of rows."""
+    if config.split.protocol != "users":
+        message = (
+            f"{command} works with split.protocol: users, got {config.split.protocol}: what is served or "
+            "varied is told of users with one target each; measure rows with `trsr compare`"
+        )
+        raise ConfigError(message)
 
 
 def run_protocol(config: Config, prepared: Artifact[Prepared]) -> EvaluationProtocol:
@@ -93,12 +132,12 @@ def protocol_of(
 ) -> EvaluationProtocol:
     """Ask the candidates that the data was prepared with.
 
-    Validation users, by whom a fused ranker learns, are asked those of `both` samplers.
+    Validation users, by whom a fused ranker learns, are asked those of `both` samplers where they are drawn.
     """
-    own = config.candidates.sampler
+    own: Sampler = config.candidates.sampler
     other: Sampler = "popularity" if own == "uniform" else "uniform"
     frames, learnt_from = {own: prepared.candidates}, [own]
-    if both:
+    if both and own in _DRAWN:
         frames[other] = _drawn(config, prepared, other)
         learnt_from.append(other)
     samplers = {Split.VALID: learnt_from, Split.TEST: [own]}
@@ -108,8 +147,9 @@ def protocol_of(
 def comparison_protocol(work: Work, prepared: Artifact[Prepared]) -> EvaluationProtocol:
     """Ask the candidates of all of `comparison.samplers`, which are frozen beneath ``comparison``."""
     config = work.config
-    samplers = tuple(dict.fromkeys((config.candidates.sampler, *config.comparison.samplers)))
-    frames, hashes = {config.candidates.sampler: prepared.value.candidates}, _hashes(prepared)
+    own: Sampler = config.candidates.sampler
+    samplers = tuple(dict.fromkeys((own, *config.comparison.samplers))) if own in _DRAWN else (own,)
+    frames, hashes = {own: prepared.value.candidates}, _hashes(prepared)
     for sampler in samplers[1:]:
         frames[sampler] = _drawn(config, prepared.value, sampler)
         path = candidates_path(work.folder, sampler)
@@ -139,13 +179,14 @@ def _protocol(
     }
     drawn = [
         config.seed,
+        config.split.protocol,
         config.candidates.negatives,
         {split: list(names) for split, names in samplers.items()},
     ]
     return EvaluationProtocol(
         config=config,
         prepared=prepared,
-        data=training_data(prepared, config.items.fields),
+        data=training_data(prepared, config.items.fields, config.split),
         splits=splits,
         samplers=tuple(samplers[Split.TEST]),
         hashes=hashes,
@@ -186,4 +227,21 @@ def _split(prepared: Prepared, frames: Mapping[Sampler, pl.DataFrame], split: Sp
             sampler: np.argmax(rows == targets[:, None], axis=1).astype(np.int64)
             for sampler, rows in candidates.items()
         },
+        persons=tuple(users[PERSON]) if PERSON in users.columns else (),
+        positives=_positives(users, frames, candidates, ids),
     )
+
+
+def _positives(
+    users: pl.DataFrame,
+    frames: Mapping[Sampler, pl.DataFrame],
+    candidates: Mapping[Sampler, Places],
+    ids: pl.Series,
+) -> NDArray[np.bool_] | None:
+    """Mark the positives among the candidates of impressions."""
+    if "impressions" not in frames:
+        return None
+    told = users.select(USER).join(frames["impressions"], on=USER, how="left", maintain_order="left")
+    found = places(told[POSITIVES], ids)
+    rows = zip(candidates["impressions"], found, strict=True)
+    return np.stack([np.isin(row, positives) for row, positives in rows])

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from trsr.artifacts import RunFolder, hash_value, replacing, versions, write_json, write_parquet, write_text
+from trsr.baselines.base import NOTHING
 from trsr.config import Config, dump
 from trsr.config.summary import TableWriter
 from trsr.data.dataset import Catalogue
@@ -23,7 +24,7 @@ from trsr.experiments.fused import weights_of
 from trsr.experiments.protocol import EvaluationProtocol
 from trsr.experiments.scores import Floats, SystemScores, sampled_frames, scores_frame, targets_frame
 from trsr.experiments.systems import DESCRIPTION, OUTSIDE, LanguageModel
-from trsr.experiments.tables import Tables, ValidationSelector, rounded
+from trsr.experiments.tables import Tables, ValidationSelector, plain_names, rounded
 from trsr.ranking.ranker import read_card
 from trsr.records import (
     CALLS,
@@ -141,12 +142,13 @@ def _cases(
         rankings = []
         for system, rank in zip(systems, ranks, strict=True):
             scores = system.at(seed).scores[Split.TEST][sampler][user]
-            first = np.argsort(-scores, kind="stable")[:shown]
+            first = np.argsort(-scores, kind="stable")[: (candidates != NOTHING).sum()][:shown]
             items = tuple(
                 RankedItem(lines[candidates[at]], float(scores[at]), bool(candidates[at] == target))
                 for at in first
             )
-            rankings.append(RankedList(system.name, float(rank[user]), items, len(candidates)))
+            asked = int((candidates != NOTHING).sum())
+            rankings.append(RankedList(system.name, float(rank[user]), items, asked))
         history = tuple(lines[item] for item in data.histories[user])
         summary, steps = systems[0].summaries.get(name, ""), systems[0].steps.get(name, ())
         return UserCase(name, history, lines[target], tuple(rankings), summary, tuple(steps))
@@ -214,6 +216,7 @@ def gather(
         cases=user_cases(protocol, by_name[model.chosen], by_name[baseline.chosen])
         if model and baseline
         else None,
+        rows=config.split.protocol != "users",
     )
 
 
@@ -241,7 +244,9 @@ def _calibrations(
     negatives = protocol.splits[Split.TEST].candidates[sampler].shape[1] - 1
     note = f"{negatives} {sampler} negatives a target, so that 1 candidate in {negatives + 1} is the target; "
     targets, evaluation = targets_frame(protocol, Split.TEST), config.evaluation
-    found = []
+    found: list[SystemCalibration] = []
+    if protocol.config.split.protocol != "users":  # intervals would be over rows, and one positive is assumed
+        return ()
     for system in systems:
         if system.kind is not Kind.BASELINE:
             scores = scores_frame(protocol, Split.TEST, sampler, system.runs[0].scores[Split.TEST][sampler])
@@ -275,7 +280,9 @@ def _fusion(protocol: EvaluationProtocol, fused: SystemScores) -> FusionWeights:
 def _agreement(config: Config, protocol: EvaluationProtocol, systems: Sequence[SystemScores]) -> Agreement:
     sampler, k = protocol.samplers[0], config.evaluation.ks[0]
     frames = {
-        system.name: average_seeds(sampled_frames(system, protocol, Split.TEST, sampler, [Recall(k=k)]))
+        system.name: plain_names(
+            average_seeds(sampled_frames(system, protocol, Split.TEST, sampler, [Recall(k=k)]))
+        )
         for system in systems
         if sampler in system.runs[0].scores[Split.TEST]
     }

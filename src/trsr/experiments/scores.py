@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import read_parquet, write_json, write_parquet
+from trsr.baselines.base import NOTHING
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.evaluation.catalogue import (
@@ -21,11 +22,21 @@ from trsr.evaluation.catalogue import (
     sampled_expectation,
     two_stage_metrics,
 )
-from trsr.evaluation.metrics import Metric, expected_metrics, metrics_at, metrics_frame, place_target
+from trsr.evaluation.metrics import (
+    AUC,
+    Metric,
+    expected_metrics,
+    metrics_at,
+    metrics_frame,
+    named,
+    place_target,
+    several_positives,
+)
+from trsr.evaluation.metrics import Protocol as MetricProtocol
 from trsr.evaluation.scoreboard import Result, summarise, to_json
 from trsr.evaluation.statistics import average_seeds
 from trsr.experiments.protocol import EvaluationProtocol, Places
-from trsr.records import ITEM, MEASURED, SCORE, SPLIT, TARGET, USER, Split
+from trsr.records import IN_CATALOGUE, ITEM, MEASURED, PERSON, SCORE, SPLIT, TARGET, USER, Split
 from trsr.registry import METRICS, identity
 from trsr.report.results import Kind
 from trsr.stages.work import Artifact, Made, Work
@@ -33,22 +44,25 @@ from trsr.stages.work import Artifact, Made, Work
 Floats = NDArray[np.float64]
 
 SAMPLER: Final = "sampler"
-_CATALOGUE: Final = ".catalogue"
 _ABOVE: Final = "above"
 _TIED: Final = "tied"
 _OTHERS: Final = "others"
 _RETRIEVED: Final = "retrieved"
+_IN_LIST: Final = "recommended_"
 
 
 @dataclass(frozen=True, slots=True)
 class InCatalogue:
     """Where each user's target stands in the whole catalogue, and what stands first.
 
-    `retrieved` are the best items outside the history, best first, ``(n_users, depth)``.
+    `retrieved` are the best items outside the history, best first, ``(n_users, depth)``. `recommended` is
+    where the target stands in the list that `recommend` gives, from which no history is taken; None of a
+    system that gives none.
     """
 
     ranks: CatalogueRanks
     retrieved: Places
+    recommended: CatalogueRanks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +131,7 @@ def kept_scores(
     `answer` writes beside the scores.
     """
     path = work.folder.scores / f"{name}.parquet"
-    in_catalogue = path.with_suffix(f"{_CATALOGUE}.parquet")
+    in_catalogue = path.with_suffix(f"{IN_CATALOGUE}.parquet")
 
     def make(config: Config) -> Made:
         scored = answer(config)
@@ -130,7 +144,7 @@ def kept_scores(
 
     def load(made: Artifact[SeedScores]) -> SeedScores:
         tables = [made.folder.path / name for name in made.entry.outputs if name.endswith(".parquet")]
-        ranked = [path for path in tables if path.stem.endswith(_CATALOGUE)]
+        ranked = [path for path in tables if path.stem.endswith(IN_CATALOGUE)]
         [scored] = set(tables) - set(ranked)
         return SeedScores(
             from_frame(read_parquet(scored), protocol),
@@ -167,8 +181,10 @@ def from_frame(frame: pl.DataFrame, protocol: EvaluationProtocol) -> dict[Split,
     scores: dict[Split, dict[Sampler, Floats]] = {}
     for (split, sampler), rows in frame.group_by(SPLIT, SAMPLER, maintain_order=True):
         of_split = Split(str(split))
-        shape = protocol.splits[of_split].candidates[sampler].shape
-        scores.setdefault(of_split, {})[sampler] = rows[SCORE].to_numpy().reshape(shape)
+        asked = protocol.splits[of_split].candidates[sampler] != NOTHING
+        table = np.full(asked.shape, -np.inf)
+        table[asked] = rows[SCORE].to_numpy()
+        scores.setdefault(of_split, {})[sampler] = table
     return scores
 
 
@@ -179,10 +195,9 @@ def _catalogue_frame(scored: SeedScores, protocol: EvaluationProtocol) -> pl.Dat
                 {
                     USER: protocol.splits[split].users,
                     SPLIT: [split.value] * len(protocol.splits[split].users),
-                    _ABOVE: found.ranks.above,
-                    _TIED: found.ranks.tied,
-                    _OTHERS: found.ranks.others,
+                    **_ranks_columns(found.ranks),
                     _RETRIEVED: lists(found.retrieved),
+                    **(_ranks_columns(found.recommended, _IN_LIST) if found.recommended else {}),
                 }
             )
             for split, found in scored.catalogue.items()
@@ -190,11 +205,22 @@ def _catalogue_frame(scored: SeedScores, protocol: EvaluationProtocol) -> pl.Dat
     )
 
 
+def _ranks_columns(ranks: CatalogueRanks, prefix: str = "") -> dict[str, NDArray[np.int64]]:
+    return {
+        f"{prefix}{_ABOVE}": ranks.above,
+        f"{prefix}{_TIED}": ranks.tied,
+        f"{prefix}{_OTHERS}": ranks.others,
+    }
+
+
 def _catalogue(frame: pl.DataFrame) -> dict[Split, InCatalogue]:
+    def ranks(rows: pl.DataFrame, prefix: str = "") -> CatalogueRanks:
+        return CatalogueRanks(*(rows[f"{prefix}{name}"].to_numpy() for name in (_ABOVE, _TIED, _OTHERS)))
+
     found = {}
     for (split,), rows in frame.group_by(SPLIT, maintain_order=True):
-        ranks = CatalogueRanks(*(rows[name].to_numpy() for name in (_ABOVE, _TIED, _OTHERS)))
-        found[Split(str(split))] = InCatalogue(ranks, table(rows[_RETRIEVED]).astype(np.int32))
+        listed = ranks(rows, _IN_LIST) if f"{_IN_LIST}{_ABOVE}" in rows.columns else None
+        found[Split(str(split))] = InCatalogue(ranks(rows), table(rows[_RETRIEVED]).astype(np.int32), listed)
     return found
 
 
@@ -279,10 +305,15 @@ def sampled_frames(
     data = protocol.splits[split]
     frames = []
     for run in system.runs:
-        scores = run.scores[split][sampler]
-        above, tied = place_target(scores, data.columns[sampler])
-        computed = expected_metrics(above, tied, scores.shape[1] - 1, metrics)
-        frames.append(metrics_frame(data.users, [split.value] * len(data.users), tied, computed))
+        scores, asked = run.scores[split][sampler], data.candidates[sampler] != NOTHING
+        if data.positives is None:
+            above, tied = place_target(scores, data.columns[sampler])
+            computed = expected_metrics(above, tied, scores.shape[1] - 1, metrics)
+        else:
+            tied, computed = several_positives(scores, data.positives, asked, metrics)
+        given = sampler if sampler in ("file", "impressions") else ""
+        told = named(computed, protocol.config.split.label, given)
+        frames.append(_frame(protocol, split, tied, told))
     return frames
 
 
@@ -295,10 +326,32 @@ def catalogue_frames(
             protocol,
             split,
             run.catalogue[split].ranks.tied,
-            catalogue_metrics(run.catalogue[split].ranks, metrics),
+            catalogue_metrics(run.catalogue[split].ranks, metrics, protocol.config.split.label),
         )
         for run in system.runs
         if split in run.catalogue
+    ]
+
+
+def recommended_frames(
+    system: SystemScores, protocol: EvaluationProtocol, split: Split, metrics: Sequence[Metric]
+) -> list[pl.DataFrame]:
+    """Measure the lists that `recommend` gives; empty for a system that gives none."""
+    wanted = [metric for metric in metrics if not isinstance(metric, AUC)]
+    lists = [run.catalogue[split].recommended for run in system.runs if split in run.catalogue]
+    return [
+        _frame(
+            protocol,
+            split,
+            ranks.tied,
+            named(
+                expected_metrics(ranks.above, ranks.tied, ranks.others, wanted),
+                protocol.config.split.label,
+                MetricProtocol.RECOMMENDED,
+            ),
+        )
+        for ranks in lists
+        if ranks is not None
     ]
 
 
@@ -309,13 +362,19 @@ def expected_frames(
     negatives: int,
     metrics: Sequence[Metric],
 ) -> list[pl.DataFrame]:
-    """Compute the exact expectation of the figures under uniform negatives, from ranks in the catalogue."""
+    """Compute the exact expectation of the figures under uniform negatives, from ranks in the catalogue.
+
+    Where the history stays in the catalogue there is none: negatives are drawn from what lies outside it.
+    """
+    if protocol.config.split.keeps_history:
+        return []
+    rows = protocol.config.split.label
     return [
         _frame(
             protocol,
             split,
             run.catalogue[split].ranks.tied,
-            sampled_expectation(run.catalogue[split].ranks, negatives, metrics),
+            sampled_expectation(run.catalogue[split].ranks, negatives, metrics, rows),
         )
         for run in system.runs
         if split in run.catalogue
@@ -326,9 +385,12 @@ def two_stage_frames(
     system: SystemScores, protocol: EvaluationProtocol, metrics: Sequence[Metric]
 ) -> list[pl.DataFrame]:
     """Measure the order that a system gives to the retrieved items, on the test users."""
+    data, rows = protocol.splits[Split.TEST], protocol.config.split.label
     targets = targets_frame(protocol, Split.TEST)
+    if data.persons:
+        targets = targets.with_columns(pl.Series(PERSON, data.persons))
     return [
-        two_stage_metrics(targets, _pairs(protocol, Split.TEST, retrieved, scores), metrics)
+        two_stage_metrics(targets, _pairs(protocol, Split.TEST, retrieved, scores), metrics, rows)
         for retrieved, scores in zip(system.retrieved, system.reranked, strict=True)
     ]
 
@@ -354,11 +416,12 @@ def scores_frame(
 
 def _pairs(protocol: EvaluationProtocol, split: Split, items: Places, scores: Floats) -> pl.DataFrame:
     users = pl.Series(USER, protocol.splits[split].users, dtype=pl.String)
+    row, column = np.nonzero(items != NOTHING)
     return pl.DataFrame(
         [
-            users.gather(np.repeat(np.arange(len(users)), items.shape[1])),
-            protocol.prepared.items[ITEM].gather(items.ravel()),
-            pl.Series(SCORE, scores.ravel()),
+            users.gather(row),
+            protocol.prepared.items[ITEM].gather(items[row, column]),
+            pl.Series(SCORE, scores[row, column]),
         ]
     )
 
@@ -369,8 +432,8 @@ def _frame(
     tied: NDArray[np.int64],
     metrics: dict[str, NDArray[np.float64]],
 ) -> pl.DataFrame:
-    users = protocol.splits[split].users
-    return metrics_frame(users, [split.value] * len(users), tied, metrics)
+    data = protocol.splits[split]
+    return metrics_frame(data.users, [split.value] * len(data.users), tied, metrics, data.persons)
 
 
 def evaluate(
@@ -403,14 +466,24 @@ def evaluate(
 
 
 def measure(config: Config, protocol: EvaluationProtocol, system: SystemScores) -> dict[str, Result]:
-    """Measure one system among the run's own candidates, by the name of the split."""
+    """Measure one system, by the name of the split, among the run's own candidates.
+
+    Where it ranks the whole catalogue, the figures of that are added, under names that say so.
+    """
     sampler, evaluation = protocol.samplers[0], config.evaluation
     metrics = metrics_at(evaluation.ks, evaluation.metrics)
-    return {
-        split.value: summarise(
-            average_seeds(sampled_frames(system, protocol, split, sampler, metrics)),
-            evaluation.bootstrap,
-            config.seed,
-        )
-        for split in protocol.splits
-    }
+
+    def measured(frames: list[pl.DataFrame]) -> Result:
+        return summarise(average_seeds(frames), evaluation.bootstrap, config.seed)
+
+    results = {}
+    for split in protocol.splits:
+        result = measured(sampled_frames(system, protocol, split, sampler, metrics))
+        more = [
+            measured(frames).metrics
+            for way in (catalogue_frames, recommended_frames)
+            if (frames := way(system, protocol, split, metrics))
+        ]
+        told = {name: value for named in (result.metrics, *more) for name, value in named.items()}
+        results[split.value] = replace(result, metrics=told)
+    return results

@@ -26,7 +26,7 @@ from trsr.experiments.arms import Arm, arms, claim, exchange, newest, writers
 from trsr.experiments.measured_arms import Cell, MeasuredArms
 from trsr.experiments.progress import Job, Progress
 from trsr.experiments.progress import Work as Sort
-from trsr.experiments.protocol import comparison_protocol
+from trsr.experiments.protocol import comparison_protocol, require_users
 from trsr.experiments.report import figures
 from trsr.experiments.systems import LanguageModel
 from trsr.experiments.tables import rounded
@@ -38,6 +38,7 @@ from trsr.records import (
 from trsr.report import study as told
 from trsr.report.page import render
 from trsr.report.results import LEVEL
+from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.summarize import summarize
 from trsr.stages.train import pretrain, ranking_tasks, train
@@ -74,6 +75,7 @@ def study(
     settings are others than those that were written down.
     """
     started = time.monotonic()
+    require_users(config, "trsr study")
     wanted = _wanted(config, only, seeds)
     made = Study(config, say)
     if only is not None and SUMMARIES in only:
@@ -125,7 +127,7 @@ class Study:
         self.arms = arms(config)
         with locked(self._lock("data")):
             work = Work(config, self.run, say)
-            self.prepared = prepare(work)
+            self.prepared = caption(work, prepare(work))
             self.protocol = comparison_protocol(work, self.prepared)
         self.measure = f"NDCG@{max(config.evaluation.ks)}"
         self.work = Work(config, RunFolder(self.folder), say)

@@ -7,18 +7,25 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
 
 from trsr.artifacts import RunFolder, hash_value, read_parquet, write_parquet
-from trsr.baselines.base import Baseline, baseline_class, open_baseline, score_catalogue, score_places
-from trsr.baselines.hybrids import Hybrid
+from trsr.baselines.base import (
+    NOTHING,
+    Baseline,
+    baseline_class,
+    open_baseline,
+    score_catalogue,
+    score_places,
+)
+from trsr.baselines.hybrids import Joined
 from trsr.baselines.neural.system import Sequential
 from trsr.config import Config
-from trsr.config.evaluation import BaselineName, Sampler
+from trsr.config.evaluation import BaselineName, Drawn, Sampler
 from trsr.config.summary import TableWriter
 from trsr.data.dataset import Catalogue
 from trsr.evaluation.catalogue import CatalogueRanks, place_in_catalogue, top_items
@@ -160,9 +167,12 @@ class LanguageModel:
         for split, data in protocol.splits.items():
             # All samplers' candidates at once: what is told of a user is computed once.
             offered = np.concatenate(list(data.candidates.values()), axis=1)
-            flat = self.score(protocol, split, list(offered), f"{unquote(name).replace('/', ', ')}: {split}")
+            asked, found = offered != NOTHING, np.full(offered.shape, -np.inf)
+            lists = [row[row != NOTHING] for row in offered]
+            flat = self.score(protocol, split, lists, f"{unquote(name).replace('/', ', ')}: {split}")
+            found[asked] = np.concatenate([*flat, np.empty(0)])
             widths = np.cumsum([rows.shape[1] for rows in data.candidates.values()])[:-1]
-            parts = np.split(np.stack(flat) if flat else offered.astype(np.float64), widths, axis=1)
+            parts = np.split(found, widths, axis=1)
             scores[split] = dict(zip(data.candidates, parts, strict=True))
         return SeedScores(scores, {}, self._info(protocol, time.monotonic() - started))
 
@@ -232,15 +242,15 @@ class Baselines:
         file: str,
         name: BaselineName,
         seed: int,
-        depth: int = 0,
+        depth: int | None = None,
         *,
         purpose: str = "",
         begin: Callable[[], object] = bool,
     ) -> Artifact[SeedScores]:
         """Score the frozen candidates, or give the scores that are kept; `file` is the name of their file.
 
-        With a `depth` the whole catalogue is ranked too, and so many items are retrieved. `begin` is called
-        when there is something to do.
+        With a `depth` the whole catalogue is ranked too, and so many items are retrieved, which may be 0.
+        `begin` is called when there is something to do.
         """
 
         def answer(config: Config) -> SeedScores:
@@ -258,9 +268,11 @@ class Baselines:
         )
 
     def system(self, name: BaselineName, seed: int, purpose: str) -> SystemScores:
-        """Score the frozen candidates with one seed, in a step of its own."""
+        """Score the frozen candidates, and where there is a fused ranker the catalogue, in one step."""
         own = training_seeds(name, (seed,), self._work.config.seed)
-        scored = self.scores(path_name(name), name, own[0], purpose=purpose)
+        items = self._work.config.fusion.items if self._work.config.fusion.companions else 0
+        depth = retrieval_depth(self._protocol, items) if items else None
+        scored = self.scores(path_name(name), name, own[0], depth, purpose=purpose)
         return SystemScores(name, Kind.BASELINE, own, (scored.value,))
 
     def score(self, name: BaselineName, seed: int, split: Split, candidates: Places) -> Floats:
@@ -289,7 +301,7 @@ class Baselines:
     def _trained(self, name: BaselineName, seed: int) -> Baseline:
         """Train a system; a hybrid of systems that take part themselves takes them as they are."""
         baseline = open_baseline(name, seed)
-        if isinstance(baseline, Hybrid):
+        if isinstance(baseline, Joined):
             own = self._work.config.seed
             seeds = [training_seeds(part, (seed,), own)[0] for part in baseline.parts]
             parts = [self.fitted(part, of_part) for part, of_part in zip(baseline.parts, seeds, strict=True)]
@@ -321,7 +333,7 @@ class Baselines:
             content=[self._protocol.digest, *self._identity(name, seed)],
         )
 
-    def _answer(self, name: BaselineName, seed: int, depth: int) -> SeedScores:
+    def _answer(self, name: BaselineName, seed: int, depth: int | None) -> SeedScores:
         baseline, training_seconds = self._fit(name, seed)
         started = time.monotonic()
         protocol = self._protocol
@@ -334,8 +346,11 @@ class Baselines:
         }
         n_items, ties = protocol.prepared.items.height, self._work.config.seed
         catalogue = {
-            split: rank_catalogue(baseline, protocol.splits[split], n_items, depth, ties)
-            for split in (MEASURED if depth else ())
+            split: rank_catalogue(
+                baseline, protocol.splits[split], n_items, depth, ties, protocol.config.split.keeps_history
+            )
+            for split in MEASURED
+            if depth is not None
         }
         return SeedScores(
             scores, catalogue, self._info(baseline, training_seconds, time.monotonic() - started)
@@ -364,29 +379,36 @@ def training_seeds(name: BaselineName, seeds: Sequence[int], own: int) -> tuple[
     return tuple(seeds) if baseline_class(name).stochastic else (own,)
 
 
-def rank_catalogue(baseline: Baseline, data: SplitData, n_items: int, depth: int, seed: int) -> InCatalogue:
+def rank_catalogue(
+    baseline: Baseline, data: SplitData, n_items: int, depth: int, seed: int, keeps_history: bool = False
+) -> InCatalogue:
     """Rank the catalogue for every user of a split with a trained baseline, block by block.
 
     `depth` items are retrieved a user; `seed` decides the order of retrieved items with equal scores.
+    Items of the history leave the ranking unless it `keeps_history`.
     """
     ranks, retrieved = [], []
     for part, scores in score_catalogue(baseline, data.users, data.histories, n_items):
-        histories = data.histories[part]
+        histories = data.hidden(keeps_history, part)
         ranks.append(place_in_catalogue(scores, data.targets[part], histories))
         # The same order of equal scores in every block: blocks are a matter of memory only.
-        retrieved.append(top_items(scores, histories, depth, np.random.default_rng(seed)))
+        if depth:
+            retrieved.append(top_items(scores, histories, depth, np.random.default_rng(seed)))
     return InCatalogue(
         CatalogueRanks(
-            np.concatenate([block.above for block in ranks]),
-            np.concatenate([block.tied for block in ranks]),
-            np.concatenate([block.others for block in ranks]),
+            *(np.concatenate([getattr(of, name) for of in ranks]) for name in ("above", "tied", "others"))
         ),
-        np.concatenate(retrieved).astype(np.int32),
+        np.concatenate(retrieved).astype(np.int32) if depth else np.empty((len(data.users), 0), np.int32),
     )
 
 
-def retrieval_depth(protocol: EvaluationProtocol, wanted: int) -> int:
-    """Return `wanted`, or less when a small catalogue leaves a user with fewer new items."""
+def retrieval_depth(protocol: EvaluationProtocol, wanted: int) -> int | None:
+    """Return `wanted`, or less when a small catalogue leaves a user with fewer new items.
+
+    Where candidates are given, the catalogue isn't ranked: None.
+    """
+    if protocol.samplers[0] not in get_args(Drawn):
+        return None
     longest = max(len(np.unique(history)) for data in protocol.splits.values() for history in data.histories)
     return min(wanted, protocol.prepared.items.height - longest)
 
@@ -463,14 +485,16 @@ def _looked_up(
     """Find the scores of one sampler's candidates; None when one is missing."""
     data = protocol.splits[split]
     candidates = data.candidates[sampler]
+    row, column = np.nonzero(candidates != NOTHING)
     pairs = pl.DataFrame(
         {
-            USER: np.repeat(np.array(data.users, dtype=object), candidates.shape[1]).tolist(),
-            ITEM: protocol.prepared.items[ITEM].gather(candidates.ravel()),
-        },
-        schema={USER: pl.String, ITEM: pl.String},
+            USER: pl.Series(data.users, dtype=pl.String).gather(row),
+            ITEM: protocol.prepared.items[ITEM].gather(candidates[row, column]),
+        }
     )
     found = pairs.join(rows, on=[USER, ITEM], how="left", maintain_order="left")[SCORE]
     if found.null_count():
         return None
-    return found.to_numpy().astype(np.float64).reshape(candidates.shape)
+    table = np.full(candidates.shape, -np.inf)
+    table[row, column] = found.to_numpy()
+    return table

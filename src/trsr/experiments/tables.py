@@ -15,6 +15,7 @@ from trsr.config.summary import TableWriter
 from trsr.data.candidates import training_counts
 from trsr.errors import ConfigError
 from trsr.evaluation.catalogue import CEILING
+from trsr.evaluation.metrics import Protocol as MetricProtocol
 from trsr.evaluation.metrics import Recall, metric_names, metrics_at, plain_name
 from trsr.evaluation.scoreboard import RULES, choose, slice_results, slices, summarise
 from trsr.evaluation.statistics import (
@@ -30,6 +31,7 @@ from trsr.experiments.scores import (
     SystemScores,
     catalogue_frames,
     expected_frames,
+    recommended_frames,
     sampled_frames,
     two_stage_frames,
 )
@@ -56,10 +58,9 @@ class ValidationSelector:
         """Choose who retrieves, by the recall of the retrieved items; None when nobody can."""
         named = self.config.comparison.retriever
         able = [system for system in systems if system.runs[0].catalogue and named in (None, system.name)]
-        measure = f"Recall@{depth} (catalogue)"
         return self._choose(
             f"retriever of {depth} items",
-            measure,
+            f"Recall@{depth}",
             able,
             lambda system: catalogue_frames(system, self.protocol, Split.VALID, [Recall(k=depth)]),
         )
@@ -70,9 +71,20 @@ class ValidationSelector:
         return self._by_measure("form of the language model", forms)
 
     def baseline(self, systems: Sequence[SystemScores]) -> Choice | None:
-        """Choose the best system without a language model; None without one."""
-        return self._by_measure(
-            "best baseline", [system for system in systems if system.kind is Kind.BASELINE]
+        """Choose the best system without a language model; None without one.
+
+        Where the protocol ranks the whole catalogue, the choice is made there.
+        """
+        baselines = [system for system in systems if system.kind is Kind.BASELINE]
+        ranking = [system for system in baselines if system.runs[0].catalogue]
+        if not (self.config.split.whole_catalogue and ranking):
+            return self._by_measure("best baseline", baselines)
+        metrics = metrics_at([max(self.config.evaluation.ks)])
+        return self._choose(
+            "best baseline",
+            self.measure,
+            ranking,
+            lambda system: catalogue_frames(system, self.protocol, Split.VALID, metrics),
         )
 
     def single(self, systems: Sequence[SystemScores]) -> Choice | None:
@@ -93,7 +105,9 @@ class ValidationSelector:
         )
         if choice is None:
             return None
-        return Choice(what, f"{self.measure}, {sampler} negatives", choice.options, choice.chosen)
+        told = sampler if sampler == "impressions" else f"{sampler} negatives"
+        measure = ", ".join(filter(None, (self.measure, self.config.split.label, told)))
+        return Choice(what, measure, choice.options, choice.chosen)
 
     def _choose(
         self,
@@ -104,17 +118,16 @@ class ValidationSelector:
     ) -> Choice | None:
         if not systems:
             return None
-        results = {
-            system.name: {
-                Split.VALID.value: summarise(average_seeds(frames(system)), _NO_INTERVALS, self.config.seed)
-            }
-            for system in systems
-        }
+        results = {}
+        for system in systems:
+            averaged = plain_names(average_seeds(frames(system)))
+            results[system.name] = {Split.VALID.value: summarise(averaged, _NO_INTERVALS, self.config.seed)}
+        label = ", ".join(filter(None, (self.config.split.label, CATALOGUE)))
         options = tuple(
             Option(name, by_split[Split.VALID.value].metrics[measure].mean)
             for name, by_split in results.items()
         )
-        return Choice(what, measure, options, choose(results, measure))
+        return Choice(what, f"{measure} ({label})", options, choose(results, measure))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +196,9 @@ def _forms(config: Config, names: Sequence[LanguageModelName]) -> tuple[Language
         return tuple(dict.fromkeys(name if name in whole else "profiles" for name in names))
     if PROFILES in names:
         message = f"{PROFILES} reads the texts of a table: name it by summary.writer, of kind table"
+        raise ConfigError(message)
+    if "mllm_msr" in names and config.images is None:
+        message = "mllm_msr reads captions of the items' images: the section `images` says where these are"
         raise ConfigError(message)
     return tuple(names)
 
@@ -255,20 +271,25 @@ class Tables:
         Of the validation users, by whom choices are made, nothing is tested.
         """
         frames = {
-            system.name: sampled_frames(system, self._protocol, split, sampler, self._metrics)
+            system.name: list(
+                map(plain_names, sampled_frames(system, self._protocol, split, sampler, self._metrics))
+            )
             for system in systems
             if sampler in system.runs[0].scores.get(split, {})
         }
         tested = split is Split.TEST
         exact = self._exact(systems) if tested and sampler == "uniform" else {}
         candidates = self._protocol.splits[split].candidates[sampler].shape[1]
+        note = f"{candidates - 1} {sampler} negatives a target, frozen with seed {self._config.seed}."
+        if sampler == "impressions":
+            note = f"What was shown together, {candidates} at most."
         return MetricTable(
-            sampler=sampler,
+            sampler=self._named(sampler),
             candidates=candidates,
             rows=self._rows(frames, exact, tested=tested),
             tests=self._pairs(frames, pairs) if tested else (),
             slices=self._slices(frames) if tested else (),
-            note=f"{candidates - 1} {sampler} negatives a target, frozen with seed {self._config.seed}.",
+            note=f"{note} {self._rows_told(split)}".strip(),
             split=split,
         )
 
@@ -281,15 +302,43 @@ class Tables:
         }
         if not frames:
             return None
-        plain = {name: [_plain(frame) for frame in runs] for name, runs in frames.items()}
+        plain = {name: [plain_names(frame) for frame in runs] for name, runs in frames.items()}
         items = self._protocol.prepared.items.height
+        history = "the history among them" if self._config.split.keeps_history else "but the user's history"
+        note = f"All {items:,} items {history}. {self._read_in_full(systems)}"
         return MetricTable(
-            sampler=CATALOGUE,
+            sampler=self._named(CATALOGUE),
             candidates=items,
             rows=self._rows(plain, {}),
             tests=self._pairs(plain, ()),
-            note=f"All {items:,} items but the user's history; the language model is too slow for it.",
+            note=f"{note} {self._rows_told(Split.TEST)}".strip(),
         )
+
+    def _read_in_full(self, systems: Sequence[SystemScores]) -> str:
+        """Say how a system with the language model can be in the table, and what its own lists are worth."""
+        for system in systems:
+            if frames := recommended_frames(system, self._protocol, Split.TEST, self._metrics):
+                label = ", ".join(filter(None, (self._config.split.label, MetricProtocol.RECOMMENDED)))
+                told = f"Recall@{max(self._config.evaluation.ks)} ({label})"
+                value = self._summary(frames)[told]
+                return (
+                    f"The {system.name} ranker orders what is retrieved; all other items are level behind "
+                    f"that. Of its lists as they are recommended, from which no history is taken, {told} is "
+                    f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]."
+                )
+        return "The language model is too slow for it."
+
+    def _named(self, among: str) -> str:
+        """Say on which rows, where they aren't users, and among what."""
+        return ", ".join(filter(None, (self._config.split.label, among)))
+
+    def _rows_told(self, split: Split) -> str:
+        """Say how many rows the users have; nothing where each has one."""
+        data = self._protocol.splits[split]
+        if not data.persons:
+            return ""
+        persons = len(set(data.persons))
+        return f"{len(data.users):,} rows of {persons:,} users: means are over rows, intervals over users."
 
     def two_stage(self, systems: Sequence[SystemScores], retriever: str, depth: int) -> TwoStage | None:
         """Make the table of the two-stage ranking; None when nothing was ordered."""
@@ -301,8 +350,8 @@ class Tables:
         if retriever not in frames:
             return None
         ceiling = self._summary(frames[retriever])[CEILING]
-        plain = {name: [_plain(frame.drop(CEILING)) for frame in runs] for name, runs in frames.items()}
-        return TwoStage(retriever, depth, ceiling, self._rows(plain, {}))
+        plain = {name: [plain_names(frame.drop(CEILING)) for frame in runs] for name, runs in frames.items()}
+        return TwoStage(retriever, depth, ceiling, self._rows(plain, {}), self._named("two-stage"))
 
     def _rows(
         self, frames: Frames, exact: Mapping[str, Mapping[str, float]], *, tested: bool = True
@@ -330,9 +379,12 @@ class Tables:
         negatives = self._config.candidates.negatives
         found = {}
         for system in systems:
+            # A fused ranker ranks the catalogue by other weights than drawn candidates.
+            if system.kind is Kind.FUSED:
+                continue
             runs = expected_frames(system, self._protocol, Split.TEST, negatives, self._metrics)
             if runs:
-                means = average_seeds([_plain(run) for run in runs])
+                means = average_seeds([plain_names(run) for run in runs])
                 found[system.name] = {
                     metric: float(means[metric].to_numpy().mean()) for metric in metric_names(means)
                 }
@@ -395,6 +447,6 @@ class Tables:
         return tuple(found)
 
 
-def _plain(frame: pl.DataFrame) -> pl.DataFrame:
+def plain_names(frame: pl.DataFrame) -> pl.DataFrame:
     """Name metrics without their protocol, which the table says."""
     return frame.rename({name: plain_name(name) for name in metric_names(frame)})

@@ -53,8 +53,9 @@ def form(config: Config, name: LanguageModelName) -> Variant:
 
     ``tallrec`` has the whole history in the prompt and no summary (Bao et al., TALLRec, RecSys
     2023); so has ``llmseqprompt``, which learns to order what a system retrieves (Harte et al., RecSys 2023);
-    the others have a summary and the newest items. ``profiles`` has the texts of a table, which any paradigm
-    takes as they are.
+    ``mllm_msr`` has a recurrent summary by blocks of three items, told with the captions of their images, and
+    no recent items (Ye et al., MLLM-MSR, AAAI 2025); the others have a summary and the newest items.
+    ``profiles`` has the texts of a table, which any paradigm takes as they are.
 
     Examples
     --------
@@ -66,7 +67,17 @@ def form(config: Config, name: LanguageModelName) -> Variant:
         return Variant(name, whole)
     if name == "llmseqprompt":
         return Variant(name, whole | {"training.sampler": "retrieved"})
+    if name == "mllm_msr":
+        told = {"summary.paradigm": "recurrent", "summary.block_size": 3, "prompt.recent_items": 0}
+        return Variant(name, told | _with_captions(config))
     return Variant(name, {"summary.paradigm": "recurrent" if name == PROFILES else name})
+
+
+def _with_captions(config: Config) -> dict[str, Any]:
+    """Add the captions to the fields that are shown, where these are named one by one."""
+    field = "" if config.images is None else config.images.field
+    named = {"items.fields": config.items.fields, "prompt.item_fields": config.prompt.item_fields}
+    return {key: [*names, field] for key, names in named.items() if names and field not in names}
 
 
 def configure(config: Config, variant: Variant, seed: int, out: Path) -> Config:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from trsr.baselines.base import Baseline, Learnt, Places, ReadsText, TrainingData, open_baseline, score_places
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName
+from trsr.config.evaluation import Fusion as FusionSettings
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence
 from trsr.fusion.fusion import Fusion
+from trsr.fusion.retrieval import CatalogueFusion, Retriever, times
 from trsr.registry import path_name
 
 
@@ -54,6 +56,16 @@ class Companions(Learnt):
         loaded.restore(folder)
         return loaded
 
+    def retriever(self, config: FusionSettings) -> Retriever:
+        """Make them propose items of the catalogue; raises `ConfigError` where there can be no index."""
+        names = config.retrievers or tuple(self._systems)
+        make = Retriever if config.index == "exact" else Retriever.indexed
+        return make(self._systems, self._counts, names)
+
+    def catalogue(self, folder: Path) -> CatalogueFusion | None:
+        """Read the fused ranker of the catalogue beside them; None where there is none."""
+        return CatalogueFusion.load(folder, self._systems, self._counts)
+
     def evidence(
         self,
         users: Sequence[str],
@@ -62,6 +74,8 @@ class Companions(Learnt):
         p_yes: NDArray[np.float64],
         drawn_by_popularity: bool,
         new_items: pl.DataFrame | None = None,
+        *,
+        retrieved: bool = False,
     ) -> Evidence:
         """Gather every system's scores, the language model's first.
 
@@ -78,6 +92,8 @@ class Companions(Learnt):
         new_items
             Text fields of items that the catalogue doesn't have. Systems that know behaviour alone pass
             them over.
+        retrieved
+            Whether the candidates are of the whole catalogue, the history among them, rather than drawn.
         """
         size = len(self._counts)
         unknown = candidates >= size
@@ -96,7 +112,9 @@ class Companions(Learnt):
                 scores[name] = score_places(system.with_items(new_items, among), users, near[:-1], near[-1])
             else:
                 scores[name] = score_places(system, users, known_histories, known_candidates)
-        return Evidence(scores, counts, np.full(len(candidates), drawn_by_popularity))
+        repeats = [times(history, row) for history, row in zip(histories, candidates, strict=True)]
+        drawn = np.full(len(candidates), drawn_by_popularity)
+        return Evidence(scores, counts, drawn, np.stack(repeats) if retrieved else None)
 
 
 def _nearer(places: Places, among: Places, size: int) -> Places:
@@ -116,10 +134,25 @@ class KeptFusion:
     popularity, or evenly.
     """
 
-    def __init__(self, fusion: Fusion, companions: Companions, drawn_by_popularity: bool) -> None:
+    def __init__(
+        self,
+        fusion: Fusion,
+        companions: Companions,
+        drawn_by_popularity: bool,
+        catalogue: CatalogueFusion | None = None,
+    ) -> None:
         self._drawn_by_popularity = drawn_by_popularity
         self._fusion = fusion
         self._companions = companions
+        self.catalogue = catalogue
+        """The fused ranker of the whole catalogue, where there is one."""
+
+    @property
+    def retriever(self) -> Retriever:
+        """Who proposes items of the catalogue: those of its ranker, else every companion."""
+        if self.catalogue is not None:
+            return self.catalogue.retriever
+        return self._companions.retriever(FusionSettings())
 
     @classmethod
     def load(cls, config: Config, folder: Path) -> KeptFusion:
@@ -127,7 +160,8 @@ class KeptFusion:
         fusion = Fusion.load(folder / WEIGHTS)
         names = [name for name in fusion.systems if name != LANGUAGE_MODEL]
         companions = Companions.load(folder, names, config.training_seed)
-        return cls(fusion, companions, config.candidates.sampler == "popularity")
+        by_popularity = config.candidates.sampler == "popularity"
+        return cls(fusion, companions, by_popularity, companions.catalogue(folder))
 
     def score(
         self,
@@ -145,10 +179,16 @@ class KeptFusion:
         candidates: Places,
         p_yes: NDArray[np.float64],
         new_items: pl.DataFrame,
+        *,
+        catalogue: bool = False,
     ) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float64]], NDArray[np.float64]]:
-        """Return what every system says, what every column adds to the sum, and p(next item)."""
-        evidence = self._evidence(histories, candidates, p_yes, new_items)
-        return evidence.scores, self._fusion.terms(evidence), self._fusion.score(evidence)
+        """Return what every system says, what every column adds to the sum, and p(next item).
+
+        With `catalogue` by the fused ranker of the whole catalogue, where there is one.
+        """
+        whole = self.catalogue.full if catalogue and self.catalogue is not None else None
+        evidence = self._evidence(histories, candidates, p_yes, new_items, retrieved=whole is not None)
+        return said_of(whole or self._fusion, evidence)
 
     def _evidence(
         self,
@@ -156,8 +196,18 @@ class KeptFusion:
         candidates: Places,
         p_yes: NDArray[np.float64],
         new_items: pl.DataFrame,
+        *,
+        retrieved: bool = False,
     ) -> Evidence:
         users = [""] * len(histories)
+        drawn = self._drawn_by_popularity and not retrieved
         return self._companions.evidence(
-            users, histories, candidates, p_yes, self._drawn_by_popularity, new_items
+            users, histories, candidates, p_yes, drawn, new_items, retrieved=retrieved
         )
+
+
+def said_of(
+    fusion: Fusion, evidence: Evidence
+) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """Return what every system says, what every column adds to the sum, and the score that they make."""
+    return evidence.scores, fusion.terms(evidence), fusion.score(evidence)

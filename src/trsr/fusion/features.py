@@ -21,6 +21,12 @@ COLD: Final = "cold item"
 POPULAR_DRAW: Final = "popularity, drawn by it"
 """Column: popularity, where the candidates are said to have been drawn in proportion to it."""
 
+REPEATED: Final = "in the history"
+"""Column: 1 for an item that the user has taken before. Its weight is what a repeat loses or gains."""
+
+TIMES: Final = "in the history, times"
+"""Column: the logarithm of how often the user has taken it; 0 for once, as for never."""
+
 _SMALLEST_CHANCE: Final = 1e-6
 
 
@@ -39,11 +45,16 @@ class Evidence:
     drawn_by_popularity
         Whether each user's candidates were drawn in proportion to popularity, ``(n_users,)``: a fact about
         how the question was put, known to whoever puts it; never guessed from the candidates.
+    repeats
+        Of candidates that were retrieved from the whole catalogue: how often the user has taken each,
+        ``(n_users, n_candidates)``. None for candidates that were drawn: those exclude the history, so that a
+        repeat among them would be known for the target.
     """
 
     scores: Mapping[str, NDArray[np.float64]]
     counts: NDArray[np.int64]
     drawn_by_popularity: NDArray[np.bool_]
+    repeats: NDArray[np.int64] | None = None
 
     def rows(self, chosen: NDArray[np.bool_]) -> Evidence:
         """Take some users."""
@@ -51,6 +62,7 @@ class Evidence:
             {name: table[chosen] for name, table in self.scores.items()},
             self.counts[chosen],
             self.drawn_by_popularity[chosen],
+            None if self.repeats is None else self.repeats[chosen],
         )
 
 
@@ -61,6 +73,9 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
         {name: np.concatenate([part.scores[name] for part in parts]) for name in first.scores},
         np.concatenate([part.counts for part in parts]),
         np.concatenate([part.drawn_by_popularity for part in parts]),
+        None
+        if first.repeats is None
+        else np.concatenate([part.repeats for part in parts if part.repeats is not None]),
     )
 
 
@@ -86,22 +101,24 @@ def learn_scales(evidence: Evidence) -> Scales:
     return systems
 
 
-def column_names(systems: Iterable[str]) -> tuple[str, ...]:
-    """Name the columns that `columns` makes.
+def column_names(systems: Iterable[str], *, retrieved: bool = False) -> tuple[str, ...]:
+    """Name the columns that `columns` makes; `retrieved` says whether the evidence tells of repeats.
 
     Examples
     --------
     >>> column_names(["language_model", "itemknn"])
     ('language_model', 'language_model, cold item', 'itemknn', 'cold item')
+    >>> column_names(["popularity"], retrieved=True)
+    ('popularity', 'cold item', 'in the history', 'in the history, times')
     """
     names: list[str] = []
     for name in systems:
         names.append(name)
         if _reads_text(name):
             names.append(f"{name}, {COLD}")
-        if name == "popularity":
+        if name == "popularity" and not retrieved:
             names.append(POPULAR_DRAW)
-    return (*names, COLD)
+    return (*names, COLD, *((REPEATED, TIMES) if retrieved else ()))
 
 
 def columns(evidence: Evidence, scales: Scales) -> NDArray[np.float64]:
@@ -112,7 +129,8 @@ def columns(evidence: Evidence, scales: Scales) -> NDArray[np.float64]:
 
     How candidates were drawn decides what popularity says: among items drawn evenly, the popular one is the
     likelier target; among items drawn by popularity, that is why they are there. Popularity therefore has one
-    weight for all candidates and another that is added where they were drawn by popularity.
+    weight for all candidates and another that is added where they were drawn by popularity. Nobody draws what
+    is retrieved: there the history has columns in its place.
 
     The evidence has at least the systems of `scales`; see `learn_scales`. The columns are ``(n_users,
     n_candidates, n_columns)``, in the order of `column_names`.
@@ -125,9 +143,12 @@ def columns(evidence: Evidence, scales: Scales) -> NDArray[np.float64]:
         made.append(known)
         if _reads_text(name):
             made.append(cold * values)
-        if name == "popularity":
+        if name == "popularity" and evidence.repeats is None:
             made.append(evidence.drawn_by_popularity[:, None] * values)
-    return np.stack([*made, cold.astype(np.float64)], axis=-1)
+    made.append(cold.astype(np.float64))
+    if evidence.repeats is not None:
+        made += [(evidence.repeats > 0).astype(np.float64), np.log(np.maximum(evidence.repeats, 1))]
+    return np.stack(made, axis=-1)
 
 
 def _measure(values: NDArray[np.float64]) -> Scale:

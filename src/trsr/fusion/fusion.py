@@ -18,6 +18,8 @@ from trsr.errors import ArtifactError, DataError
 from trsr.fusion.features import (
     COLD,
     POPULAR_DRAW,
+    REPEATED,
+    TIMES,
     Evidence,
     Scale,
     Scales,
@@ -218,7 +220,7 @@ LEAST_USERS: Final = 13
 _SEED: Final = 0
 # A system may say nothing, but never the opposite of what it means. Popularity may: the lists that are
 # learnt from hold popular negatives, too, and other systems know of popularity.
-_FREE: Final = ("popularity", POPULAR_DRAW, COLD)
+_FREE: Final = ("popularity", POPULAR_DRAW, COLD, REPEATED, TIMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +310,10 @@ class Fusion:
             systems = card["systems"]
             return cls(
                 scales={name: Scale(**card["scales"][name]) for name in systems},
-                weights={name: float(card["weights"][name]) for name in column_names(systems)},
+                weights={
+                    name: float(card["weights"][name])
+                    for name in column_names(systems, retrieved=REPEATED in card["weights"])
+                },
                 calibration=Calibration(
                     line["kind"], tuple(line["utilities"]), tuple(line["log_odds"]), line["slope"]
                 ),
@@ -333,35 +338,49 @@ def fit_fusion(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[s
         Scores for candidates of validation users; give the lists of several samplers one below the other
         to learn from all of them.
     targets
-        Place of the target among the candidates, ``(n_rows,)``.
+        Place of the target among the candidates, ``(n_rows,)``; -1 where it isn't among them. Such rows
+        teach no weights, but how sure one may be that the next item is in the list at all.
     users
         Whose row each is, ``(n_rows,)``; rows of one user stay together in cross-validation.
 
     Raises
     ------
     DataError
-        When there are fewer users than a cross-validation needs.
+        When there are fewer users, with a target in the list, than a cross-validation needs.
     """
+    return fit_held_out(evidence, targets, users)[0]
+
+
+def fit_held_out(
+    evidence: Evidence, targets: NDArray[np.int64], users: Sequence[str]
+) -> tuple[Fusion, _Floats]:
+    """Do what `fit_fusion` does; also give each row's sums by weights that never saw its user.
+
+    The sums are ``(n_rows, n_candidates)``.
+    """
+    found = targets >= 0
+    _folds([user for user, hit in zip(users, found, strict=True) if hit])  # enough of them?
     folds = _folds(users)
     scales = learn_scales(evidence)
     table = columns(evidence, scales)
-    names = column_names(scales)
+    names = column_names(scales, retrieved=evidence.repeats is not None)
     rising = [name not in _FREE for name in names]
-    penalty = choose_penalty(table, targets, folds, rising)
+    penalty = choose_penalty(table[found], targets[found], folds[found], rising)
     utilities = np.empty(targets.shape + table.shape[1:2])
     for fold in np.unique(folds):
-        held = folds == fold
-        utilities[held] = table[held] @ fit_weights(table[~held], targets[~held], penalty, rising)
+        held, others = folds == fold, (folds != fold) & found
+        utilities[held] = table[held] @ fit_weights(table[others], targets[others], penalty, rising)
     is_target = np.arange(table.shape[1]) == targets[:, None]
     kind = choose_kind(utilities, is_target, folds)
-    weights = fit_weights(table, targets, penalty, rising)
-    return Fusion(
+    weights = fit_weights(table[found], targets[found], penalty, rising)
+    fusion = Fusion(
         scales=scales,
         weights=dict(zip(names, map(float, weights), strict=True)),
         calibration=fit_calibration(kind, utilities.ravel(), is_target.ravel()),
         penalty=penalty,
         users=len(set(users)),
     )
+    return fusion, utilities
 
 
 def cross_fit(evidence: Evidence, targets: NDArray[np.int64], users: Sequence[str]) -> NDArray[np.float64]:
@@ -401,8 +420,8 @@ def _folds(users: Sequence[str]) -> NDArray[np.int64]:
     known = sorted(set(users))
     if len(known) < _LEAST_FITTED:
         message = (
-            f"the fused ranker needs at least {_LEAST_FITTED} validation users, got {len(known)}; "
-            "raise split.valid, or set fusion.companions to []"
+            f"the fused ranker needs at least {_LEAST_FITTED} validation users, got {len(known)} with the "
+            "target among the candidates; raise split.valid, or set fusion.companions to []"
         )
         raise DataError(message)
     order = np.argsort(user_keys(known, _SEED, "fusion folds"))

@@ -26,7 +26,7 @@ from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from trsr.config.ranking import HuggingFaceModel
-from trsr.config.summary import EndpointWriter
+from trsr.config.summary import ChatEndpoint
 from trsr.errors import ModelError
 from trsr.hf.adapters import adapter_settings, load_adapter, merge_adapter
 from trsr.hf.compression import factorised
@@ -72,7 +72,7 @@ def folder_identity(folder: Path) -> str:
     return f"{folder.resolve().name}@folder-{digest.hexdigest()[:_HASH_DIGITS]}"
 
 
-def served_identity(writer: EndpointWriter) -> str:
+def served_identity(writer: ChatEndpoint) -> str:
     """Name a model behind a server: its name there, its revision, and what is unlike in how it is asked.
 
     Settings of the request that change an answer are part of it; the name of the limit changes none. What a
@@ -81,7 +81,7 @@ def served_identity(writer: EndpointWriter) -> str:
 
     Examples
     --------
-    >>> from trsr.config.summary import RequestBody
+    >>> from trsr.config.summary import EndpointWriter, RequestBody
     >>> writer = EndpointWriter(kind="endpoint", base_url="http://localhost/v1", model="qwen")
     >>> served_identity(writer)
     'qwen'

@@ -17,7 +17,7 @@ from trsr.data.notes import LINE, Notes
 from trsr.data.prepare import Prepared, load
 from trsr.data.text_files import TEXT, read_lines
 from trsr.errors import DataError
-from trsr.records import CANDIDATES, ITEM, SCORE, SPLIT, TARGET, USER, Split
+from trsr.records import CANDIDATES, IN_CATALOGUE, ITEM, SCORE, SPLIT, TARGET, USER, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ def system_scores(folder: RunFolder) -> dict[str, pl.DataFrame]:
 
     Name to `USER`, `ITEM` and `SCORE`; empty for a run that has scored nothing yet.
     """
-    own = {path.stem: read_parquet(path) for path in sorted(folder.scores.glob("*.parquet"))}
+    files = [path for path in folder.scores.glob("*.parquet") if not path.stem.endswith(IN_CATALOGUE)]
+    own = {path.stem: read_parquet(path) for path in sorted(files)}
     # Rows of the run's own sampler come first: what a fused ranker says depends on how candidates were drawn.
     found = {
         name: rows.unique([USER, ITEM], keep="first", maintain_order=True).select(USER, ITEM, SCORE)

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 import httpx2
 
-from trsr.config.summary import Endpoint, EndpointWriter, Sampling
+from trsr.config.summary import ChatEndpoint, Endpoint, EndpointWriter, Sampling
 from trsr.errors import BudgetError, TrsrError
 from trsr.hf.loading import served_identity
 from trsr.llm.generator import Answering, Chat, Completion, Unanswered
@@ -116,7 +116,7 @@ class ServerGenerator(ABC):
         except asyncio.CancelledError:  # the server goes on with what it was sent
             self._lose(most)
             raise
-        if isinstance(outcome, Completion):
+        if isinstance(outcome, Completion) and chat.image is None:  # what an image counts, servers alone know
             outcome = self._check(most, outcome)
         if isinstance(outcome, Trouble) and outcome.may_be_charged:
             stop = self._lose(most)
@@ -136,17 +136,18 @@ class EndpointGenerator(ServerGenerator):
     in an answer. The server's address is no part of it: a moved server is the same model.
     """
 
-    def __init__(self, config: EndpointWriter, payer: Payer | None = None) -> None:
+    def __init__(self, config: ChatEndpoint, payer: Payer | None = None) -> None:
         super().__init__(config, Replies(config), served_identity(config), payer)
-        self._checks_counts = config.check_prompt_tokens
+        writer = config if isinstance(config, EndpointWriter) else None
+        self._checks_counts = writer is not None and writer.check_prompt_tokens
         self._estimate = ApproximateTokens()
         self._counts = PromptCounts()
         self._told_of_usage = False
-        self.style: str = config.style
+        self.style: str = "chat" if writer is None else writer.style
 
     def most(self, chat: Chat, sampling: Sampling) -> Usage:
         """Estimate the prompt's tokens, and take the longest answer."""
-        prompt = self._estimate.count(chat.system) + self._estimate.count(chat.user)
+        prompt = self._estimate.count(chat.system) + self._estimate.count(chat.user) + chat.image_tokens
         return Usage(1, 0, prompt, sampling.max_new_tokens)
 
     @property

@@ -13,6 +13,7 @@ import jinja2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trsr.config.summary import Sampling
+from trsr.data.images import ItemImage
 from trsr.errors import ModelError, TrsrError, WriterError
 from trsr.hf.gguf_files import locate
 from trsr.hf.tokenization import PlainEncoder, leading_ids
@@ -125,7 +126,7 @@ class ApproximateChatTokens:
 
     def count(self, chat: Chat) -> int:
         """Tokens of both texts; those that a chat template adds are not known."""
-        return self._tokens.count(chat.system) + self._tokens.count(chat.user)
+        return self._tokens.count(chat.system) + self._tokens.count(chat.user) + chat.image_tokens
 
 
 class TokenizerChatTokens:
@@ -160,7 +161,7 @@ class TokenizerChatTokens:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """One prompt: an optional system instruction and the user's message.
+    """One prompt: an optional system instruction and the user's message, which may show an image.
 
     Where it `is_continued` it is no message but a text, which the model goes on with up to the line's end.
     """
@@ -168,6 +169,17 @@ class Chat:
     user: str
     system: str = ""
     is_continued: bool = False
+    image: ItemImage | None = None
+
+    @property
+    def written(self) -> str:
+        """The user's message as people read it, the image by its hash."""
+        return self.user if self.image is None else f"{self.user}\n[{self.image.key}]"
+
+    @property
+    def image_tokens(self) -> int:
+        """The most tokens that the image may count."""
+        return 0 if self.image is None else self.image.tokens
 
 
 SCORED: Final = "scored"

@@ -136,12 +136,12 @@ class LocalGenerator:
             quantization=config.quantization,
         )
         loaded = load_language_model(settings, config.device, "summary.writer.model")
-        self.identity = f"{loaded.identity} {_format_name(loaded.model.dtype)}{_bits(config)}"
+        self.identity = f"{loaded.identity} {format_name(loaded.model.dtype)}{_bits(config)}"
         self._tokenizer: Any = loaded.tokenizer
         self._model: Any = loaded.model
         self._encode = ChatEncoder(self._tokenizer)
         self.style = _style(config, self._tokenizer.chat_template, self._model.config)
-        self._stops = _stop_ids(self._model, self._tokenizer)
+        self._stops = stop_ids(self._model, self._tokenizer)
         # What fills a batch is never looked at, but the model must have a row for it.
         fills = (self._tokenizer.pad_token_id, *sorted(self._stops))
         rows = embedding_rows(self._model)
@@ -153,7 +153,7 @@ class LocalGenerator:
                 self.identity,
             )
         # The folder's own generation settings (penalties, sampling) would go over the run's.
-        self._model.generation_config = _settings()
+        self._model.generation_config = generation_settings()
         self.why_padded = fit_slots(self._model)
         if self.why_padded:
             _LOG.warning("%s is decoded in padded batches: %s", self.identity, self.why_padded)
@@ -243,7 +243,7 @@ class LocalGenerator:
             processors.append(FrequencyPenalty(width, sampling.frequency_penalty))
         if sampling.temperature > 0:
             processors.append(SeededDraw(prompts, sampling))
-        settings = _settings(
+        settings = generation_settings(
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,
             eos_token_id=sorted(stops) or None,
@@ -300,7 +300,7 @@ def _check_device(name: str) -> None:
         raise ModelError(message) from error
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Join what the generation settings and the tokenizer call the end; instruct models name several."""
     declared = model.generation_config.eos_token_id if model.generation_config is not None else None
     listed = declared if isinstance(declared, list) else [declared]
@@ -313,7 +313,7 @@ def identify(config: LocalWriter) -> str:
     Raises ModelError when a hub model's commit can't be found out.
     """
     place = choose_device(config.device)
-    name = _format_name(number_format(config.dtype, place))
+    name = format_name(number_format(config.dtype, place))
     try:
         return f"{model_identity(config.model, config.revision)} {name}{_bits(config)}"
     except (OSError, ValueError, ModelError) as error:
@@ -353,11 +353,13 @@ def _style(config: LocalWriter, template: object, shape: PretrainedConfig) -> st
     return "examples" if not template or width < _NARROW else "chat"
 
 
-def _format_name(dtype: torch.dtype) -> str:
+def format_name(dtype: torch.dtype) -> str:
+    """Name a number format, as identities do."""
     return str(dtype).removeprefix("torch.")
 
 
-def _settings(**values: Any) -> GenerationConfig:
+def generation_settings(**values: Any) -> GenerationConfig:
+    """Make settings that hold nothing but what is given."""
     return GenerationConfig(**values)  # type: ignore[no-untyped-call]
 
 

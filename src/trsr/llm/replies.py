@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import logging
 import re
 from collections.abc import Mapping
@@ -9,10 +11,11 @@ from typing import Any, Final
 
 import httpx2
 
-from trsr.config.summary import EndpointWriter, RequestBody, Sampling
+from trsr.config.summary import ChatEndpoint, RequestBody, Sampling
+from trsr.errors import DataError
 from trsr.llm.exchange import CONTEXT, Exchange, Refusal, words
 from trsr.llm.generator import Chat, Completion
-from trsr.llm.pacing import Trouble
+from trsr.llm.pacing import Fault, Trouble
 from trsr.prompts.item_text import ApproximateTokens
 
 _LOG: Final = logging.getLogger(__name__)
@@ -55,14 +58,15 @@ class Replies(Exchange):
     and no try.
     """
 
-    def __init__(self, config: EndpointWriter) -> None:
+    def __init__(self, config: ChatEndpoint) -> None:
         super().__init__(
             config,
             reply="chat completion",
-            shorter="items.max_tokens, summary.block_size or summary.sampling.max_new_tokens",
-            wording="summary.writer.request leaves out or renames what a server doesn't take",
+            shorter=config.shorter,
+            wording=f"{config.setting}.request leaves out or renames what a server doesn't take",
         )
         self._model = config.model
+        self._setting = f"{config.setting}.request"
         self._request = config.request
         self._root = config.base_url.rstrip("/")
         self._limit_names = {name for name in _LIMIT_NAMES if name != config.request.max_tokens_name}
@@ -82,9 +86,14 @@ class Replies(Exchange):
         self, client: httpx2.AsyncClient, request: RequestBody, chat: Chat, sampling: Sampling
     ) -> Completion | Trouble | Refusal:
         parameters = _parameters(sampling, chat)
+        try:
+            image = await _data_url(chat)
+        except DataError as error:
+            return Trouble(Fault.PROMPT, str(error))
+        messages = _messages(chat, request, image)
         body = {
             "model": self._model,
-            **({"prompt": chat.user} if chat.is_continued else {"messages": _messages(chat, request)}),
+            **({"prompt": chat.user} if chat.is_continued else {"messages": messages}),
             "stream": False,
             request.max_tokens_name: sampling.max_new_tokens,
             **{name: value for name, value in parameters.items() if name not in request.omit},
@@ -114,7 +123,7 @@ class Replies(Exchange):
 
     def _adapt(self, refusal: Refusal, chat: Chat, sampling: Sampling) -> bool:
         """Leave out or rename what the server refuses by name; False when it names nothing that can be."""
-        request, config = self._request, "summary.writer.request"
+        request, config = self._request, self._setting
         if refusal.status in (401, 402, 403, 429) or CONTEXT.search(refusal.whole):
             return False
         if chat.system and request.system_role != "user" and _SYSTEM.search(refusal.whole):
@@ -180,12 +189,27 @@ def _tokens(value: Any) -> int | None:
     return count if count < _LARGEST_COUNT else None
 
 
-def _messages(chat: Chat, request: RequestBody) -> list[dict[str, str]]:
-    if not chat.system:
-        return [{"role": "user", "content": chat.user}]
-    if request.system_role == "user":
-        return [{"role": "user", "content": f"{chat.system}\n\n{chat.user}"}]
-    return [{"role": request.system_role, "content": chat.system}, {"role": "user", "content": chat.user}]
+async def _data_url(chat: Chat) -> str:
+    """Read and encode a chat's image, which takes its time; empty where it has none."""
+    if chat.image is None:
+        return ""
+    encoded = await asyncio.to_thread(chat.image.encode)
+    return f"data:{encoded.media_type};base64,{base64.b64encode(encoded.content).decode('ascii')}"
+
+
+def _messages(chat: Chat, request: RequestBody, image: str) -> list[dict[str, Any]]:
+    if not chat.system or request.system_role == "user":
+        text = "\n\n".join(filter(None, (chat.system, chat.user)))
+        return [{"role": "user", "content": _parts(text, image)}]
+    system = {"role": request.system_role, "content": chat.system}
+    return [system, {"role": "user", "content": _parts(chat.user, image)}]
+
+
+def _parts(text: str, image: str) -> str | list[dict[str, Any]]:
+    """Write a message: a text alone, or the image before it, as models were trained."""
+    if not image:
+        return text
+    return [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": text}]
 
 
 def _parameters(sampling: Sampling, chat: Chat) -> dict[str, Any]:

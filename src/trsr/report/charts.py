@@ -157,7 +157,7 @@ def recall_curves(results: Results, table: MetricTable) -> str | None:
         )
         label = shortened(results.label(name))
         axes.plot(ks, means, color=colour, linewidth=1.7, linestyle=dashes, label=label)
-    if table.sampler != "catalogue":
+    if not table.sampler.endswith("catalogue"):
         ends = [1, min(max(k for curve in curves.values() for k in curve), table.candidates)]
         axes.plot(ends, [k / table.candidates for k in ends], ":", color=INK, linewidth=1, label="chance")
     if len(named) < len(curves):

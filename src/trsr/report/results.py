@@ -127,7 +127,8 @@ class MetricTable:
     Parameters
     ----------
     sampler
-        ``uniform``, ``popularity``, or ``catalogue`` for ranks in the whole catalogue.
+        ``uniform``, ``popularity``, ``file``, ``impressions``, or ``catalogue`` for ranks in all of it; the
+        protocol stands before it, where rows aren't users.
     candidates
         Candidates a user, the target among them; for the catalogue its number of items.
     tests
@@ -215,11 +216,12 @@ class TwoStage:
     retrieved: int
     ceiling: Estimate
     rows: tuple[SystemRow, ...]
+    name: str = "two-stage"
 
     @property
     def table(self) -> MetricTable:
         """The rows as a table like the others."""
-        return MetricTable("two-stage", self.retrieved, self.rows)
+        return MetricTable(self.name, self.retrieved, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +403,8 @@ class Results:
         whole catalogue are left out.
     two_stage, fusion, agreement, cases
         None where there was none.
+    rows
+        Whether a user may have several of what was measured.
     calibration
         One per system that gives a probability.
     """
@@ -420,6 +424,7 @@ class Results:
     fusion: FusionWeights | None = None
     agreement: Agreement | None = None
     cases: UserCases | None = None
+    rows: bool = False
 
     @property
     def all_tables(self) -> tuple[MetricTable, ...]:
@@ -450,10 +455,7 @@ class Results:
 
 
 def system_rows(results: Results) -> pl.DataFrame:
-    """Make one row a system: how it was trained, then each figure under the name of its candidates.
-
-    What a system lacks is null.
-    """
+    """Make one row a system: how it was trained, then each figure by its candidates; null where none is."""
     tables = results.all_tables
     users = {row.system: row.users for table in tables for row in table.rows}
     rows = []

@@ -21,6 +21,7 @@ _NAMES: Final = {
     NO_SUMMARY: "LM (no summary)",
     PROFILES: "LM (texts of a table)",
     "llmseqprompt": "LLMSeqPrompt (order of retrieved items)",
+    "mllm_msr": "MLLM-MSR (summary of captions)",
     "fused": "Fused ranker",
     "language_model": "Language model",
     "cold item": "Item that training never saw",
@@ -34,6 +35,8 @@ _DESCRIPTIONS: Final = {
     "the text was written, before the target or after it, is not known.",
     "llmseqprompt": "The language model reads the whole history, and has learnt to order what another system "
     "retrieves.",
+    "mllm_msr": "The language model reads a summary updated by blocks of three items, told with the captions "
+    "of their images, and no recent items.",
     "fused": "A weighted sum of the language model and other systems, fitted on validation users.",
 }
 _SAMPLERS: Final = {
@@ -41,7 +44,10 @@ _SAMPLERS: Final = {
     "popularity": "popularity-proportional negatives",
     "catalogue": "the whole catalogue",
     "two-stage": "two steps",
+    "file": "candidates from a file",
+    "impressions": "what was shown together",
 }
+_ROWS: Final = {"rolling": "rolling rows", "leave-last-out": "the last item of everybody"}
 _SPLITS: Final = {"test": "Test users", "valid": "Validation users", "train": "Training users"}
 _NONE: Final = "–"
 _CUTOFF: Final = re.compile(r"@(\d+)")
@@ -87,10 +93,12 @@ def sampler_name(sampler: str) -> str:
 
     Examples
     --------
-    >>> sampler_name("uniform"), sampler_name("by month")
-    ('uniform negatives', 'negatives “by month”')
+    >>> sampler_name("uniform"), sampler_name("by month"), sampler_name("rolling, catalogue")
+    ('uniform negatives', 'negatives “by month”', 'the whole catalogue, rolling rows')
     """
-    return _SAMPLERS.get(sampler, f"negatives “{sampler}”")
+    rows, _, among = sampler.rpartition(", ")
+    named = _SAMPLERS.get(among, f"negatives “{among}”")
+    return f"{named}, {_ROWS.get(rows, rows)}" if rows else named
 
 
 def split_name(split: str) -> str:
@@ -213,6 +221,8 @@ _NOUNS: Final = {"news": ("article", "read"), "video": ("video", "watched")}
 _DRAWN: Final = {
     "uniform": "drawn evenly from {}",
     "popularity": "drawn from {} in proportion to how popular they are",
+    "file": "that a file names, out of {}",
+    "impressions": "shown beside it, out of {}",
 }
 
 
@@ -230,7 +240,8 @@ def task(domain: str, items: int | None, sampler: str, negatives: int, split: st
     """
     noun, verb = _NOUNS.get(domain, ("item", "chose"))
     size = "" if items is None else f" of {counted(items, noun)}"
-    origin = _DRAWN.get(sampler, "drawn from {} by another rule").format(f"the catalogue{size}")
+    rule = _DRAWN.get(sampler.rpartition(", ")[2], "drawn from {} by another rule")
+    origin = rule.format(f"the catalogue{size}")
     who = counted(users, split_name(split).lower().removesuffix("s"))
     each = "For" if users == 1 else "For each of"
     others = "1 other" if negatives == 1 else f"{negatives} others"

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import uvicorn
@@ -21,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 
 from trsr import __version__
 from trsr.recommender import Recommender
-from trsr.scorer import Explanation, ItemLike
+from trsr.scorer import Explanation, ItemLike, Voice
 from trsr.serve import page, rerank, user_routes
 from trsr.serve import schemas as forms
 from trsr.serve.answering import FAILURES, Answering
@@ -113,9 +114,6 @@ def _ranking(engine: Engine, answered: Answering) -> APIRouter:
         answer = await answered(engine.rank(asked))
         return _ranking_out(asked, answer, k)
 
-    def recommending(body: forms.RecommendAsked) -> Asked:
-        return _asked(engine, body, body.candidates, everything=body.candidates is None)
-
     async def each(calls: Sequence[Callable[[], Awaitable[forms.RankOut]]]) -> forms.BatchOut:
         async def one(call: Callable[[], Awaitable[forms.RankOut]]) -> forms.RankOut | forms.Failed:
             try:
@@ -137,11 +135,9 @@ def _ranking(engine: Engine, answered: Answering) -> APIRouter:
 
     @routes.post("/recommend")
     async def recommend(body: forms.RecommendAsked) -> forms.RankOut:
-        """Recommend the best of the catalogue that the user doesn't have; every item is scored."""
-        asked = recommending(body)
-        answer = await answered(engine.rank(asked))
-        known = {item for item in answer.request.history if isinstance(item, str)}
-        return _ranking_out(asked, answer, body.k, without=known)
+        """Recommend the best of the whole catalogue: retrieved, read by the language model, fused."""
+        asked = replace(_asked(engine, body, None), wanted=body.wanted)
+        return _ranking_out(asked, await answered(engine.rank(asked)), body.k)
 
     @routes.post("/recommend/batch")
     async def recommend_batch(body: forms.BatchOfRecommend) -> forms.BatchOut:
@@ -152,7 +148,7 @@ def _ranking(engine: Engine, answered: Answering) -> APIRouter:
     async def explain(body: forms.ExplainAsked) -> forms.ExplainOut:
         """Say what the ranker and its companions said of one item, and what the model's say rests on."""
         asked = _asked(engine, body, [body.item])
-        told, answer = await answered(engine.explain(asked))
+        told, answer = await answered(engine.explain(asked, catalogue=body.catalogue))
         return _explained(engine, body, told, answer)
 
     return routes
@@ -176,21 +172,21 @@ def _explained(
             forms.ShownOut(item=name, line=line(recommender.catalogue, name), p_yes_without=p_yes)
             for name, p_yes in told.without_item
         ],
-        systems=[
-            forms.VoiceOut(system=voice.system, said=voice.said, adds=voice.adds) for voice in told.voices
-        ],
+        systems=_voices(told.voices),
         edited=answer.edited,
         unread_events=answer.unread,
         warnings=[*answer.warnings],
     )
 
 
+def _voices(voices: Sequence[Voice]) -> list[forms.VoiceOut]:
+    return [forms.VoiceOut(system=voice.system, said=voice.said, adds=voice.adds) for voice in voices]
+
+
 def _asked(
     engine: Engine,
     who: forms.Who,
     candidates: Sequence[str | forms.Texts] | None,
-    *,
-    everything: bool = False,
 ) -> Asked:
     if who.user is None and who.history is None and who.summary is None:
         raise Refusal(422, "invalid", "give a user, a history or a summary")
@@ -198,17 +194,12 @@ def _asked(
     history = None if who.history is None else [read.item(each) for each in who.history]
     offered: list[ItemLike] | None = None if candidates is None else [read.item(each) for each in candidates]
     read.require_short(who.summary)
-    return Asked(who.user, history, who.summary, offered, everything)
+    return Asked(who.user, history, who.summary, offered)
 
 
-def _ranking_out(
-    asked: Asked,
-    answer: Answer,
-    k: int | None,
-    without: set[str] = frozenset(),  # type: ignore[assignment]
-) -> forms.RankOut:
-    scored = answer.scored
-    order = [at for at in answer.order() if answer.items[at].id not in without][:k]
+def _ranking_out(asked: Asked, answer: Answer, k: int | None) -> forms.RankOut:
+    scored, found = answer.scored, answer.found
+    order = answer.order()[:k]
     return forms.RankOut(
         user=asked.user,
         summary=scored.summary,
@@ -221,10 +212,14 @@ def _ranking_out(
                 score=float(scored.scores[at]),
                 p_yes=float(scored.p_yes[at]),
                 index=at,
+                systems=_voices(found.items[at].voices) if found else [],
             )
             for rank, at in enumerate(order, start=1)
         ],
         usage=forms.Usage(prompt_tokens=scored.tokens, reused_tokens=scored.tokens_reused),
+        read=found.read if found else len(answer.items),
+        left_out=found.unread if found else 0,
+        seconds=dict(found.seconds) if found else {},
         warnings=[*answer.warnings],
     )
 

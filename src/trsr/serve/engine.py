@@ -9,14 +9,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from trsr.errors import ArtifactError, DataError, TrsrError, UnknownUser
 from trsr.recommender import Recommender
+from trsr.recommending import Recommendation, Wanted
 from trsr.records import Item
-from trsr.scorer import Explanation, ItemLike, Request, Scored, whole_catalogue
+from trsr.scorer import Explanation, ItemLike, Request, Scored, require_candidates
 from trsr.serve.keeping import LAST_WAIT_S, Keeper
 from trsr.serve.lanes import Batcher, Lane
 from trsr.users import SERVED, UserRow
@@ -67,16 +69,17 @@ class Asked:
     user
         A known user where there is no history; else whose history it is, or None.
     candidates
-        None: those that the run froze for the user, or the whole catalogue without the history.
-    everything
-        The whole catalogue without the history, also for a known user.
+        None: those that the run froze for the user, or what is retrieved from the whole catalogue without the
+        history.
+    wanted
+        What to recommend out of the whole catalogue; candidates aren't looked at, then.
     """
 
     user: str | None = None
     history: Sequence[ItemLike] | None = None
     summary: str | None = None
     candidates: Sequence[ItemLike] | None = None
-    everything: bool = False
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class Answer:
         Events of the user that the summary doesn't know yet.
     edited
         Whether a person wrote the summary.
+    found
+        What was recommended out of the whole catalogue; the candidates are its items, then.
     """
 
     request: Request
@@ -99,6 +104,7 @@ class Answer:
     unread: int = 0
     edited: bool = False
     warnings: tuple[str, ...] = ()
+    found: Recommendation | None = None
 
     def order(self) -> list[int]:
         """Return the candidates' places, best first, equal ones in the order given."""
@@ -108,6 +114,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     request: Request
+    wanted: Wanted | None = None
     unread: int = 0
     edited: bool = False
     warnings: tuple[str, ...] = ()
@@ -149,6 +156,7 @@ class Engine(Keeper):
         await self._model(
             self.recommender.scorer.score, [Request("", (), [self.recommender.catalogue.ids[0]], "")]
         )
+        await self._model(lambda: self.recommender.whole)
         if self.recommender.knows_users:
             await self._model(lambda: self.recommender.users)
             self.begin()
@@ -190,10 +198,11 @@ class Engine(Keeper):
         """How many requests wait for the model."""
         return len(self._scoring)
 
-    async def explain(self, asked: Asked) -> tuple[Explanation, Answer]:
-        """Say who said what of the only candidate; raises as `rank`."""
+    async def explain(self, asked: Asked, *, catalogue: bool = False) -> tuple[Explanation, Answer]:
+        """Say who said what of the only candidate; raises as `rank`. `catalogue` as in `Scorer.explain`."""
         answer = await self.rank(asked)
-        return await self._model(self.recommender.scorer.explain, answer.request), answer
+        explain = partial(self.recommender.scorer.explain, answer.request, catalogue=catalogue)
+        return await self._model(explain), answer
 
     async def _summarised(self, asked: Asked) -> tuple[Asked, tuple[str, ...]]:
         """Write the summary of a history that was given."""
@@ -232,50 +241,64 @@ class Engine(Keeper):
             except Exception as error:
                 prepared.append(error)
         whole = [each for each in prepared if isinstance(each, _Prepared)]
-        scorer = self.recommender.scorer
         try:
-            found = iter(scorer.score([each.request for each in whole], remember=True) if whole else ())
+            found = iter(self._answers(whole))
         except Exception as error:
             if len(batch) == 1:
                 return [error]
             return [self._score([asked])[0] for asked in batch]
-        return [
-            Answer(
-                each.request,
-                scorer.names(each.request.candidates),
-                next(found),
-                each.unread,
-                each.edited,
-                each.warnings,
-            )
-            if isinstance(each, _Prepared)
-            else each
-            for each in prepared
-        ]
+        return [next(found) if isinstance(each, _Prepared) else each for each in prepared]
+
+    def _answers(self, asked: Sequence[_Prepared]) -> list[Answer]:
+        """Rank candidates in one pass; recommend to those who want the same in another."""
+        scorer, whole = self.recommender.scorer, self.recommender.whole
+        wishes = list(dict.fromkeys(repr(each.wanted) for each in asked))
+        answers: dict[int, Answer] = {}
+        for wish in wishes:
+            places = [at for at, each in enumerate(asked) if repr(each.wanted) == wish]
+            requests, wanted = [asked[at].request for at in places], asked[places[0]].wanted
+            if wanted is None:
+                found: list[tuple[Request, Scored, Recommendation | None]] = [
+                    (request, scored, None)
+                    for request, scored in zip(requests, scorer.score(requests, remember=True), strict=True)
+                ]
+            else:
+                found = [
+                    (replace(request, candidates=[item.item_id for item in made.items]), made.scored, made)
+                    for request, made in zip(
+                        requests, whole.recommend(requests, wanted, remember=True), strict=True
+                    )
+                ]
+            for at, (request, scored, made) in zip(places, found, strict=True):
+                each, names = asked[at], scorer.names(request.candidates)
+                said = (*each.warnings, *(made.notes if made else ()))
+                answers[at] = Answer(request, names, scored, each.unread, each.edited, said, made)
+        return [answers[at] for at in range(len(asked))]
 
     def _prepare(self, asked: Asked) -> _Prepared:
-        recommender = self.recommender
+        recommender, wanted = self.recommender, asked.wanted
+        if asked.candidates is not None:
+            require_candidates(asked.candidates)
         if asked.history is not None or asked.user is None:
-            request = recommender.request(
-                asked.user or "", asked.history or (), asked.candidates, asked.summary or ""
-            )
-            prepared = _Prepared(request)
+            offered = asked.candidates or ()
+            request = recommender.request(asked.user or "", asked.history, offered, asked.summary or "")
+            prepared = _Prepared(request, wanted)
         else:
             row, warnings = self._row(asked.user)
-            candidates = asked.candidates
-            if candidates is None and asked.everything:
-                candidates = whole_catalogue(recommender.catalogue, row.history)
             if row.shown is None:  # as a newcomer, until the first summary is there
                 row = replace(row, summary="")
             if asked.summary is not None:
                 row = replace(row, edited=asked.summary)
-            request = recommender.request_of(row, candidates)
-            prepared = _Prepared(request, row.unread, row.edited is not None, warnings)
-        offered, most = len(prepared.request.candidates), self.limits.candidates
-        if offered > most:
-            whole = "the whole catalogue" if asked.candidates is None else "candidates"
-            message = f"{whole}: {offered:,} items are more than the {most:,} that one request may rank; "
-            message += "give fewer candidates, or start the service with a higher --max-candidates"
+            request = recommender.request_of(row, () if wanted else asked.candidates)
+            prepared = _Prepared(request, wanted, row.unread, row.edited is not None, warnings)
+        most = self.limits.candidates
+        if wanted is None and not request.candidates:
+            items = min(recommender.whole.items, most)
+            prepared = replace(prepared, wanted=Wanted(items, repeats="never"))
+        read = max(wanted.items or 0, wanted.k) if wanted else len(request.candidates)
+        if read > most:
+            message = f"{'items' if wanted else 'candidates'}: {read:,} are more than the {most:,} that one "
+            message += "request may rank; give fewer, or start the service with a higher --max-candidates"
             raise DataError(message)
         return prepared
 

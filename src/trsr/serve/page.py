@@ -24,19 +24,20 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 
 from trsr import __version__
 from trsr.config.summary import KeyphraseWriter, TableWriter
+from trsr.recommending import Wanted
 from trsr.report import words
 from trsr.report.bill import BillLine, read_bill
-from trsr.scorer import ItemLike, whole_catalogue
 from trsr.serve.answering import Answering
 from trsr.serve.door import COOKIE, Refusal
 from trsr.serve.engine import Answer, Asked, Engine
-from trsr.serve.profiles import Titles, grown, line
+from trsr.serve.profiles import SECTIONS, Titles, grown, line
 from trsr.serve.rerank import Documents
 from trsr.serve.schemas import ProfileOut
 from trsr.serve.user_routes import User, profile_of
 from trsr.stages.summarize import BILL
 from trsr.summarize.cost import Bill
 from trsr.summarize.forecast import why_no_model
+from trsr.summarize.sections import read_profile
 from trsr.users import UserRow
 
 REGRET_S: Final = 60
@@ -284,12 +285,13 @@ class _Page:
     ) -> Response:
         """Show a user's profile and ranking, and what was tried."""
         engine = self.engine
-        offered = row.candidates or whole_catalogue(self._recommender.catalogue, row.history)
-        answer, problem = await self._rank(Asked(row.user_id, candidates=offered))
+        # Users who came after the run have no frozen candidates: the best of the catalogue is shown.
+        wanted = None if row.candidates else Wanted(_BEST, repeats="never")
+        answer, problem = await self._rank(Asked(row.user_id, candidates=row.candidates, wanted=wanted))
         ranked = self._ranked(answer) if answer else ()
         what_if = self._tried(row, tried or {})
         if tried is not None and answer is not None:
-            what_if = await self._try(row, offered, what_if, ranked)
+            what_if = await self._try(row, what_if, ranked)
         profile = profile_of(engine, row)
         writer = self._recommender.config.summary.writer
         return self.show(
@@ -297,7 +299,8 @@ class _Page:
             "user",
             row=row,
             profile=profile,
-            growth=_growth(profile),
+            growth=_growth(profile, self._recommender.config.summary.paradigm),
+            paradigm=self._recommender.config.summary.paradigm,
             shown=self._recommender.config.prompt.recent_items,
             answer=answer,
             ranked=ranked,
@@ -363,15 +366,15 @@ class _Page:
         summary = _text(form, "summary") if "summary" in form else row.shown or ""
         return WhatIf(summary, without, added, "anew" in form)
 
-    async def _try(
-        self, row: UserRow, offered: Sequence[ItemLike], what_if: WhatIf, before: Sequence[Ranked]
-    ) -> WhatIf:
+    async def _try(self, row: UserRow, what_if: WhatIf, before: Sequence[Ranked]) -> WhatIf:
+        same = [each.item for each in before]  # in both rankings
         history = [item for place, item in enumerate(row.history) if place not in what_if.without]
         asked = Asked(
             row.user_id,
             history=[*history, *what_if.added],
             summary=None if what_if.anew else what_if.summary,
-            candidates=offered,
+            candidates=row.candidates,
+            wanted=None if row.candidates else Wanted(len(same), allow=same, repeats="never"),
         )
         answer, problem = await self._rank(asked)
         shared = (what_if.summary, what_if.without, what_if.added, what_if.anew)
@@ -411,13 +414,20 @@ def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _growth(profile: ProfileOut) -> list[dict[str, Any]]:
-    """Say of each block what its summary added to the one before, and which words it left out."""
-    found, before = [], ""
+def _growth(profile: ProfileOut, paradigm: str) -> list[dict[str, Any]]:
+    """Say of each block what was written, and what that added to the summary before and left out of it.
+
+    A block that is read alone, and not behind what was written before, adds nothing to that.
+    """
+    found, before, edits = [], "", []
     for block in profile.blocks:
-        told = block.summary or ""
-        pieces, gone = grown(before, told) if before else ([(told, False)], [])
-        found.append({"block": block, "pieces": pieces, "gone": gone if told else []})
+        told, edited = block.summary or "", ""
+        if paradigm == SECTIONS and block.summary is not None:
+            edits.append(block.summary)
+            told, edited = read_profile(edits).text, block.summary
+        follows = bool(before) and paradigm in ("recurrent", SECTIONS)
+        pieces, gone = grown(before, told) if follows else ([(told, False)], [])
+        found.append({"block": block, "pieces": pieces, "gone": gone if told else [], "edits": edited})
         before = told or before
     return found
 

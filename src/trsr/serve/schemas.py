@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trsr.recommending import Repeats, Wanted
+
 MOST_REQUESTS: Final = 256
 """Requests of a batch."""
 _MOST_EVENTS: Final = 10_000
@@ -44,19 +46,40 @@ class RankAsked(Who):
 
 
 class RecommendAsked(Who):
-    """The best of the catalogue, without the history."""
+    """The best of the whole catalogue."""
 
     candidates: list[ItemId] | None = Field(
-        None,
-        description="Where to choose from; none: the whole catalogue. Items of the history are left out.",
+        None, description="Where to choose from, by ids; none: the whole catalogue."
     )
     k: int = Field(10, ge=1, description="How many to return.")
+    items: int | None = Field(
+        None, ge=1, description="Retrieved items that the language model reads; none: as it was learnt."
+    )
+    milliseconds: float | None = Field(
+        None, gt=0, description="When the time is up, no further 25 items are read; `left_out` says how many."
+    )
+    deny: list[ItemId] = Field([], description="Ids of items that may not be recommended.")
+    where: dict[str, list[str]] = Field(
+        {}, description="Field of the items to texts, one of which must stand in it, whole or between commas."
+    )
+    repeats: Repeats = Field(
+        "learnt",
+        description="Items of the history: as far as people take things again, never, as all others.",
+    )
+    explain: bool = Field(False, description="Whether to say what each system said of each item.")
+
+    @property
+    def wanted(self) -> Wanted:
+        """The same as the recommender takes it."""
+        told = {name: getattr(self, name) for name in ("k", "items", "milliseconds", "deny", "where")}
+        return Wanted(**told, allow=self.candidates, repeats=self.repeats, explain=self.explain)
 
 
 class ExplainAsked(Who):
     """One item to be explained."""
 
     item: ItemId | Texts = Field(description="The item: an id, or text fields.")
+    catalogue: bool = Field(False, description="By the score that `recommend` gives, of the whole catalogue.")
 
 
 class BatchOfRank(_Form):
@@ -110,6 +133,14 @@ class UsersAsked(_Form):
     users: list[UserId] = Field(min_length=1, max_length=MOST_REQUESTS)
 
 
+class VoiceOut(_Form):
+    """What one system said, and what that adds to the sum that makes the score."""
+
+    system: str
+    said: float | None
+    adds: float
+
+
 class RankedOut(_Form):
     """One item of a ranking."""
 
@@ -118,6 +149,7 @@ class RankedOut(_Form):
     score: float = Field(description="What it is ranked by: the fused probability, or p(yes) again.")
     p_yes: float = Field(description="What the language model says.")
     index: int = Field(description="Its place among the candidates as they were given, from 0.")
+    systems: list[VoiceOut] = Field([], description="Who said what, where `explain` asks for it.")
 
 
 class Usage(_Form):
@@ -136,6 +168,9 @@ class RankOut(_Form):
     unread_events: int = Field(description="Events of the user that the summary doesn't know yet.")
     items: list[RankedOut]
     usage: Usage
+    read: int = Field(description="Items that the language model read.")
+    left_out: int = Field(description="Retrieved items that it had no time for.")
+    seconds: dict[str, float] = Field(description="What `recommend` took: retrieve, read, fuse.")
     warnings: list[str]
 
 
@@ -158,14 +193,6 @@ class BatchOut(_Form):
     """Results in the order of the requests; one that fails leaves the others alone."""
 
     results: list[RankOut | Failed]
-
-
-class VoiceOut(_Form):
-    """What one system said, and what that adds to the sum that makes the score."""
-
-    system: str
-    said: float | None
-    adds: float
 
 
 class ShownOut(_Form):

@@ -31,7 +31,7 @@ _MADE_AGAIN: Final = (
 _OF_NO_USER: Final = (
     "config.yaml", "manifest.json", "metrics.json", "comparison.json", "comparison.csv", "ablation.json",
     "study.json", "study.md", "preregistration.json", "seed-*.json", "*.safetensors", "tokenizer*.json",
-    "compression.json",
+    "compression.json", "*.usearch",
 )  # fmt: skip
 """Settings, hashes, means and weights: what looks like a user's id in them is a number or a word."""
 _EXAMPLES: Final = "examples"

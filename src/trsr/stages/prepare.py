@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from trsr.artifacts import hash_path
 from trsr.config import Config
 from trsr.data import prepare as data
 from trsr.data.prepare import Prepared
 from trsr.data.readers.registry import input_files
+from trsr.data.text_files import require_files
 from trsr.records import SPLIT, Finding
 from trsr.registry import own_source
 from trsr.stages.work import Artifact, Made, Say, Work
@@ -33,13 +35,18 @@ def prepare(work: Work) -> Artifact[Prepared]:
         "prepare",
         "read the data, choose users and targets, draw candidates",
         make,
-        lambda made: data.load(made.folder),
+        lambda made: data.load(made.folder, captioned=False),
         settings=("seed", "data", "history", "split", "candidates"),
         content=[
             own_source("data format", work.config.data.format),
-            *(hash_path(path) for path in input_files(work.config.data) if path.exists()),
+            *(hash_path(path) for path in _files(work.config) if path.exists()),
         ],
     )
+
+
+def _files(config: Config) -> tuple[Path, ...]:
+    given = config.candidates.file
+    return (*input_files(config.data), *require_files((given,) if given is not None else ()))
 
 
 def _tell(prepared: Prepared, say: Say) -> None:

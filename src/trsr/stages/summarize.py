@@ -6,13 +6,15 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from trsr.artifacts import RunFolder, hash_path, read_parquet, write_json, write_parquet
 from trsr.config import Config
-from trsr.config.summary import OwnWriter, TableWriter
+from trsr.config.summary import OwnWriter, Price, TableWriter
 from trsr.data.dataset import Catalogue
 from trsr.data.prepare import Prepared
 from trsr.prompts.templates import SUMMARY_TEMPLATES, Templates
@@ -29,14 +31,13 @@ BILL = "bill.json"
 """Planned and actual, side by side, and the bills of earlier commands on the same run folder."""
 
 
-def plan(config: Config, folder: RunFolder, sample: int = 0) -> list[Forecast]:
-    """Forecast both paradigms for the users of a prepared run.
+def plan(config: Config, folder: RunFolder, items: pl.DataFrame, sample: int = 0) -> list[Forecast]:
+    """Forecast both paradigms for the users of a prepared run, whose `items` have captions by now.
 
     First `sample` real calls are made, to know the time and the length of answers; they are stored, and
     thus paid for once. Raises `ArtifactError` when the folder lacks the dataset, `StoreError`, `ModelError`
     or `WriterError` when the store, the tokenizer or the model fails.
     """
-    items = read_parquet(folder.require(folder.items, "prepare"))
     histories = read_parquet(folder.require(folder.histories, "prepare"))
     users, catalogue = users_of(config, items, histories)
     speed = None
@@ -61,17 +62,16 @@ def users_of(
 
 
 @contextmanager
-def billed(
-    config: Config, folder: RunFolder, users: list[tuple[str, list[Item]]], say: Say
-) -> Iterator[Budget]:
-    """Write ``bill.json`` around the work of a block: planned before it, actual after it, also when it fails.
+def billed(work: Work, forecast: Forecast, price: Price, name: str = BILL, *, own: bool) -> Iterator[Budget]:
+    """Write a bill around the work of a block: planned before it, actual after it, also when it fails.
 
-    The block is given what it may pay from, by `summary.limits`.
+    The block is given what it may pay from: what earlier blocks have left of `summary.limits`. `own` says
+    that somebody's own part does the work, which may pay past the budget.
     """
-    budget = Budget(config.summary.limits, config.summary.price)
-    path = folder.path / BILL
-    earlier = _read_earlier(folder)
-    planned = forecast(config, users, name="planned")
+    say, path = work.say, work.folder.path / name
+    budget = Budget(work.limits, price, "images" if name != BILL else "summary")
+    earlier = _read_earlier(path)
+    planned = replace(forecast, bill=replace(forecast.bill, name="planned"))
     if planned.bill.calls:
         say("\n".join(f"  {line}" for line in [*table([planned.bill]).splitlines(), planned.basis]))
     entry: dict[str, Any] = {"planned": planned.bill.as_json(), "basis": planned.basis, "actual": None}
@@ -84,9 +84,10 @@ def billed(
         seconds = time.monotonic() - began
         # What is still reserved was under way when something failed: it may be charged.
         spent = budget.settle()
-        actual = Bill.of("actual", spent, spent.calls_reused, seconds, config.summary.price)
+        actual = Bill.of("actual", spent, spent.calls_reused, seconds, price)
+        work.limits = budget.left
         # An own writer may pay past the budget: none of its calls here isn't none at all.
-        told = budget.is_known and (spent.calls > 0 or not isinstance(config.summary.writer, OwnWriter))
+        told = budget.is_known and (spent.calls > 0 or not own)
         entry["actual"] = actual.as_json() if told else None
         write_json(entry | {"finished": finished, "earlier": earlier}, path)
         if not budget.is_known:
@@ -95,17 +96,17 @@ def billed(
             say("\n".join(f"  {line}" for line in table([planned.bill, actual]).splitlines()))
 
 
-def _read_earlier(folder: RunFolder) -> list[dict[str, Any]]:
+def _read_earlier(path: Path) -> list[dict[str, Any]]:
     """Return the bills of earlier commands, the newest last; a damaged file is no reason not to run."""
     try:
-        last = json.loads((folder.path / BILL).read_text(encoding="utf-8"))
+        last = json.loads(path.read_text(encoding="utf-8"))
         earlier = last.pop("earlier")
     except (OSError, ValueError, AttributeError, KeyError):
         return []
     return [*earlier, last]
 
 
-_PACE: Final = (
+PACE: Final = (
     "base_url", "tokenizer", "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute",
     "connect_timeout_s", "timeout_s", "max_retries", "patience_s",
 )  # fmt: skip
@@ -143,7 +144,7 @@ def summarize(work: Work, prepared: Artifact[Prepared]) -> Artifact[pl.DataFrame
                 "summary.price",
                 "summary.limits",
             ),
-            *(f"summary.writer.{name}" for name in _PACE),
+            *(f"summary.writer.{name}" for name in PACE),
         ),
         content=[
             prepared.digest,
@@ -157,7 +158,8 @@ def summarize(work: Work, prepared: Artifact[Prepared]) -> Artifact[pl.DataFrame
 
 def _write(work: Work, config: Config, prepared: Prepared) -> pl.DataFrame:
     users, catalogue = users_of(config, prepared.items, prepared.histories)
-    with billed(config, work.folder, users, work.say) as budget:
+    own = isinstance(config.summary.writer, OwnWriter)
+    with billed(work, forecast(config, users), config.summary.price, own=own) as budget:
         if config.cluster.kind == "ray" and not isinstance(config.summary.writer, TableWriter):
             from trsr.cluster.ray import summarize_on_cluster  # noqa: PLC0415  an optional extra
 

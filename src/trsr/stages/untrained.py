@@ -83,7 +83,7 @@ def _again(config: Config, folder: Path) -> Ranker | ServedRanker:
     return ServedRanker(config) if isinstance(config.model, EndpointModel) else Ranker.load(folder)
 
 
-def plan_scores(config: Config, folder: RunFolder) -> list[Forecast]:
+def plan_scores(config: Config, folder: RunFolder, items: pl.DataFrame) -> list[Forecast]:
     """Forecast what a run's scores by a server cost; empty for any other model.
 
     Raises ModelError when the tokenizer can't be loaded, StoreError when the store can't be read.
@@ -91,7 +91,6 @@ def plan_scores(config: Config, folder: RunFolder) -> list[Forecast]:
     if not isinstance(config.model, EndpointModel):
         return []
     ranker, price = ServedRanker(config), config.model.price
-    items = read_parquet(folder.require(folder.items, "prepare"))
     histories = read_parquet(folder.require(folder.histories, "prepare"))
     candidates = read_parquet(folder.require(folder.candidates, "prepare"))
     shown = Catalogue(items, config.ranking_fields).items

@@ -102,6 +102,8 @@ class Work:
         self.config = config
         self.folder = folder
         self.say = say
+        self.limits = config.summary.limits
+        """What may still be paid for: captions and summaries are paid from one cap."""
         self._sources = [source for source in sources if source.path != folder.path]
         self._together = together
 

@@ -86,12 +86,14 @@ class Budget:
         self, limits: Limits = _NO_LIMITS, price: Price = _NO_PRICE, setting: str = "summary"
     ) -> None:
         if limits.max_cost is not None and cost(Usage(), price) is None:
+            capped = "summary" if setting == "images" else setting
             message = (
-                f"{setting}.limits.max_cost needs a price: set {setting}.price.prompt and .completion, the "
-                f"money for a million tokens, or cap the calls with {setting}.limits.max_calls"
+                f"{capped}.limits.max_cost needs a price: set {setting}.price.prompt and .completion, the "
+                f"money for a million tokens, or cap the calls with {capped}.limits.max_calls"
             )
             raise ConfigError(message)
-        self._raised = "--max-calls, --max-cost" if setting == "summary" else f"{setting}.limits"
+        shared = setting in ("summary", "images")
+        self._raised = "--max-calls, --max-cost" if shared else f"{setting}.limits"
         self._limits = limits
         self._price = price
         self._lock = threading.Lock()
@@ -99,6 +101,16 @@ class Budget:
         self._ratio = 1.0
         self.spent = Usage()
         self.is_known = True
+
+    @property
+    def left(self) -> Limits:
+        """What of the caps is left for others."""
+        calls, money = self._limits.max_calls, self._limits.max_cost
+        paid = cost(self.spent, self._price) or 0.0
+        return Limits(
+            max_calls=None if calls is None else max(0, calls - self.spent.calls),
+            max_cost=None if money is None else max(0.0, money - paid),
+        )
 
     def allow(self, most: Usage) -> bool:
         """Reserve `most`, the dearest that the next calls can get; say whether the caps have room for it.

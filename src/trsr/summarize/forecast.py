@@ -22,6 +22,7 @@ from trsr.config.summary import (
     Sampling,
     TableWriter,
 )
+from trsr.data.images import tokens_written
 from trsr.errors import BudgetError, ConfigError
 from trsr.hf.loading import served_identity
 from trsr.llm.generator import ApproximateChatTokens, Chat, ChatTokens, Completion, TokenizerChatTokens
@@ -263,8 +264,10 @@ class Planner(PromptWriter):
         return usage
 
 
-def learn(store: Store, model: str, tokens: ChatTokens, sampling: Sampling) -> Experience:
-    """See what the store's answers of a model tell about the length of prompts and answers.
+def learn(
+    store: Store, model: str, tokens: ChatTokens, sampling: Sampling, verbs: Sequence[str] = VERBS
+) -> Experience:
+    """See what the store's answers of a model tell about the length of prompts and answers of these verbs.
 
     Where `tokens` isn't exact, its counts are compared with the model's own. Answers that are longer than the
     limit of `sampling` were made under another one.
@@ -275,23 +278,28 @@ def learn(store: Store, model: str, tokens: ChatTokens, sampling: Sampling) -> E
 
     def read(connection: sa.Connection) -> list[sa.Row[tuple[str, str, str, int, int]]]:
         rows = sa.select(*wanted, *counts).where(
-            columns.model == model, columns.completion_tokens.between(1, sampling.max_new_tokens)
+            columns.model == model,
+            columns.completion_tokens.between(1, sampling.max_new_tokens),
+            columns.template.like("caption %") == ("caption" in verbs),
         )
         return list(connection.execute(rows.order_by(columns.created_at.desc()).limit(_SAMPLE)))
 
     rows = store.database.run("read", read)
     lengths: dict[str, float] = {}
-    for verb in VERBS:
+    for verb in verbs:
         seen = [row.completion_tokens for row in rows if f" {verb} " in f" {row.template} "]
         if seen:
             lengths[verb] = sum(seen) / len(seen)
     if rows:  # what is known of one verb is the best guess for the others: the length asked for is the same
         mean = sum(row.completion_tokens for row in rows) / len(rows)
-        lengths = dict.fromkeys(VERBS, mean) | lengths
+        lengths = dict.fromkeys(verbs, mean) | lengths
     told = [row for row in rows if row.prompt_tokens]
     if tokens.is_exact or not told:
         return Experience(lengths, seen=len(rows))
-    counted = [tokens.count(Chat(row.user_prompt, row.system_prompt)) or 1 for row in told]
+    counted = [
+        (tokens.count(Chat(row.user_prompt, row.system_prompt)) + tokens_written(row.user_prompt)) or 1
+        for row in told
+    ]
     ratio = sum(row.prompt_tokens for row in told) / sum(counted)
     errors = [abs(own * ratio / row.prompt_tokens - 1) for own, row in zip(counted, told, strict=True)]
     return Experience(lengths, ratio, sum(errors) / len(errors), len(rows))

@@ -13,6 +13,7 @@ import polars as pl
 
 from trsr.config import Config
 from trsr.config.summary import Check, EndpointWriter, LocalWriter, Sampling
+from trsr.data.images import ItemImage
 from trsr.llm.endpoint import EndpointGenerator
 from trsr.llm.generator import Chat, Completion, TextGenerator, Unanswered
 from trsr.llm.local import LocalGenerator
@@ -24,7 +25,7 @@ from trsr.summarize.cost import Budget, charge
 from trsr.summarize.purchases import Purchases, purchases
 from trsr.summarize.sections import SECTIONS, Profile, judge_edits, read_edit_answer
 from trsr.summarize.store import Question, Store
-from trsr.summarize.writer import Unwritten, Writer
+from trsr.summarize.writer import Unwritten
 
 VERBS: Final = ("describe", "update", "combine", "edit")
 """The templates of the verbs."""
@@ -35,6 +36,10 @@ _WORDS_A_TOKEN: Final = 0.5
 """Asked for where an answer was useless: shorter than what fits, so that the next one ends by itself."""
 _ALL_AT_ONCE: Final = 4096
 """Prompts that a model in this process is shown at once, to sort them by length."""
+
+
+Shown = Block | ItemImage | None
+"""What a prompt shows beside summaries."""
 
 
 class Wording:
@@ -65,27 +70,21 @@ class Wording:
         self._instructions = {verb: self._render(verb, (), ()) for verb in VERBS}
 
     def question(
-        self,
-        verb: str,
-        summaries: Sequence[Summary],
-        block: Block | None,
-        profile: Profile | None = None,
+        self, verb: str, summaries: Sequence[Summary], shown: Shown, profile: Profile | None = None
     ) -> Question:
         """Render a prompt; summaries in it are neutralised like any text of others, as notes are already."""
-        items = block.items if block is not None else ()
+        items = shown.items if isinstance(shown, Block) else ()
         lines = [item_line(item, self._tokens, self._item_tokens) for item in items]
         text = self._render(verb, [neutralise(each.text) for each in summaries], lines, profile)
         chat = Chat(text, self._system, self._by_examples)
         return Question(self._model, self.sampling, chat, self._versions[verb])
 
-    def asked(
-        self, verb: str, summaries: Sequence[Summary], block: Block | None, question: Question
-    ) -> Asked:
+    def asked(self, verb: str, summaries: Sequence[Summary], block: Shown, question: Question) -> Asked:
         """Gather what the answers are held against; summaries in the prompt may be repeated."""
         shown = question.chat.user
         for summary in summaries:
             shown = shown.replace(neutralise(summary.text), "")
-        items = block.items if block is not None else ()
+        items = block.items if isinstance(block, Block) else ()
         told = (*(value for item in items for value in item.fields.values()), *(s.text for s in summaries))
         return Asked(self._instructions[verb], shown, self.sampling.max_new_tokens, "\n".join(told))
 
@@ -102,7 +101,7 @@ class Wording:
         note = self._templates.render(
             name, attempt=attempt, fault=verdict.fault, remedy=verdict.remedy, words=words
         ).strip()
-        chat = Chat(user=f"{first.chat.user}\n\n{note}", system=first.chat.system)
+        chat = replace(first.chat, user=f"{first.chat.user}\n\n{note}")
         version = self._templates.version(name)
         return replace(first, chat=chat, template=f"{first.template} repair {version}")
 
@@ -259,15 +258,19 @@ class PromptWriter(ABC):
     async def _tie(self, keys: Sequence[str], users: Collection[str]) -> None:  # noqa: B027  none need it
         """Note of stored answers that they hold the text of further users."""
 
+    async def caption(self, image: ItemImage) -> Summary:
+        """Describe an image, by a wording of images; it holds the text of no user."""
+        return await self._write("caption", (), image, "")
+
     async def _write(
         self,
         verb: str,
         summaries: Sequence[Summary],
-        block: Block | None,
+        shown: Shown,
         user: str,
         profile: Profile | None = None,
     ) -> Summary:
-        question = self._wording.question(verb, summaries, block, profile)
+        question = self._wording.question(verb, summaries, shown, profile)
         key = question.key
         while (inquiry := self._open.get(key)) is not None:
             inquiry.users.add(user)
@@ -275,7 +278,7 @@ class PromptWriter(ABC):
             if inquiry.is_over:  # the first who asked bears the calls, to the others they are reused
                 calls = inquiry.usage.calls + inquiry.usage.calls_reused
                 return self._end(inquiry, replace(inquiry.usage, calls=0, calls_reused=calls))
-        asked = self._wording.asked(verb, summaries, block, question)
+        asked = self._wording.asked(verb, summaries, shown, question)
         inquiry = self._open[key] = Inquiry(question, asked, verb, summaries, {user}, profile)
         try:
             while not inquiry.is_over and key not in self._failed:
@@ -304,7 +307,7 @@ class LanguageModelWriter:
 
     `tokens` counts for the cap of an item's line (`item_tokens`), and estimates the prompts' tokens. `ahead`
     prompts are handed to the generator at once: what it can work on side by side, and some more. `checks` is
-    what makes an answer useless. The store is closed with the writer.
+    what makes an answer useless, and `words` makes the wording. The store is closed with the writer.
     """
 
     def __init__(
@@ -319,9 +322,10 @@ class LanguageModelWriter:
         checks: Collection[Check],
         ahead: int = _ALL_AT_ONCE,
         budget: Budget | None = None,
+        words: Callable[..., Wording] = Wording,
     ) -> None:
         self.name = generator.identity
-        self.wording = Wording(generator.identity, templates, sampling, tokens, item_tokens, generator.style)
+        self.wording = words(generator.identity, templates, sampling, tokens, item_tokens, generator.style)
         self.generator = generator
         self.store = store
         self.tokens = tokens
@@ -330,7 +334,7 @@ class LanguageModelWriter:
         self.budget = budget if budget is not None else Budget()
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Writer]:
+    async def session(self) -> AsyncIterator[PromptWriter]:
         """Open what writes for the length of a run.
 
         Its verbs raise WriterError when the generator gives up; BudgetError at the cap on calls or money,
@@ -345,7 +349,7 @@ class LanguageModelWriter:
 
     def _most(self, chat: Chat) -> Usage:
         """Estimate the most that a call can cost."""
-        prompt = self.tokens.count(chat.system) + self.tokens.count(chat.user)
+        prompt = self.tokens.count(chat.system) + self.tokens.count(chat.user) + chat.image_tokens
         return Usage(1, 0, prompt, self.wording.sampling.max_new_tokens)
 
     def close(self) -> None:

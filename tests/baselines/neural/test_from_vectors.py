@@ -69,7 +69,7 @@ def test_frozen_vectors_stay_and_their_adapter_learns(tmp_path: Path) -> None:
     system = trained(name)
     network = system._network  # type: ignore[attr-defined]
     settings = system.settings
-    table, _ = start_table(settings, topical().items, (), seed=0)
+    table, _ = start_table(settings, topical(), seed=0)
     assert np.array_equal(network.items.text[:N_ITEMS].numpy(), table)
     assert surely_above(name, "popularity")
     system.save(tmp_path)
@@ -88,7 +88,7 @@ def test_vectors_come_out_of_a_file_as_wide_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="have 8 numbers, and items have 16: set reducer"):
         LLM2SASRec(width=16, **settings).fit(data)
     system = LLM2SASRec(width=8, **settings, length=2.0)
-    table, _ = start_table(system.settings, data.items, (), seed=0)
+    table, _ = start_table(system.settings, data, seed=0)
     ratio = table / numbers
     assert np.allclose(ratio, ratio[0, 0], rtol=1e-4)
     assert np.sqrt((table**2).sum(axis=1).mean()) == pytest.approx(2.0, rel=1e-4)
@@ -103,20 +103,20 @@ def test_vectors_come_out_of_a_file_as_wide_as_they_are(tmp_path: Path) -> None:
 
 
 def test_permuted_vectors_are_the_same_vectors_of_other_items() -> None:
-    items = topical(users=2).items
-    own, _ = start_table(FromVectorsSettings(), items, (), seed=3)
-    other, _ = start_table(FromVectorsSettings(permuted=True), items, (), seed=3)
+    data = topical(users=2)
+    own, _ = start_table(FromVectorsSettings(), data, seed=3)
+    other, _ = start_table(FromVectorsSettings(permuted=True), data, seed=3)
     assert not np.array_equal(own, other)
     assert np.array_equal(np.sort(own.sum(axis=1)), np.sort(other.sum(axis=1)))
 
 
 def test_an_unknown_text_field_is_told() -> None:
     with pytest.raises(ConfigError, match="no text field 'name'; theirs are title"):
-        start_table(FromVectorsSettings(fields=("name",)), topical(users=2).items, (), seed=0)
+        start_table(FromVectorsSettings(fields=("name",)), topical(users=2), seed=0)
 
 
 def test_the_seed_of_a_system_is_that_of_its_projection() -> None:
-    items = topical(users=2).items
-    made = [start_table(FromVectorsSettings(reducer="random"), items, (), seed)[0] for seed in (1, 1, 2)]
+    data = topical(users=2)
+    made = [start_table(FromVectorsSettings(reducer="random"), data, seed)[0] for seed in (1, 1, 2)]
     assert np.array_equal(made[0], made[1])
     assert not np.allclose(made[0], made[2])

@@ -24,6 +24,7 @@ from trsr.baselines.neural.network import (
     Adapter,
     ItemVectors,
     Network,
+    NextItemNetwork,
     NextItemSettings,
     PairSettings,
     Settings,
@@ -142,8 +143,32 @@ class Sequential(Baseline):
         """Score by the network; see `Baseline`. Raises `ModelError` before `fit`."""
         if self._network is None:
             raise self._untrained()
-        scores = _score(self._network, histories, candidates)
+        if candidates is None and histories and (vectors := self.item_vectors()) is not None:
+            scores = self.history_vectors(histories) @ vectors.T
+        else:
+            scores = _score(self._network, histories, candidates)
         return share_ties(scores, self._network.items.kinds, candidates)
+
+    @torch.no_grad()
+    def item_vectors(self) -> NDArray[np.float64] | None:
+        """Give the vectors that last states are multiplied with, made once; see `Baseline`."""
+        network = self._network
+        if not isinstance(network, NextItemNetwork):
+            return None
+        kept: tuple[Network, NDArray[np.float64]] | None = self.__dict__.get("_table")
+        if kept is None or kept[0] is not network:
+            places = torch.arange(network.items.n_items, device=network.items.learned.weight.device)
+            kept = self.__dict__["_table"] = network, network.items(places).double().cpu().numpy()
+        return kept[1]
+
+    @torch.no_grad()
+    def history_vectors(self, histories: Sequence[Places]) -> NDArray[np.float64]:
+        """Read histories to their last states; see `Baseline`."""
+        if self._network is None:
+            raise self._untrained()
+        chunks = range(0, len(histories), _USERS_A_CHUNK)
+        read = [_read(self._network, histories[start : start + _USERS_A_CHUNK]) for start in chunks]
+        return torch.cat(read).double().cpu().numpy()
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors) and, last, `sequential.json`, which makes it complete.
@@ -202,6 +227,11 @@ def _for_scoring(network: Network) -> Network:
     return network.eval().double()
 
 
+def _read(network: Network, histories: Sequence[Places]) -> torch.Tensor:
+    newest = [history[max(0, len(history) - network.settings.max_length) :] for history in histories]
+    return network.read(pad(newest, network.items.padding).to(network.items.learned.weight.device))
+
+
 @torch.no_grad()
 def _score(network: Network, histories: Sequence[Places], candidates: Places | None) -> NDArray[np.float64]:
     items, device = network.items, network.items.learned.weight.device
@@ -209,10 +239,7 @@ def _score(network: Network, histories: Sequence[Places], candidates: Places | N
     scores = np.empty((len(histories), n_columns))
     for start in range(0, len(histories), _USERS_A_CHUNK):
         rows = slice(start, start + _USERS_A_CHUNK)
-        newest = [
-            history[max(0, len(history) - network.settings.max_length) :] for history in histories[rows]
-        ]
-        read = network.read(pad(newest, items.padding).to(device))
+        read = _read(network, histories[rows])
         for first in range(0, n_columns, network.candidates_a_chunk):
             columns = slice(first, min(first + network.candidates_a_chunk, n_columns))
             if candidates is None:

@@ -19,7 +19,7 @@ from trsr.data.repair import assemble, explode_lists, rated
 from trsr.data.text_files import TEXT, read_lines, require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
-from trsr.records import HISTORY, ITEM, ITEMS, TIME, USER, Finding
+from trsr.records import HISTORY, ITEM, ITEMS, PLACE, SPLIT, TIME, USER, Finding, Split
 
 _ID: Final = "parent_asin"
 _REVIEW_FIELDS: Final = (
@@ -225,7 +225,20 @@ def read_amazon_5core(source: Amazon5CoreData, notes: Notes) -> Dataset:
     rows = pl.concat([_rows(path, source, notes) for path in row_files])
     histories = stitched(rows, notes)
     events = explode_lists(histories.select(FILE, LINE, USER, ITEMS), notes)
-    return assemble(items, events, notes, null_words=source.null_words)
+    return assemble(items, _labelled(events, histories, source), notes, null_words=source.null_words)
+
+
+def _labelled(events: pl.DataFrame, histories: pl.DataFrame, source: Amazon5CoreData) -> pl.DataFrame:
+    """Say which interactions are targets of the last file, the test's, and of the one before it."""
+    parts = dict(zip(reversed(source.files), (Split.TEST.value, Split.VALID.value), strict=False))
+    targets = histories.select(USER, PLACES, FILES).explode(PLACES, FILES)
+    named = targets.select(
+        USER,
+        pl.col(PLACES).alias(PLACE),
+        pl.col(FILES).replace_strict(parts, default=Split.TRAIN.value, return_dtype=pl.String).alias(SPLIT),
+    )
+    placed = events.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over(USER).alias(PLACE))
+    return placed.join(named, on=[USER, PLACE], how="left", maintain_order="left").drop(PLACE)
 
 
 def _rows(path: Path, source: Amazon5CoreData, notes: Notes) -> pl.DataFrame:
@@ -303,6 +316,10 @@ _SEQUENCE: Final = "_sequence"
 _NEW: Final = "_new"
 _CHAIN: Final = "_chain"
 _BEFORE: Final = "_before"
+PLACES: Final = "_places"
+"""Column of stitched rows: where the rows' targets stand among the items."""
+FILES: Final = "_files"
+"""Column of stitched rows: the file of each of these rows."""
 
 
 def stitched(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
@@ -310,7 +327,8 @@ def stitched(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 
     Takes `FILE`, `LINE`, ``user_id``, ``history`` (List of String) and ``item_id``, a user's rows from
     oldest to newest. Gives one row a user, in order of first rows: `FILE` and `LINE` of the first row of
-    its chain, ``user_id`` and ``item_ids``. Notes take repeated rows, and users whose rows don't all
+    its chain, ``user_id`` and ``item_ids``; `PLACES` in them of the rows' targets, and the `FILES` of
+    these rows. Notes take repeated rows, and users whose rows don't all
     join: of these the longest chain of rows is kept (of equal ones the newest).
 
     Examples
@@ -327,7 +345,14 @@ def stitched(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         joined.with_columns(pl.col(_NEW).is_null().cum_sum().over(USER).alias(_CHAIN))
         .with_columns(pl.coalesce(_NEW, _SEQUENCE).alias(ITEMS))
         .group_by(USER, _CHAIN, maintain_order=True)
-        .agg(pl.col(FILE).first(), pl.col(LINE).first(), pl.col(ITEMS).explode(), pl.len().alias("_rows"))
+        .agg(
+            pl.col(FILE).alias(FILES),
+            (pl.col(ITEMS).list.len().cast(pl.Int64).cum_sum() - 1).alias(PLACES),
+            pl.col(FILE).first(),
+            pl.col(LINE).first(),
+            pl.col(ITEMS).explode(),
+            pl.len().alias("_rows"),
+        )
     )
     longest = (
         parts.with_row_index("_order")
@@ -345,7 +370,7 @@ def stitched(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         "dropped",
         int(left["_rows"].sum()),
     )
-    return longest.select(FILE, LINE, USER, ITEMS)
+    return longest.select(FILE, LINE, USER, ITEMS, PLACES, FILES)
 
 
 def _first_of_repeats(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:

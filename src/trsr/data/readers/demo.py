@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trsr.config.data import DemoData
 from trsr.data.dataset import Dataset, Reader
+from trsr.data.readers.demo_images import draw_images
 from trsr.records import ITEM, ITEMS, TIMES, USER, Finding
 
 
@@ -285,6 +286,11 @@ def generate(source: DemoData) -> Dataset:
     shop = open_shop(source.items, rng)
     lengths = _draw_lengths(source.users, rng)
     times = _draw_times(lengths, rng)
+    items = (
+        shop.items.with_columns(draw_images(shop.look, shop.department, source.seed))
+        if source.images
+        else shop.items
+    )
     customers = _draw_customers(shop, lengths, times[np.cumsum(lengths) - 1], rng)
     chosen = _choose_items(shop, customers, rng)
     owner = np.repeat(np.arange(source.users), lengths)
@@ -297,7 +303,7 @@ def generate(source: DemoData) -> Dataset:
             TIMES: times,
         }
     )
-    return Dataset(shop.items, flat.group_by(USER, maintain_order=True).agg(ITEMS, TIMES))
+    return Dataset(items, flat.group_by(USER, maintain_order=True).agg(ITEMS, TIMES))
 
 
 def open_shop(n_items: int, rng: np.random.Generator) -> Shop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,20 @@ from trsr.data.readers.tables import as_text, first_match, read_table, table_end
 from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import TEXT, line_blocks, require_columns
 from trsr.data.times import read_times
-from trsr.records import ITEM, ITEMS, TIME, USER, Finding
+from trsr.errors import DataError
+from trsr.records import (
+    CANDIDATES,
+    HISTORY,
+    ITEM,
+    ITEMS,
+    PERSON,
+    POSITIVES,
+    SPLIT,
+    TIME,
+    USER,
+    Finding,
+    Split,
+)
 
 _NEWS: Final = (
     ITEM,
@@ -36,8 +50,9 @@ _TIME_FORMAT: Final = "%m/%d/%Y %I:%M:%S %p"
 
 
 def mind_files(source: MindData) -> tuple[Path, ...]:
-    """List the two files, then those of further texts."""
-    return source.path / "news.tsv", source.path / "behaviors.tsv", *source.texts
+    """List the two files, then those of further texts, and of impressions that are measured."""
+    measured = [path for path in (source.valid, source.test) if path is not None]
+    return source.path / "news.tsv", source.path / "behaviors.tsv", *source.texts, *measured
 
 
 @noting
@@ -74,7 +89,103 @@ def read_mind(source: MindData, notes: Notes) -> Dataset:
     events = explode_lists(_one_row_a_user(rows, notes), notes)
     items = _joined(news, source, notes)
     _note_known_share(rows["history"], news, items, bool(source.texts), notes)
-    return assemble(items, events, notes, null_words=source.null_words, listed=True)
+    dataset = assemble(items, events, notes, null_words=source.null_words, listed=True)
+    return replace(dataset, impressions=_impressions(dataset.items[ITEM], source, notes))
+
+
+_LABEL: Final = "label"
+_SHOWN: Final = (LINE, USER, PERSON, HISTORY, CANDIDATES, POSITIVES)
+
+
+def _impressions(known: pl.Series, source: MindData, notes: Notes) -> pl.DataFrame | None:
+    """Read what `Dataset.impressions` holds; None when the settings name no such files."""
+    parts = [(Split.VALID, source.valid), (Split.TEST, source.test)]
+    rows = [_shown(path, part, known, source, notes) for part, path in parts if path is not None]
+    return pl.concat(rows) if rows else None
+
+
+def _shown(path: Path, part: Split, known: pl.Series, source: MindData, notes: Notes) -> pl.DataFrame:
+    read = _shown_in_table if _is_table(path, source) else _shown_in_behaviors
+    rows = read(path, source, notes).with_columns(pl.lit(path.name).alias(FILE))
+    mixed = (pl.col(POSITIVES).list.len() > 0) & (
+        pl.col(POSITIVES).list.len() < pl.col(CANDIDATES).list.len()
+    )
+    message = (
+        "impressions without a positive, or with nothing else, have no order to measure, and are left out"
+    )
+    notes.add("one-sided-impression", message, "dropped", rows.filter(~mixed), USER)
+    rows = rows.filter(mixed)
+    asked = rows.select(LINE, CANDIDATES).explode(CANDIDATES)
+    strange = asked.filter(~pl.col(CANDIDATES).is_in(known.implode()))
+    if strange.height:
+        message = (
+            f"{path}:{strange[LINE][0]}: the candidate {strange[CANDIDATES][0]!r} is in no file of news "
+            f"({strange.height:,} such candidates); name a file that has its text in data.texts"
+        )
+        raise DataError(message)
+    before = int(rows[HISTORY].list.len().sum())
+    rows = rows.with_columns(
+        pl.lit(part.value).alias(SPLIT),
+        pl.col(HISTORY).list.eval(pl.element().filter(pl.element().is_in(known.implode()))),
+    )
+    lost = before - int(rows[HISTORY].list.len().sum())
+    message = "clicks in histories of measured impressions are of news without a text, and are left out"
+    notes.count("unknown-item", message, "dropped", lost)
+    return rows.select(
+        pl.format("{}:{}", SPLIT, USER).alias(USER), PERSON, SPLIT, HISTORY, CANDIDATES, POSITIVES
+    )
+
+
+def _shown_in_table(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
+    """Read a table with ids one a line, whose label says which candidates were clicked, from 1 on."""
+    table = read_table(path, notes, source.encoding)
+    names = ("impression_id", f"history_{_ID}", f"candidate_{_ID}", _LABEL)
+    require_columns(path, table, names)
+    impression, history, candidates, label = (as_text(table[name]).fill_null("") for name in names)
+    clicked = label.str.extract_all(r"\d+").cast(pl.List(pl.Int64)).list.eval(pl.element() - 1)
+    shown = candidates.str.extract_all(r"\S+")
+    rows = pl.DataFrame(
+        {
+            LINE: table[LINE],
+            USER: impression,
+            HISTORY: history.str.extract_all(r"\S+"),
+            CANDIDATES: shown,
+            "at": clicked,
+        }
+    )
+    beyond = rows.filter(pl.col("at").list.max() >= pl.col(CANDIDATES).list.len())
+    if beyond.height:
+        message = (
+            f"{path}:{beyond[LINE][0]}: the label names candidate {beyond['at'].list.max()[0] + 1} of "
+            f"{beyond[CANDIDATES].list.len()[0]}; mend the row"
+        )
+        raise DataError(message)
+    return rows.with_columns(
+        pl.col(CANDIDATES).list.gather(pl.col("at")).alias(POSITIVES),
+        pl.format("impression {}", USER).alias(PERSON),
+    ).select(_SHOWN)
+
+
+def _shown_in_behaviors(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
+    rows = read_delimited(path, "\t", notes, columns=_BEHAVIORS, quoted=False, encoding=source.encoding)
+    shown = pl.col("impressions").str.extract_all(r"\S+")
+    clicked = shown.list.eval(pl.element().filter(pl.element().str.ends_with("-1")))
+    return rows.select(
+        LINE,
+        pl.col("impression").alias(USER),
+        pl.col(USER).alias(PERSON),
+        pl.col("history").str.extract_all(r"\S+").alias(HISTORY),
+        shown.list.eval(pl.element().str.replace(r"-[01]$", "")).alias(CANDIDATES),
+        clicked.list.eval(pl.element().str.strip_suffix("-1")).alias(POSITIVES),
+    ).select(_SHOWN)
+
+
+def _is_table(path: Path, source: MindData) -> bool:
+    """Say whether a file names its columns, as a `behaviors.tsv` and a `news.tsv` don't."""
+    if table_ending(path) != ".tsv":
+        return True
+    first = next(line_blocks(path, Notes(), 1 << 16, encoding=source.encoding), None)
+    return first is None or any(name.endswith(_ID) for name in first[TEXT][0].split("\t"))
 
 
 def _news(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
@@ -109,10 +220,8 @@ def _joined(news: pl.DataFrame, source: MindData, notes: Notes) -> pl.DataFrame:
 
 def _further(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
     """Read the texts of a further file: a table where its header names news, else a `news.tsv`."""
-    if table_ending(path) == ".tsv":
-        first = next(line_blocks(path, Notes(), 1 << 16, encoding=source.encoding), None)
-        if first is not None and not any(name.endswith(_ID) for name in first[TEXT][0].split("\t")):
-            return _news(path, source, notes)
+    if not _is_table(path, source):
+        return _news(path, source, notes)
     table = read_table(path, notes, source.encoding)
     found = [name for name in table.columns if name == _ID or name.endswith(f"_{_ID}")]
     require_columns(path, table, found or [_ID])

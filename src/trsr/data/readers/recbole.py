@@ -215,7 +215,8 @@ def _stitched_where_needed(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         raise DataError(message)
     sequences = whole.join(other, on=USER, how="anti").select(FILE, LINE, USER, ITEMS)
     if other.height:
-        sequences = pl.concat([sequences, stitched(other.drop(ITEMS, "_place"), notes)])
+        stitched_rows = stitched(other.drop(ITEMS, "_place"), notes)
+        sequences = pl.concat([sequences, stitched_rows.select(sequences.columns)])
     first = rows.unique(USER, keep="first").select(USER, "_place")
     return explode_lists(sequences.join(first, on=USER).sort("_place").drop("_place"), notes)
 

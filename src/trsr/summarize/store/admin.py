@@ -168,7 +168,9 @@ def _delete(store: Store, condition: sa.ColumnElement[bool], user_id: str | None
 
 
 def _has_no_user() -> sa.ColumnElement[bool]:
-    return ~sa.exists().where(ANSWER_USERS.c.key == ANSWERS.c.key)
+    """Answers that may hold a user's text and don't say whose; a caption is of an item's image alone."""
+    of_images = ANSWERS.c.template.like("caption %")
+    return ~of_images & ~sa.exists().where(ANSWER_USERS.c.key == ANSWERS.c.key)
 
 
 def _usage(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Usage:

@@ -404,7 +404,7 @@ def _row(question: Question, completion: Completion) -> Mapping[str, Any]:
         "sampling": question.sampling.model_dump(mode="json") | dict.fromkeys(completion.omitted),
         "template": question.template,
         "system_prompt": storable(question.chat.system),
-        "user_prompt": storable(question.chat.user),
+        "user_prompt": storable(question.chat.written),
         "answer": storable(completion.text),
         "prompt_tokens": completion.prompt_tokens or 0,
         "completion_tokens": completion.completion_tokens or 0,

@@ -49,11 +49,12 @@ class Question:
 
     @property
     def key(self) -> str:
-        """SHA-256 of model, sampling, template versions and rendered prompt."""
+        """SHA-256 of model, sampling, template versions, rendered prompt, and an image that it shows."""
         sampling = self.sampling.model_dump(mode="json")
         if not self.sampling.frequency_penalty:  # a later setting: answers without it keep their keys
             del sampling["frequency_penalty"]
-        return hash_value([self.model, sampling, self.template, self.chat.system, self.chat.user])
+        shown = [] if self.chat.image is None else [self.chat.image.key]
+        return hash_value([self.model, sampling, self.template, self.chat.system, self.chat.user, *shown])
 
 
 FORMAT: Final = 2
