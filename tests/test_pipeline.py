@@ -35,7 +35,8 @@ ARTIFACTS = (
     "metrics.json", "report.html", "manifest.json", "users.sqlite", "bundle/bundle.json",
 )  # fmt: skip
 SCORES = ("scores/recurrent", "scores/random", "scores/popularity", "scores/tfidf")
-BEFORE, AFTER = STEPS[: STEPS.index("score")], ("evaluate", "report")
+BEFORE = tuple(step for step in STEPS[: STEPS.index("score")] if step != "caption")  # there are no images
+AFTER = ("evaluate", "report")
 
 
 def taken(lines: list[str]) -> list[str]:

@@ -14,6 +14,11 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+_LEARNT_FROM = (
+    "combine", "describe", "examples_generic", "examples_news", "examples_shopping", "examples_video",
+    "rank_compact_prefix", "rank_compact_suffix", "rank_prefix", "rank_suffix", "repair", "system", "update",
+)  # fmt: skip
+"""Named one by one: a further template must not change the tokens, and so what the model answers."""
 _ITEM_TEXT = "title: cordless drill; brand: Bolt; price: 89. The shopper likes tools, tea and quiet news."
 
 
@@ -51,9 +56,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # Captions are asked of other models: their words change nothing in this one.
-    templates = [path for path in sorted(BUILT_IN.glob("*.jinja")) if path.stem != "caption"]
-    prompts = [path.read_text(encoding="utf-8") for path in templates]
+    prompts = [(BUILT_IN / f"{name}.jinja").read_text(encoding="utf-8") for name in _LEARNT_FROM]
     backend.train_from_iterator([*prompts, _ITEM_TEXT], trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"

@@ -6,7 +6,7 @@ import yaml
 from trsr.baselines.base import open_baseline
 from trsr.baselines.item_encoder import open_encoder
 from trsr.config import Config, dump, load, parse_overrides
-from trsr.config.load import PRESETS
+from trsr.config.presets import PRESETS
 from trsr.config.section import Section
 from trsr.errors import ConfigError
 
@@ -74,6 +74,22 @@ def test_paper_preset_holds_the_papers_choices() -> None:
         5,
         20,
     )
+
+
+def test_the_preset_of_mllm_msr_holds_its_authors_choices() -> None:
+    config = load(overrides={"preset": "mllm_msr", "images.folder": "pictures"})
+    assert config.images is not None
+    assert (config.images.folder, config.images.sampling.max_new_tokens) == (Path.cwd() / "pictures", 200)
+    assert (config.summary.block_size, config.prompt.recent_items) == (3, 0)
+    lora, training = config.training.lora, config.training
+    assert (lora.rank, lora.alpha, lora.dropout) == (16, 32, 0.1)
+    assert (training.learning_rate, training.epochs, training.accumulation, training.negatives) == (
+        2e-5,
+        4,
+        24,
+        1,
+    )
+    assert load(overrides=config.model_dump(mode="json")) == config
 
 
 def test_the_preset_of_llm_sequential_names_systems_that_open() -> None:

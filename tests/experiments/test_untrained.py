@@ -17,6 +17,7 @@ from small_run import small_config
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.config.ranking import HuggingFaceModel
+from trsr.data.prepare import read_items
 from trsr.errors import ConfigError
 from trsr.experiments.compare import compare
 from trsr.experiments.tables import select_systems
@@ -93,8 +94,8 @@ def test_a_run_ranks_with_a_model_behind_a_server(
     model = models(folder, server)[2]["model"]
     said: list[str] = []
     config = small_config(tmp_path / "run", **SMALL, model=model)
-    run(config, until="prepare", say=said.append)
-    [planned] = plan_scores(config, RunFolder(config.folder))
+    made = run(config, until="prepare", say=said.append)
+    [planned] = plan_scores(config, made, read_items(made))
     made = run(config, say=said.append)
     assert "no-summary" in json.loads(made.metrics.read_text(encoding="utf-8"))["systems"]
     assert "org/far" in made.report.read_text(encoding="utf-8")
@@ -102,7 +103,7 @@ def test_a_run_ranks_with_a_model_behind_a_server(
     paid = entry.details["details"]
     assert (paid["calls"], paid["prompt_tokens"]) == (planned.bill.calls, planned.bill.prompt_tokens)
     assert paid["calls"] > 0
-    [again] = plan_scores(config, made)
+    [again] = plan_scores(config, made, read_items(made))
     assert (again.bill.calls, again.bill.calls_reused, again.bill.money) == (0, paid["calls"], 0.0)
     assert not made.bundle.exists()
     assert "  no bundle: the ranking model is behind a server" in said
