@@ -147,5 +147,6 @@ class ItemNeighbours(Baseline):
         """Add up the candidates' likeness to the history's items; see `Baseline`."""
         recent = history_rows(histories, len(self._back_off), self.settings.decay)
         back_off = self._back_off[None, :] if candidates is None else self._back_off[candidates]
-        # The likeness is symmetric: its rows are its columns.
-        return products(recent, self._likeness, candidates, self._likeness) + back_off
+        # Without a window the likeness is symmetric: its rows are its columns.
+        turned = self._likeness if self.settings.window is None else sparse.csr_array(self._likeness.T)
+        return products(recent, self._likeness, candidates, turned) + back_off
