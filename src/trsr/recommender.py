@@ -33,7 +33,6 @@ from trsr.records import (
     Finding,
     RankedItem,
     Ranking,
-    Usage,
     UserSummary,
 )
 from trsr.scorer import (
@@ -396,12 +395,6 @@ class Recommender:
     def summarizer(self) -> Summarizer:
         """What writes summaries; opened when it is first needed, for that may load a language model."""
         return self._open_summarizer(self.limits)
-
-    @property
-    def spent(self) -> Usage:
-        """Calls for summaries that were paid for since it was loaded, under `limits`, and their tokens."""
-        opened: Summarizer | None = self.__dict__.get("summarizer")
-        return Usage() if opened is None else opened.spent
 
     def _open_summarizer(self, limits: Limits) -> Summarizer:
         from trsr.summarize.summarizer import Summarizer  # noqa: PLC0415  ranking a known user writes nothing

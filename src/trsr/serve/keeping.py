@@ -20,8 +20,9 @@ from trsr.append import catch_up, grow, read_frame
 from trsr.data.notes import Notes
 from trsr.errors import TrsrError, UsageError
 from trsr.recommender import Recommender
-from trsr.records import ITEM, TIME, USER, Finding
+from trsr.records import ITEM, TIME, USER, Finding, Usage
 from trsr.serve.lanes import Lane
+from trsr.summarize.summarizer import Summarizer
 from trsr.users import UserRow, Users
 
 LAST_WAIT_S: Final = 5.0
@@ -87,6 +88,12 @@ class Keeper:
             for users in self._opened.values():
                 users.close()
         return all(closed)
+
+    @property
+    def spent(self) -> Usage:
+        """Calls for summaries that this process has paid for, and their tokens."""
+        opened: Summarizer | None = vars(self.recommender).get("summarizer")
+        return Usage() if opened is None else opened.spent
 
     # -- Reading and changing --------------------------------------------------------------------------------
 

@@ -276,7 +276,7 @@ class _Page:
             metrics=self._metrics(),
             bill=self._bill(),
             no_model=why_no_model(recommender.config),
-            spent=Bill.of("", recommender.spent, 0, None, recommender.config.summary.price),
+            spent=Bill.of("", engine.spent, 0, None, recommender.config.summary.price),
             **content,
         )
 
