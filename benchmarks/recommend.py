@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--requests", type=int, default=30)
     parser.add_argument("--read", type=int, default=100, help="items that the language model reads")
+    parser.add_argument("--model", type=Path, help="a bundle whose language model reads (else one is made)")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
@@ -207,11 +208,13 @@ def main() -> None:
     print("| items | search | retrieve | read | fuse | all | CPU | load, s | MB | index | of 300 | of 10 |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as place:
-        language_model().save(Path(place) / "ranker")
+        ranker = asked.model or Path(place) / "ranker"
+        if not asked.model:
+            language_model().save(ranker)
         for size in asked.items:
             folder = Path(place) / str(size)
             folder.mkdir()
-            built = make_bundle(Path(place) / "ranker", size, asked.read, folder)
+            built = make_bundle(ranker, size, asked.read, folder)
             exact: dict[str, list[list[object]]] = {}
             for index in ("exact", "usearch"):
                 command = [sys.executable, __file__, "--serve", str(folder / index)]

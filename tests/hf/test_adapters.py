@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import (
@@ -24,7 +26,7 @@ from transformers import (
 
 from trsr.config.ranking import Lora
 from trsr.errors import ModelError
-from trsr.hf.adapters import add_adapter, attention_targets, require_effect
+from trsr.hf.adapters import add_adapter, attention_targets, require_effect, train_adapter
 
 SIZES = {
     "vocab_size": 64,
@@ -84,6 +86,17 @@ def test_an_architecture_without_attention_lists_what_could_be_adapted() -> None
 def test_targets_that_no_module_has_are_refused() -> None:
     with pytest.raises(ModelError, match=r"training\.lora\.targets"):
         add_adapter(make("llama"), Lora(targets=("nowhere",)))
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_checkpoint_of_adapters_asks_no_hub_for_the_base(read: bool, tmp_path: Path) -> None:
+    model = MAKE["llama"]()
+    model.config._name_or_path = "no-such-base"
+    adapted = add_adapter(model, Lora())
+    if read:
+        adapted.peft_config["default"].base_model_name_or_path = "no-such-base"
+        train_adapter(adapted)
+    adapted.save_pretrained(str(tmp_path))  # a lookup would warn
 
 
 def test_a_fresh_adapter_has_no_effect_and_a_trained_one_has() -> None:

@@ -387,3 +387,23 @@ class CandidateRule(Section):
             message = "sampler: file and `file` go together; give both, or neither"
             raise ValueError(message)
         return self
+
+
+def require_one_protocol(split: SplitRule, candidates: CandidateRule, history: HistoryWindow) -> None:
+    """Raise ValueError where settings of two protocols stand beside each other."""
+    name = split.protocol
+    message = ""
+    if (name == "impressions") != (candidates.sampler == "impressions"):
+        message = (
+            "split.protocol: impressions and candidates.sampler: impressions go together, got "
+            f"{name} and {candidates.sampler}; set both, or neither"
+        )
+    elif name != "users" and candidates.sampler == "file":
+        message = (
+            f"candidates.file holds one list a user, and split.protocol: {name} has several rows; set "
+            "split.protocol: users"
+        )
+    elif name != "users" and history.users is not None:
+        message = f"history.users is of split.protocol: users, got {name}; leave it out"
+    if message:
+        raise ValueError(message)

@@ -18,6 +18,7 @@ from trsr.config.data import (
     HistoryWindow,
     ItemText,
     SplitRule,
+    require_one_protocol,
     source_settings,
 )
 from trsr.config.evaluation import Ablation, Cluster, Comparison, Fusion, Study
@@ -130,22 +131,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _one_protocol(self) -> Config:
-        name = self.split.protocol
-        if (name == "impressions") != (self.candidates.sampler == "impressions"):
-            message = (
-                "split.protocol: impressions and candidates.sampler: impressions go together, got "
-                f"{name} and {self.candidates.sampler}; set both, or neither"
-            )
-            raise ValueError(message)
-        if name != "users" and self.candidates.sampler == "file":
-            message = (
-                f"candidates.file holds one list a user, and split.protocol: {name} has several rows; set "
-                "split.protocol: users"
-            )
-            raise ValueError(message)
-        if name != "users" and self.history.users is not None:
-            message = f"history.users is of split.protocol: users, got {name}; leave it out"
-            raise ValueError(message)
+        require_one_protocol(self.split, self.candidates, self.history)
         return self
 
     @property

@@ -403,10 +403,7 @@ def rank_catalogue(
 
 
 def retrieval_depth(protocol: EvaluationProtocol, wanted: int) -> int | None:
-    """Return `wanted`, or less when a small catalogue leaves a user with fewer new items.
-
-    Where candidates are given, the catalogue isn't ranked: None.
-    """
+    """Return `wanted`, less in a small catalogue; None where candidates are given and no others ranked."""
     if protocol.samplers[0] not in get_args(Drawn):
         return None
     longest = max(len(np.unique(history)) for data in protocol.splits.values() for history in data.histories)

@@ -77,7 +77,7 @@ def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
         model = _peft().prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
         adapted: PeftModel = _peft().get_peft_model(model, config)
-        return adapted
+        return _nameless(adapted)
     except ValueError as error:
         message = f"training.lora.targets: {error}"
         raise ModelError(message) from error
@@ -85,8 +85,14 @@ def add_adapter(model: PreTrainedModel, settings: Lora) -> PeftModel:
 
 def train_adapter(model: PeftModel) -> None:
     """Let the weights of an adapter that was read be trained on, and no others."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in _nameless(model).named_parameters():
         parameter.requires_grad_(".lora_" in name)
+
+
+def _nameless(model: PeftModel) -> PeftModel:
+    """Let no checkpoint look the base up on a hub by its name; who saves the adapter names the base."""
+    model.peft_config["default"].base_model_name_or_path = None
+    return model
 
 
 def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
