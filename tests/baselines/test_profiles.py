@@ -13,9 +13,10 @@ def test_working_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         sparse.csr_array(draw.random((size, 5)) * draw.integers(0, 2, (size, 5))) for size in (4, 6)
     )
     candidates = draw.integers(0, 6, (4, 3)).astype(np.int32)
-    whole = products(users, items, None)
+    turned = sparse.csr_array(items.T)
+    whole = products(users, items, None, turned)
     monkeypatch.setattr(profiles, "_PAIRS_A_CHUNK", 5)
-    some = products(users, items, candidates)
+    some = products(users, items, candidates, turned)
     assert np.allclose(some, np.take_along_axis(whole, candidates.astype(np.int64), axis=1))
 
 
