@@ -194,8 +194,8 @@ def _listen_to_prompts(patch: pytest.MonkeyPatch, heard: Heard) -> None:
     def told(self: RankingPrompt, summary: str, recent: Sequence[Item]) -> Any:
         return heard.read(prefix(self, summary, recent), heard.prefixes)
 
-    def asked(self: RankingPrompt, item: Item) -> Any:
-        return heard.read(suffix(self, item), heard.suffixes)
+    def asked(self: RankingPrompt, item: Item, history: Sequence[Item] = ()) -> Any:
+        return heard.read(suffix(self, item, history), heard.suffixes)
 
     def take_apart(*args: Any) -> Any:
         """Let the catalogue's lines be read off, which are written as if they were recent items."""

@@ -184,7 +184,7 @@ def test_a_changed_setting_or_file_is_another_system(tmp_path: Path, monkeypatch
         ({"summary.writer": {"kind": "gpt"}}, r"kind must be keyphrase, local, endpoint, table, or your own"),
         (
             {"summary.paradigm": "zigzag"},
-            r"no paradigm 'zigzag'; take one of recurrent, hierarchical, none, or your own",
+            r"no paradigm 'zigzag'; take one of recurrent, hierarchical, sections, none, or your own",
         ),
         ({"summary.paradigm": "own_parts:oldest"}, r"'own_parts:oldest' can't be imported"),
     ],

@@ -158,7 +158,8 @@ def test_a_changed_setting_reruns_its_step_and_what_reads_it(
     folder = run(small_config(tmp_path / "run", **changes), say=lines.append)
     assert taken(lines) == anew
     measured = json.loads(folder.metrics.read_text(encoding="utf-8"))["systems"]
-    assert {path.stem for path in folder.scores.iterdir()} == set(measured), "no scores of another model stay"
+    scored = {path.name.partition(".")[0] for path in folder.scores.iterdir()}
+    assert scored == set(measured), "no scores of another model stay"
 
 
 def test_a_changed_template_reruns_what_was_made_with_it(
@@ -205,7 +206,7 @@ def test_a_run_reads_each_table_once_and_loads_its_ranker_once(
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="prepare, summarize, pretrain, train, score, fuse, evaluate, report"
+        ConfigError, match="prepare, caption, summarize, pretrain, train, score, fuse, evaluate, report"
     ):
         run(small_config(tmp_path), until="trian")
 

@@ -26,7 +26,7 @@ def test_settings_without_companions_or_forms_have_no_fused_ranker(settings: dic
 
 
 def test_the_fused_ranker_needs_a_form_when_it_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"name one of tallrec, .*profiles, llmseqprompt beside"):
+    with pytest.raises(ConfigError, match=r"name one of tallrec, .*llmseqprompt, mllm_msr beside"):
         select_systems(Config(), ["fused", "tfidf"])
 
 
