@@ -321,6 +321,8 @@ def run(
     engine = Engine(recommender, limits, figures.batch.observe)
     app = create_app(engine, figures, keys)
     listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # Connections inherit it. Without it, an answer's body waits some 40 ms for its head to be acknowledged.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     settings = uvicorn.Config(
         app,
         log_level="warning",
