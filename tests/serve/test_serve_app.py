@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import socket
 from typing import Any
 
 import polars as pl
 import pytest
+import uvicorn
 from served import LATER, PATIENT, Served
 from starlette.testclient import TestClient
 
 from trsr.prompts.words import words
 from trsr.recommender import Recommender
-from trsr.serve.app import create_app
+from trsr.serve.app import create_app, run
 from trsr.serve.door import Figures
-from trsr.serve.engine import Engine
+from trsr.serve.engine import Engine, Limits
 
 
 @pytest.fixture(scope="module")
@@ -311,3 +315,19 @@ def test_a_bundle_ranks_histories_and_says_that_it_knows_nobody(service: Served)
         ):
             assert answer.status_code == 422
             assert "a bundle knows no users" in answer.json()["error"]["message"]
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    def accept(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        with socket.create_connection(sockets[0].getsockname()), sockets[0].accept()[0] as connection:
+            told.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(uvicorn.Server, "run", accept)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    run(recommender, "127.0.0.1", 0, Limits(), None, lambda line: None)
+    assert told == [1]
