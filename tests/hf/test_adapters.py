@@ -91,7 +91,7 @@ def test_targets_that_no_module_has_are_refused() -> None:
 @pytest.mark.parametrize("read", [False, True])
 def test_a_checkpoint_of_adapters_asks_no_hub_for_the_base(read: bool, tmp_path: Path) -> None:
     model = MAKE["llama"]()
-    model.config._name_or_path = "no-such-base"
+    model.name_or_path = "no-such-base"
     adapted = add_adapter(model, Lora())
     if read:
         adapted.peft_config["default"].base_model_name_or_path = "no-such-base"

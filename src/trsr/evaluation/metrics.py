@@ -184,8 +184,19 @@ def named(metrics: Mapping[str, _Floats], *protocol: str) -> dict[str, _Floats]:
     >>> list(named({"Recall@3": np.ones(1)}, ""))
     ['Recall@3']
     """
-    told = ", ".join(filter(None, protocol))
+    told = protocol_label(*protocol)
     return {f"{name} ({told})" if told else name: values for name, values in metrics.items()}
+
+
+def protocol_label(*parts: str) -> str:
+    """Join what is said of how something was measured; what is empty is not said.
+
+    Examples
+    --------
+    >>> protocol_label("", "rolling", Protocol.CATALOGUE)
+    'rolling, catalogue'
+    """
+    return ", ".join(filter(None, parts))
 
 
 def plain_name(metric: str) -> str:

@@ -16,7 +16,7 @@ from trsr.data.candidates import training_counts
 from trsr.errors import ConfigError
 from trsr.evaluation.catalogue import CEILING
 from trsr.evaluation.metrics import Protocol as MetricProtocol
-from trsr.evaluation.metrics import Recall, metric_names, metrics_at, plain_name
+from trsr.evaluation.metrics import Recall, metric_names, metrics_at, plain_name, protocol_label
 from trsr.evaluation.scoreboard import RULES, choose, slice_results, slices, summarise
 from trsr.evaluation.statistics import (
     Estimate,
@@ -106,7 +106,7 @@ class ValidationSelector:
         if choice is None:
             return None
         told = sampler if sampler == "impressions" else f"{sampler} negatives"
-        measure = ", ".join(filter(None, (self.measure, self.config.split.label, told)))
+        measure = protocol_label(self.measure, self.config.split.label, told)
         return Choice(what, measure, choice.options, choice.chosen)
 
     def _choose(
@@ -122,7 +122,7 @@ class ValidationSelector:
         for system in systems:
             averaged = plain_names(average_seeds(frames(system)))
             results[system.name] = {Split.VALID.value: summarise(averaged, _NO_INTERVALS, self.config.seed)}
-        label = ", ".join(filter(None, (self.config.split.label, CATALOGUE)))
+        label = protocol_label(self.config.split.label, CATALOGUE)
         options = tuple(
             Option(name, by_split[Split.VALID.value].metrics[measure].mean)
             for name, by_split in results.items()
@@ -318,8 +318,7 @@ class Tables:
         """Say how a system with the language model can be in the table, and what its own lists are worth."""
         for system in systems:
             if frames := recommended_frames(system, self._protocol, Split.TEST, self._metrics):
-                label = ", ".join(filter(None, (self._config.split.label, MetricProtocol.RECOMMENDED)))
-                told = f"Recall@{max(self._config.evaluation.ks)} ({label})"
+                told = f"Recall@{max(self._config.evaluation.ks)} ({self._named(MetricProtocol.RECOMMENDED)})"
                 value = self._summary(frames)[told]
                 return (
                     f"The {system.name} ranker orders what is retrieved; all other items are level behind "
@@ -330,7 +329,7 @@ class Tables:
 
     def _named(self, among: str) -> str:
         """Say on which rows, where they aren't users, and among what."""
-        return ", ".join(filter(None, (self._config.split.label, among)))
+        return protocol_label(self._config.split.label, among)
 
     def _rows_told(self, split: Split) -> str:
         """Say how many rows the users have; nothing where each has one."""

@@ -104,7 +104,7 @@ class RankingPrompt:
         self._prefix_name = "rank_compact_prefix" if terse else "rank_prefix"
         self._suffix_name = "rank_compact_suffix" if terse else "rank_suffix"
         self._nearest_name = "rank_compact_nearest" if terse else "rank_nearest"
-        self.nearness = nearness
+        self.nearness = nearness if prompting.nearest_items else None
         if prompting.nearest_items and nearness is None:
             message = (
                 "prompt.nearest_items: which items are alike is learnt from the catalogue that a model is "
@@ -131,7 +131,7 @@ class RankingPrompt:
     def forget(self) -> None:
         """Forget what was built of users."""
         self._prefix.cache_clear()
-        if self.prompting.nearest_items and self.nearness is not None:
+        if self.nearness is not None:
             self._suffix.cache_clear()
             self.nearness.forget()
 
@@ -139,7 +139,7 @@ class RankingPrompt:
     def versions(self) -> dict[str, str]:
         """Template name to version, for the run's card."""
         names = [self._prefix_name, self._suffix_name]
-        names += [self._nearest_name] if self.prompting.nearest_items else []
+        names += [self._nearest_name] if self.nearness else []
         return self.templates.versions(names)
 
     def prefix(self, summary: str, recent: Sequence[Item]) -> Prefix:
@@ -182,7 +182,7 @@ class RankingPrompt:
         Where `prompting.nearest_items` are told, the history, oldest first, decides them, too. All of it is
         searched, also what the prefix leaves out.
         """
-        if not self.prompting.nearest_items or self.nearness is None:
+        if self.nearness is None:
             return self._suffix(_key(item), "")
         near = self.nearness.find(item, history, self.prompting.nearest_items)
         return self._suffix(_key(item), self._render_nearest(near))
