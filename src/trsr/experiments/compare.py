@@ -18,6 +18,7 @@ from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Untrained
 from trsr.data.prepare import Prepared
 from trsr.errors import TrsrError
+from trsr.evaluation.beyond_accuracy import LIST_LENGTHS
 from trsr.experiments.fused import FusedSystem
 from trsr.experiments.progress import Job, Progress, render_text
 from trsr.experiments.progress import Work as Sort
@@ -99,6 +100,7 @@ class Comparison:
         # Nobody orders what is retrieved where there is no language model.
         wanted_items = work.config.comparison.retrieve if wanted.language_models else 0
         self.depth = retrieval_depth(protocol, wanted_items)
+        self._listed = retrieval_depth(protocol, max(wanted_items, *LIST_LENGTHS))
         self._baselines = Baselines(
             work, protocol, kept=work.config.fusion.companions if wanted.fused else ()
         )
@@ -130,7 +132,8 @@ class Comparison:
             work.say(f"retriever, by validation: {retriever.chosen}")
             handing = next(system for system in floor if system.name == retriever.chosen)
             forms = [self._reranked(system, handing) for system in forms]
-            systems = [*(handing.as_retrieved() if system is handing else system for system in floor), *forms]
+            own = handing.as_retrieved(self.depth or 0)
+            systems = [*(own if system is handing else system for system in floor), *forms]
         if wanted.fused:
             try:
                 best = next(system for system in forms if system.name == chosen.chosen)
@@ -165,7 +168,7 @@ class Comparison:
         for seed in self._seeds_of(name):
             with self._progress.job(Job(Sort.BASELINE, name, seed)) as job:
                 scored = self._baselines.scores(
-                    f"{path_name(name)}/seed-{seed}", name, seed, self.depth, begin=job.begin
+                    f"{path_name(name)}/seed-{seed}", name, seed, self._listed, begin=job.begin
                 )
                 job.seconds = scored.value.info.seconds
             runs.append(scored.value)
@@ -206,7 +209,7 @@ class Comparison:
     def _reranked(self, system: SystemScores, retriever: SystemScores) -> SystemScores:
         """Let a form of the language model order what the retriever hands on, for the test users."""
         users = self._protocol.splits[Split.TEST].users
-        retrieved = [retriever.at(seed).catalogue[Split.TEST].retrieved for seed in system.seeds]
+        retrieved = [retriever.handed_on(seed, self.depth or 0) for seed in system.seeds]
         scores = []
         for seed, items in zip(system.seeds, retrieved, strict=True):
             model = self._models[system.name, seed]
@@ -238,7 +241,7 @@ class Comparison:
         runs = tuple(fused.scores(seed) for seed in self._seeds)
         if retriever is None:
             return SystemScores(FUSED, Kind.FUSED, self._seeds, runs)
-        retrieved = [retriever.at(seed).catalogue[Split.TEST].retrieved for seed in self._seeds]
+        retrieved = [retriever.handed_on(seed, self.depth or 0) for seed in self._seeds]
         reranked = []
         for seed, items in zip(self._seeds, retrieved, strict=True):
             told = {name: self._companion(name, seed, items) for name in names}

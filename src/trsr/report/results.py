@@ -81,6 +81,10 @@ class SystemRow:
     exact
         Measure to its exact expectation under uniform negatives, computed from the target's rank in
         the whole catalogue; empty where full ranks don't exist.
+    beyond
+        ``Coverage@10``, ``Serendipity@10``, ``Novelty@10`` and so on of lists of the whole catalogue; see
+        `trsr.evaluation.beyond_accuracy`. Coverage is of all users together, so that the ends of its
+        interval are NaN.
     """
 
     system: str
@@ -90,6 +94,7 @@ class SystemRow:
     by_seed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     p_against_best: Mapping[str, float] = field(default_factory=dict)
     exact: Mapping[str, float] = field(default_factory=dict)
+    beyond: Mapping[str, Estimate] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float:
         """Give the mean of a metric; NaN where it was not, or could not be, measured."""
@@ -163,6 +168,11 @@ class MetricTable:
     def exact_metrics(self) -> tuple[str, ...]:
         """Metrics that have exact expectations, in their order."""
         return in_order(name for row in self.rows for name in row.exact)
+
+    @property
+    def beyond_metrics(self) -> tuple[str, ...]:
+        """What was measured of lists beyond their accuracy, in its order."""
+        return in_order(name for row in self.rows for name in row.beyond)
 
     def row(self, system: str) -> SystemRow | None:
         """Row of a system; None when it isn't there."""
@@ -491,6 +501,10 @@ def _figures(name: str, row: SystemRow) -> dict[str, float | None]:
             figures[f"{name} {metric} expected"] = row.exact[metric]
         if metric in row.p_against_best:
             figures[f"{name} {metric} p against best"] = row.p_against_best[metric]
+    for metric, estimate in row.beyond.items():
+        figures[f"{name} {metric}"] = estimate.mean
+        if not math.isnan(estimate.low):
+            figures |= {f"{name} {metric} low": estimate.low, f"{name} {metric} high": estimate.high}
     return figures
 
 
