@@ -8,8 +8,9 @@ killed goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,7 @@ from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, identity, path_name
 from trsr.report.results import Choice, Kind
+from trsr.served import ORDERS
 from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Artifact, Work
@@ -180,7 +182,8 @@ class Comparison:
         model, scored = answer_variant(
             self._work, self._prepared, self._protocol, standing(untrained), seed, self._progress
         )
-        info = replace(scored.info, details={**scored.info.details, DESCRIPTION: untrained.description})
+        told = " ".join(filter(None, (untrained.description, _orders_told(scored.info.details))))
+        info = replace(scored.info, details={**scored.info.details, DESCRIPTION: told})
         runs = (replace(scored, info=info),)
         return SystemScores(untrained.label, Kind.BASELINE, (seed,), runs, summaries=model.told)
 
@@ -259,3 +262,18 @@ class Comparison:
             items,
             lambda: self._baselines.score(name, own, Split.TEST, items),
         ).value
+
+
+def _orders_told(details: Mapping[str, Any]) -> str:
+    """Say what the answers of a model that writes orders were worth; nothing where all were whole.
+
+    Examples
+    --------
+    >>> _orders_told({ORDERS: {"asked again": 1, "incomplete": 3, "whole": 36}})
+    'Of 39 orders 3 left candidates out, which stand level behind.'
+    """
+    counts = details.get(ORDERS, {})
+    short, none, whole = (counts.get(name, 0) for name in ("incomplete", "none", "whole"))
+    parts = [f"{short:,} left candidates out, which stand level behind"] if short else []
+    parts += [f"{none:,} were none, so that all candidates are level"] if none else []
+    return f"Of {short + none + whole:,} orders {'; '.join(parts)}." if parts else ""
