@@ -44,10 +44,10 @@ class System:
     training_examples
         Examples that it was trained on; None for a system that isn't trained.
     training_negatives
-        In words, such as ``4 a positive, uniform`` or ``all items (softmax)``; empty when none.
+        In words, such as ``4 a positive, uniform``; empty when none.
     seconds
-        Mean over seeds of the seconds until the system can score, as measured (training and, for
-        the language model, its summaries); None when it was not measured.
+        Mean over seeds of the measured seconds until it can score (training, a language model's summaries
+        among it); None when it was not measured.
     seeds
         Seeds over which it was trained; 1 for a system without chance.
     """
@@ -82,9 +82,8 @@ class SystemRow:
         Measure to its exact expectation under uniform negatives, computed from the target's rank in
         the whole catalogue; empty where full ranks don't exist.
     beyond
-        ``Coverage@10``, ``Serendipity@10``, ``Novelty@10`` and so on of lists of the whole catalogue; see
-        `trsr.evaluation.beyond_accuracy`. Coverage is of all users together, so that the ends of its
-        interval are NaN.
+        ``Coverage@10`` and so on of lists of the whole catalogue; see `trsr.evaluation.beyond_accuracy`. The
+        ends of coverage's interval are NaN, as it is of all users together.
     """
 
     system: str
@@ -168,11 +167,6 @@ class MetricTable:
     def exact_metrics(self) -> tuple[str, ...]:
         """Metrics that have exact expectations, in their order."""
         return in_order(name for row in self.rows for name in row.exact)
-
-    @property
-    def beyond_metrics(self) -> tuple[str, ...]:
-        """What was measured of lists beyond their accuracy, in its order."""
-        return in_order(name for row in self.rows for name in row.beyond)
 
     def row(self, system: str) -> SystemRow | None:
         """Row of a system; None when it isn't there."""
@@ -259,8 +253,8 @@ class FusionWeights:
 class Agreement:
     """How often two systems hit for the same users.
 
-    A hit is a target among the first `k`. `shared` has the share of users for whom both hit, ``(n_systems,
-    n_systems)``, in the order of `systems`; on the diagonal the system's own share.
+    A hit is a target among the first `k`. `shared` has the share of users for whom both of `systems` hit,
+    ``(n_systems, n_systems)``, on the diagonal a system's own.
     """
 
     sampler: str
@@ -296,14 +290,8 @@ class RankedList:
 class UserCase:
     """One user in full: what was known, what was written, how it was ranked.
 
-    Parameters
-    ----------
-    history
-        One line per item before the target, oldest first.
-    summary
-        What the language model read about the user; empty without a summary.
-    steps
-        Summaries on the way to it, in the order in which they were written.
+    `history` has one line per item before the target, oldest first; `summary` is what the language model read
+    about the user, empty without one, and `steps` are those on the way to it, in the order of writing.
     """
 
     user_id: str
@@ -369,7 +357,7 @@ class Provenance:
     seconds
         Wall time of the whole command; None when unknown.
     test
-        The paired test and its resamples, in words; may be empty.
+        The paired test, in words; may be empty.
     """
 
     command: str
@@ -413,10 +401,8 @@ class Results:
         whole catalogue are left out.
     two_stage, fusion, agreement, cases
         None where there was none.
-    rows
-        Whether a user may have several of what was measured.
-    calibration
-        One per system that gives a probability.
+    rows, calibration
+        Whether a user may have several of what was measured; one per system that gives a probability.
     """
 
     name: str
