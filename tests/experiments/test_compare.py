@@ -53,7 +53,8 @@ def test_every_system_stands_in_both_samplers_tables(finished: Finished) -> None
 
 def test_whole_catalogue_and_two_stages_have_rows_and_columns_of_their_own(finished: Finished) -> None:
     told = figures(finished)
-    assert [row["system"] for row in told["catalogue"]["rows"]] == ["popularity", "tfidf", "sasrec"]
+    assert [row["system"] for row in told["catalogue"]["rows"]] == ["popularity", "tfidf", "sasrec", "fused"]
+    assert "The fused ranker orders what is retrieved" in told["catalogue"]["note"]
     assert told["catalogue"]["candidates"] == 80
     two = told["two_stage"]
     assert {row["system"] for row in two["rows"]} == {two["retriever"], "tallrec", "recurrent", "fused"}
