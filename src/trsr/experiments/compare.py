@@ -20,7 +20,7 @@ from trsr.config.evaluation import BaselineName, Untrained
 from trsr.data.prepare import Prepared
 from trsr.errors import TrsrError
 from trsr.evaluation.beyond_accuracy import LIST_LENGTHS
-from trsr.experiments.fused import FusedSystem
+from trsr.experiments.fused import FusedSystem, over_catalogue
 from trsr.experiments.progress import Job, Progress, render_text
 from trsr.experiments.progress import Work as Sort
 from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol
@@ -38,6 +38,7 @@ from trsr.experiments.systems import (
 )
 from trsr.experiments.tables import SelectedSystems, ValidationSelector, select_systems
 from trsr.experiments.variants import answer_variant, form, standing
+from trsr.fusion.companions import Companions
 from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, identity, path_name
@@ -241,7 +242,7 @@ class Comparison:
         fused = FusedSystem(
             self._protocol, form, {name: next(each for each in floor if each.name == name) for name in names}
         )
-        runs = tuple(fused.scores(seed) for seed in self._seeds)
+        runs = tuple(self._everywhere(fused, form, seed) for seed in self._seeds)
         if retriever is None:
             return SystemScores(FUSED, Kind.FUSED, self._seeds, runs)
         retrieved = [retriever.handed_on(seed, self.depth or 0) for seed in self._seeds]
@@ -251,8 +252,22 @@ class Comparison:
             reranked.append(fused.rerank(seed, items, told))
         return SystemScores(FUSED, Kind.FUSED, self._seeds, runs).with_second_stage(retrieved, reranked)
 
+    def _everywhere(self, fused: FusedSystem, form: SystemScores, seed: int) -> SeedScores:
+        """Let the fused ranker of one seed answer, among the frozen candidates and in the catalogue."""
+        scores, told = fused.scores(seed), self._work.config.fusion
+        if self.depth is None or not told.items:
+            return scores
+        fitted = {name: self._baselines.fitted(name, self._own(name, seed)) for name in told.companions}
+        companions, model = Companions(fitted, self._protocol.data.counts), self._models[form.name, seed]
+        name = f"catalogue/seed-{seed}"
+        return over_catalogue(self._work, self._protocol, model, companions, scores, name=name)
+
+    def _own(self, name: BaselineName, seed: int) -> int:
+        """Give the seed that a companion has beside the language model's."""
+        return seed if seed in self._seeds_of(name) else self._seeds_of(name)[0]
+
     def _companion(self, name: BaselineName, seed: int, items: np.ndarray) -> Floats:
-        own = seed if seed in self._seeds_of(name) else self._seeds_of(name)[0]
+        own = self._own(name, seed)
         users = self._protocol.splits[Split.TEST].users
         return second_stage_scores(
             self._work,
