@@ -171,7 +171,7 @@ def test_the_whole_catalogue_is_shown_as_it_is_recommended(service: Served) -> N
         assert shown == [recommender.describe(each["item"]) for each in said]
         first = said[0]["item"]
         asked = {"user": user, "item": first, "of": "catalogue"}
-        assert f"{said[0]['score']:.3f}" in text_of(service.client.get("/page/explain", params=asked))
+        assert f"{said[0]['score']:.4f}" in text_of(service.client.get("/page/explain", params=asked))
         given = {} if user == "without candidates" else {"catalogue": True}
         told = service.post("/v1/explain", {"user": user, "item": first} | given).json()
         assert told["score"] == pytest.approx(said[0]["score"])

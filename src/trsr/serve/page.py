@@ -144,7 +144,14 @@ def _looking(routes: APIRouter, page: _Page) -> None:
         catalogue = engine.recommender.catalogue
         recent = [(line(catalogue, name), p_yes) for name, p_yes in told.without_item]
         return page.show(
-            request, "explain", user=user, line=line(catalogue, item), told=told, answer=answer, recent=recent
+            request,
+            "explain",
+            user=user,
+            of=of,
+            line=line(catalogue, item),
+            told=told,
+            answer=answer,
+            recent=recent,
         )
 
 
