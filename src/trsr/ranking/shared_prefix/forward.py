@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import linear
 
 from trsr.errors import ModelError
@@ -20,10 +19,9 @@ from trsr.ranking.shared_prefix.attention import (
     KeysAndValues,
     PackedCall,
     Transcript,
-    layers_of,
     pretrained,
 )
-from trsr.ranking.shared_prefix.layout import Pack, UserPrompts, divide, pack, share_rows
+from trsr.ranking.shared_prefix.layout import Pack, UserPrompts, divide, factor, pack, share_rows
 
 _GROUP_TOKENS: Final = 2048
 
@@ -133,7 +131,7 @@ def packed_logits(
         ARGUMENT: call,
     }
     logits = answer_columns(model, inputs, answers)
-    ran, layers = len(transcript.windows), len(layers_of(inner))
+    ran, layers = len(transcript.windows), inner.config.get_text_config().num_hidden_layers
     if ran != layers or logits.shape[:2] != (1, len(wanted)):
         message = (
             f"{type(inner).__name__} ran the packed attention in {ran} of {layers} layers and gave logits of "
@@ -162,6 +160,8 @@ def scored_logits(
     is as in `packed_logits`.
     """
     held = memory.get(user.prefix) if memory is not None else None
+    asked_for = user.prefix
+    user = user if held else factor(user)
     # Candidates of a row pay for each other's tokens on a GPU (`gridded`): large rows are of several groups.
     groups = divide(user, min(budget, _GROUP_TOKENS))
     keeps = held is None and bool(user.prefix) and (memory is not None or len(groups) > 1)
@@ -173,9 +173,15 @@ def scored_logits(
         row = pack([groups[place] for place in places], is_held=bool(prefix))
         transcript = Transcript(prefixes=[prefix] * len(places), keeps_prefixes=keeps and not prefix)
         logits.append(packed_logits(model, row, answers, trims=trims, transcript=transcript))
-    if keeps and memory is not None:
-        memory.put(user.prefix, prefix)
+    if keeps and memory is not None and asked_for:
+        # The next request's candidates may begin otherwise: what these have in common isn't kept.
+        memory.put(asked_for, {layer: _first(pair, len(asked_for)) for layer, pair in prefix.items()})
     return torch.cat(logits)
+
+
+def _first(pair: KeysAndValues, tokens: int) -> KeysAndValues:
+    key, value = pair
+    return key[:, :, :tokens].contiguous(), value[:, :, :tokens].contiguous()
 
 
 @torch.no_grad()
@@ -234,21 +240,22 @@ def answer_columns(model: nn.Module, inputs: dict[str, Any], answers: Sequence[i
     wanted = torch.tensor(list(answers), device=inputs["input_ids"].device)
     if head is None or type(head) is not nn.Linear:
         return _logits(model(**inputs)).index_select(-1, wanted)
-    name = next(name for name, module in model.named_modules() if module is head)
-    rows = {f"{name}.{part}": value.index_select(0, wanted) for part, value in head.named_parameters()}
-    # Not tied: the input embedding keeps all its rows when it is the same tensor.
-    with _in_float32(head):
-        return _logits(functional_call(model, rows, args=(), kwargs=inputs, tie_weights=False))
+    with _in_float32(head, wanted):
+        return _logits(model(**inputs))
 
 
 @contextmanager
-def _in_float32(head: nn.Linear) -> Iterator[None]:
-    """Let the answers' logits be computed in float32: with the 8 bits of bfloat16 candidates would tie."""
+def _in_float32(head: nn.Linear, wanted: Tensor) -> Iterator[None]:
+    """Let some logits be computed, in float32: with the 8 bits of bfloat16 candidates would tie."""
 
     def forward(input: Tensor) -> Tensor:
-        bias = None if head.bias is None else head.bias.float()
+        weight, bias = (
+            None if part is None else part.index_select(0, wanted).float()
+            for part in (head.weight, head.bias)
+        )
+        assert weight is not None
         with torch.autocast(input.device.type, enabled=False):
-            return linear(input.float(), head.weight.float(), bias)
+            return linear(input.float(), weight, bias)
 
     head.forward = forward  # type: ignore[method-assign]
     try:
