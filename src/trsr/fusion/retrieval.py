@@ -24,6 +24,7 @@ from trsr.baselines.base import Baseline, Places, ReadsText, score_places
 from trsr.errors import ArtifactError, ConfigError, DataError
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence
 from trsr.fusion.fusion import Fusion, fit_held_out
+from trsr.fusion.vector_index import VectorIndex
 from trsr.registry import path_name
 
 _Floats = NDArray[np.float64]
@@ -79,59 +80,6 @@ class Proposed:
     def read(self, p_yes: _Floats) -> Evidence:
         """Add what the language model says, ``(n_users, n_proposed)``."""
         return replace(self.evidence, scores={LANGUAGE_MODEL: p_yes, **self.evidence.scores})
-
-
-class VectorIndex:
-    """Finds vectors of the greatest inner product by a graph, in place of all of them.
-
-    It is an index of usearch (Malkov and Yashunin, Efficient and robust approximate nearest neighbor search
-    using hierarchical navigable small world graphs, TPAMI 2018); see `build` and `load`. It may miss some of
-    the best.
-    """
-
-    def __init__(self, index: Any) -> None:
-        self._index = index
-
-    @classmethod
-    def build(cls, vectors: NDArray[Any]) -> VectorIndex:
-        """Put vectors ``(n, width)`` into a graph; raises `ConfigError` without the library."""
-        index = _usearch().Index(
-            ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=32, expansion_search=256
-        )
-        index.add(np.arange(len(vectors)), np.ascontiguousarray(vectors, np.float32))
-        return cls(index)
-
-    def search(self, query: NDArray[Any], n: int) -> Places:
-        """Return the places of some `n` vectors near a query ``(width,)``, best first."""
-        found = self._index.search(np.ascontiguousarray(query, np.float32), min(n, len(self._index)))
-        return np.asarray(found.keys, np.int64).astype(np.int32)
-
-    def save(self, path: Path) -> None:
-        """Write it as one file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._index.save(str(path))
-
-    @classmethod
-    def load(cls, path: Path, n_items: int) -> VectorIndex:
-        """Read what `save` wrote; raises `ArtifactError` when it isn't an index of so many items."""
-        try:
-            index = _usearch().Index.restore(str(path))
-            if index is None or len(index) != n_items:
-                message = f"it has {0 if index is None else len(index):,} items, the catalogue {n_items:,}"
-                raise ValueError(message)
-        except (OSError, ValueError, RuntimeError) as error:
-            message = f"{path}: not an index of this catalogue ({error}); run `trsr evaluate` again"
-            raise ArtifactError(message) from error
-        return cls(index)
-
-
-def _usearch() -> Any:
-    try:
-        from usearch import index  # noqa: PLC0415  an optional extra
-    except ImportError as error:
-        message = "fusion.index: usearch needs the library: pip install 'trsr[index]', or set it to `exact`"
-        raise ConfigError(message) from error
-    return index
 
 
 class Retriever:
@@ -438,7 +386,10 @@ class CatalogueFusion:
                 f"{path}: says nothing of retrieval ({error!r}); run `trsr evaluate` on the run folder again"
             )
             raise ArtifactError(message) from error
-        indexes = {name: VectorIndex.load(folder / path_name(name) / _INDEX, len(counts)) for name in indexed}
+        indexes = {
+            name: VectorIndex.load(folder / path_name(name) / _INDEX, systems[name].item_vectors())
+            for name in indexed
+        }
         retriever = Retriever(systems, counts, names, indexes)
         return cls(retriever, Fusion.load(folder / _FIRST_STAGE), Fusion.load(folder / _FULL), items)
 

@@ -162,7 +162,8 @@ def score(
         What the progress says; None to say nothing.
     """
     was_training = model.training
-    model.eval()
+    if was_training:  # going through all modules takes longer than some of them do
+        model.eval()
     scores: list[NDArray[np.float64]] = []
     bar = Progress(title or "", len(users), "users", shown=title is not None)
     with torch.no_grad(), bar:

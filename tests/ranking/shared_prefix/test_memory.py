@@ -92,3 +92,21 @@ def test_a_row_without_its_prefix_needs_the_keys() -> None:
     Attachment(model)
     with pytest.raises(ModelError, match="no keys of one were handed in"):
         packed_logits(model, pack(users((3, (2,))), is_held=True), ANSWERS)
+
+
+def test_what_candidates_begin_with_is_read_once_and_not_held() -> None:
+    model = make(PACKED["llama"])
+    first, other = UserPrompts([3, 4, 5], [[7, 8, 2], [7, 8, 3, 4]]), UserPrompts([3, 4, 5], [[9, 2], [7, 1]])
+    expected = [one_by_one(model, [user]) for user in (first, other)]
+    Attachment(model)
+    tokens: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, __, inputs: tokens.append(inputs["input_ids"].shape[1]), with_kwargs=True
+    )
+    memory = PrefixMemory(10**6)
+    for user, wanted in zip((first, other), expected, strict=True):
+        assert (scored_logits(model, user, ANSWERS, budget=99, memory=memory) - wanted).abs().max() < 1e-5
+    assert tokens == [3 + 2 + 3, 4]
+    held = memory.get(first.prefix)
+    assert held is not None
+    assert {part.shape[2] for pair in held.values() for part in pair} == {3}

@@ -19,10 +19,9 @@ from trsr.ranking.shared_prefix.attention import (
     KeysAndValues,
     PackedCall,
     Transcript,
-    layers_of,
     pretrained,
 )
-from trsr.ranking.shared_prefix.layout import Pack, UserPrompts, divide, pack, share_rows
+from trsr.ranking.shared_prefix.layout import Pack, UserPrompts, divide, factor, pack, share_rows
 
 _GROUP_TOKENS: Final = 2048
 
@@ -132,7 +131,7 @@ def packed_logits(
         ARGUMENT: call,
     }
     logits = answer_columns(model, inputs, answers)
-    ran, layers = len(transcript.windows), len(layers_of(inner))
+    ran, layers = len(transcript.windows), inner.config.get_text_config().num_hidden_layers
     if ran != layers or logits.shape[:2] != (1, len(wanted)):
         message = (
             f"{type(inner).__name__} ran the packed attention in {ran} of {layers} layers and gave logits of "
@@ -161,6 +160,8 @@ def scored_logits(
     is as in `packed_logits`.
     """
     held = memory.get(user.prefix) if memory is not None else None
+    asked_for = user.prefix
+    user = user if held else factor(user)
     # Candidates of a row pay for each other's tokens on a GPU (`gridded`): large rows are of several groups.
     groups = divide(user, min(budget, _GROUP_TOKENS))
     keeps = held is None and bool(user.prefix) and (memory is not None or len(groups) > 1)
@@ -172,9 +173,15 @@ def scored_logits(
         row = pack([groups[place] for place in places], is_held=bool(prefix))
         transcript = Transcript(prefixes=[prefix] * len(places), keeps_prefixes=keeps and not prefix)
         logits.append(packed_logits(model, row, answers, trims=trims, transcript=transcript))
-    if keeps and memory is not None:
-        memory.put(user.prefix, prefix)
+    if keeps and memory is not None and asked_for:
+        # The next request's candidates may begin otherwise: what these have in common isn't kept.
+        memory.put(asked_for, {layer: _first(pair, len(asked_for)) for layer, pair in prefix.items()})
     return torch.cat(logits)
+
+
+def _first(pair: KeysAndValues, tokens: int) -> KeysAndValues:
+    key, value = pair
+    return key[:, :, :tokens].contiguous(), value[:, :, :tokens].contiguous()
 
 
 @torch.no_grad()

@@ -168,8 +168,10 @@ class Layout:
         """Position of every token in its own prompt: candidates all continue from their prefix."""
         parts = []
         for segment in self.segments:
+            lengths = torch.tensor(segment.fold.lengths)
+            begins = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
             parts.append(torch.arange(segment.middle - segment.start))
-            parts.extend(segment.prefix + torch.arange(length) for length in segment.fold.lengths)
+            parts.append(segment.prefix + torch.arange(len(begins)) - begins)
         return torch.cat(parts).to(self.device)
 
     @cached_property
