@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 
+from fake_generator import FakeGenerator
 from small_run import small_config
 from trsr.artifacts import RunFolder
 from trsr.config import Config
@@ -23,7 +24,6 @@ from trsr.data.prepare import prepare
 from trsr.data.readers.registry import read
 from trsr.errors import ModelError, WriterError
 from trsr.evaluation.scoreboard import evaluate
-from trsr.llm.generator import FakeGenerator
 from trsr.prompts.item_text import ApproximateTokens, item_line
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
