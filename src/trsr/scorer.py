@@ -205,6 +205,10 @@ class Scorer:
             voices=voices_of(told_by, adds, 0),
         )
 
+    def warm(self) -> None:
+        """Read the catalogue's texts into tokens, once, rather than in the first requests for each item."""
+        self.ranker.prompt.warm(self._shown.items(self._shown.ids))
+
     def forget(self) -> None:
         """Forget what is held of users."""
         self.memory.clear()

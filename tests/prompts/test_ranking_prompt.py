@@ -8,6 +8,7 @@ from plain_tokenizer import plain_tokenizer
 from trsr.config.summary import Prompting
 from trsr.errors import ConfigError
 from trsr.hf.tokenization import PlainEncoder, TokenizerTokens
+from trsr.prompts import ranking_prompt
 from trsr.prompts.item_text import item_line
 from trsr.prompts.nearest import Nearness
 from trsr.prompts.ranking_prompt import Cut, RankingPrompt
@@ -52,6 +53,17 @@ def test_the_prompt_shows_summary_recent_items_and_candidate_in_this_order(terse
     assert prefix.ids == tuple(ENCODE([prefix.text])[0])
     assert suffix.ids == tuple(ENCODE([suffix.text])[0])
     assert prefix.cut == Cut()
+
+
+@pytest.mark.parametrize("nearest", [0, 1])
+def test_a_warm_prompt_reads_no_item_again(nearest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt, items = builder(nearest_items=nearest), titled("cordless drill", "red lamp")
+    cold = [builder(nearest_items=nearest).suffix(item) for item in items]
+    prompt.warm(items)
+    read: list[Item] = []
+    monkeypatch.setattr(ranking_prompt, "item_line", lambda item, *_: read.append(item))
+    assert [prompt.suffix(item) for item in items] == cold
+    assert not read
 
 
 def test_the_long_wording_explains_long_term_short_term_and_the_answers() -> None:

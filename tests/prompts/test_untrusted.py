@@ -91,3 +91,10 @@ def test_the_result_is_one_line_of_visible_text_without_control_tokens(text: str
 @given(st.lists(st.text(alphabet="abcXYZ09äß中.,:;!?€$%&+-#'\"()", min_size=1), max_size=8).map(" ".join))
 def test_words_and_signs_are_never_changed(text: str) -> None:
     assert neutralise(text) == text
+
+
+@given(hostile.map(lambda text: text.encode("ascii", "ignore").decode()))
+@example("a|b ]")
+def test_a_plain_text_is_read_as_beside_a_letter_that_is_none(text: str) -> None:
+    # What is ASCII and has no mark of a control token takes a shorter way; the letter forbids it.
+    assert neutralise(f"{text} é") == f"{neutralise(text)} é".strip()

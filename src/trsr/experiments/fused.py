@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -71,11 +72,7 @@ def fuse(
         scores = fused.scores(seed)
         if model is None or not config.fusion.items:
             return scores
-        try:
-            return over_catalogue(work, protocol, model, together, scores)
-        except DataError as error:
-            work.say(f"  no fused ranker of the whole catalogue: {error}")
-            return scores
+        return over_catalogue(work, protocol, model, together, scores, keep=folder)
 
     scored = kept_scores(
         work,
@@ -101,12 +98,33 @@ def over_catalogue(
     model: LanguageModel,
     companions: Companions,
     scores: SeedScores,
+    *,
+    name: str = "catalogue",
+    keep: Path | None = None,
 ) -> SeedScores:
-    """Learn to rank the whole catalogue from lists retrieved for validation users, and keep it to be served.
+    """Learn to rank the whole catalogue from lists retrieved for validation users.
 
     Added to the `scores` is where targets stand: those of validation users by weights that never saw them.
-    Raises `DataError` when too few of their targets are retrieved, `ConfigError` when there can be no index.
+    Nothing is, and that is said, when too few of their targets are retrieved. What the model says of the
+    lists is kept under the `name`, what was learnt in the folder `keep`, to be served. Raises `ConfigError`
+    when there can be no index.
     """
+    try:
+        return _over_catalogue(work, protocol, model, companions, scores, name, keep)
+    except DataError as error:
+        work.say(f"  no fused ranker of the whole catalogue: {error}")
+        return scores
+
+
+def _over_catalogue(
+    work: Work,
+    protocol: EvaluationProtocol,
+    model: LanguageModel,
+    companions: Companions,
+    scores: SeedScores,
+    name: str,
+    keep: Path | None,
+) -> SeedScores:
     started, config, n_items = time.monotonic(), work.config.fusion, protocol.prepared.items.height
     retriever, items = companions.retriever(config), min(config.items, n_items)
 
@@ -114,7 +132,7 @@ def over_catalogue(
         data, title = protocol.splits[split], f"{split}: {places.shape[1]} retrieved items a user"
         scored = second_stage_scores(
             work,
-            f"catalogue/{split}",
+            f"{name}/{split}",
             model.digest,
             data.users,
             places,
@@ -125,7 +143,8 @@ def over_catalogue(
     valid, test = (protocol.splits[split] for split in (Split.VALID, Split.TEST))
     people, read_valid = valid.persons or valid.users, partial(read, Split.VALID)
     learnt, listed, sums = fit_catalogue(retriever, people, valid.histories, valid.targets, items, read_valid)
-    learnt.save(work.folder.fusion)
+    if keep:
+        learnt.save(keep)
     work.say(f"  of the whole catalogue, {items} items read of each user: {_told(learnt.full)}")
     short = learnt.shortlist(retriever.propose(test.users, test.histories, PROPOSED * items))
     tested = learnt.full.score(short.read(read(Split.TEST, short.places)))

@@ -36,6 +36,7 @@ _OPENING: Final = re.compile(
     re.IGNORECASE,
 )
 _CLOSING: Final = re.compile(r"(?<=[|｜])(?=[>＞\]])")
+_MARKS: Final = frozenset("<[|")
 
 
 def neutralise(text: str) -> str:
@@ -55,6 +56,8 @@ def neutralise(text: str) -> str:
     >>> neutralise("5 < 6, C++ <3 [Official Video] 12,50 €")
     '5 < 6, C++ <3 [Official Video] 12,50 €'
     """
+    if text.isascii() and text.isprintable() and _MARKS.isdisjoint(text):
+        return _one_line(text)  # what is below changes nothing of such a text
     text = HALF_CHARACTER.sub("\ufffd", text)
     text = _INVISIBLE.sub("", text)
     text = _one_line(_CONTROL.sub(" ", text))

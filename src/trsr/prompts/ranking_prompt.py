@@ -128,6 +128,14 @@ class RankingPrompt:
         self._suffix = lru_cache(maxsize=_CACHED_ITEMS)(self._make_suffix)
         self._prefix = lru_cache(maxsize=_CACHED_USERS)(self._make_prefix)
 
+    def warm(self, items: Sequence[Item]) -> None:
+        """Build what all users share of items, so that no request waits for it; of as many as are kept."""
+        for item in items[:_CACHED_ITEMS]:
+            if self.nearness is None:
+                self.suffix(item)
+            else:
+                self._line(_key(item))
+
     def forget(self) -> None:
         """Forget what was built of users."""
         self._prefix.cache_clear()

@@ -152,7 +152,8 @@ class Engine(Keeper):
         self._rows: OrderedDict[str, UserRow] = OrderedDict()
 
     async def start(self) -> None:
-        """Try the model once, so that the first request isn't the slowest, and begin to write summaries."""
+        """Read all texts, try the model once: first requests aren't the slowest; and begin to write."""
+        await self._model(self.recommender.scorer.warm)
         await self._model(
             self.recommender.scorer.score, [Request("", (), [self.recommender.catalogue.ids[0]], "")]
         )
