@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 
+from fake_generator import FakeGenerator
 from small_run import small_config
 from trsr.artifacts import RunFolder
 from trsr.config import Config
@@ -20,10 +21,9 @@ from trsr.config.summary import Prompting, Sampling, Summarization
 from trsr.data.candidates import draw_candidates
 from trsr.data.dataset import Catalogue
 from trsr.data.prepare import prepare
-from trsr.data.readers.tables import read_tables
+from trsr.data.readers.registry import read
 from trsr.errors import ModelError, WriterError
 from trsr.evaluation.scoreboard import evaluate
-from trsr.llm.generator import FakeGenerator
 from trsr.prompts.item_text import ApproximateTokens, item_line
 from trsr.prompts.ranking_prompt import RankingPrompt
 from trsr.prompts.templates import Templates
@@ -203,6 +203,6 @@ def test_own_data_needs_a_mapping_and_no_code(tmp_path: Path) -> None:
         item_column="sku",
         time_column="at",
     )
-    dataset, _ = read_tables(source)
+    dataset, _ = read(source)
     assert dataset.histories.row(0, named=True)["item_ids"] == ["1", "2"]
     assert dataset.items.columns == [ITEM, "title"]

@@ -72,15 +72,10 @@ def test_new_events_cost_their_blocks_alone_and_give_the_summary_of_the_whole(
     assert rows[user].blocks == whole["block_summaries"]
 
 
-def test_the_keyphrase_writer_goes_on_too(tmp_path: Path) -> None:
-    folder = run(load(small_config_file(tmp_path)), until="summarize", say=lambda line: None)
-    user = pl.read_parquet(folder.histories)["user_id"][1]
-    item = str(pl.read_parquet(folder.items)["item_id"][0])
-    done = trsr("append", folder.path, events(tmp_path / "new.csv", [(user, item)]))
-    assert done.returncode == 0, done.stderr
-    with Users(folder.users) as users:
-        assert users.get(user).summary
-        assert users.get(user).history[-1] == item
+@pytest.fixture(scope="module")
+def summarised(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    config = small_config_file(tmp_path_factory.mktemp("summarised"))
+    return run(load(config), until="summarize", say=lambda line: None)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +88,26 @@ def test_the_keyphrase_writer_goes_on_too(tmp_path: Path) -> None:
         ("absent.csv", None, "no such file"),
     ],
 )
-def test_wrong_events_are_told(tmp_path: Path, name: str, text: str | None, told: str) -> None:
-    folder = run(load(small_config_file(tmp_path)), until="summarize", say=lambda line: None)
-    before = folder.users.read_bytes()
+def test_wrong_events_are_told(
+    summarised: RunFolder, tmp_path: Path, name: str, text: str | None, told: str
+) -> None:
+    before = summarised.users.read_bytes()
     if text is not None:
         (tmp_path / name).write_text(text)
-    done = trsr("append", folder.path, tmp_path / name)
+    done = trsr("append", summarised.path, tmp_path / name)
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
-    assert folder.users.read_bytes() == before
+    assert summarised.users.read_bytes() == before
+
+
+def test_the_keyphrase_writer_goes_on_too(summarised: RunFolder, tmp_path: Path) -> None:
+    user = pl.read_parquet(summarised.histories)["user_id"][1]
+    item = str(pl.read_parquet(summarised.items)["item_id"][0])
+    done = trsr("append", summarised.path, events(tmp_path / "new.csv", [(user, item)]))
+    assert done.returncode == 0, done.stderr
+    with Users(summarised.users) as users:
+        assert users.get(user).summary
+        assert users.get(user).history[-1] == item
 
 
 def test_a_cap_is_that_of_the_command_not_of_the_run(tmp_path: Path) -> None:

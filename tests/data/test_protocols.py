@@ -12,8 +12,7 @@ import pytest
 from trsr.config.load import load
 from trsr.data.dataset import Dataset
 from trsr.data.prepare import Prepared, choose
-from trsr.data.readers.amazon import read_amazon_5core
-from trsr.data.readers.mind import read_mind
+from trsr.data.readers.registry import read
 from trsr.errors import ConfigError, DataError
 
 Write = Callable[[Mapping[str, str | bytes]], Path]
@@ -100,7 +99,7 @@ def test_files_of_rolling_rows_say_themselves_which_rows_are_measured(write: Wri
         }
     )
     source = load(overrides={"data": {"format": "amazon_5core", "path": str(folder)}}).data
-    dataset, _ = read_amazon_5core(source)  # type: ignore[arg-type]
+    dataset, _ = read(source)  # type: ignore[arg-type]
     prepared = chosen(dataset, split={"protocol": "rolling"})
     assert rows_of(prepared, "valid") == [("u#3", "u", "01", "2"), ("w#2", "w", "4", "5")]
     assert rows_of(prepared, "test") == [("u#4", "u", "012", "3"), ("v#4", "v", "678", "1")]
@@ -139,7 +138,7 @@ def mind(write: Write, **files: str) -> Prepared:
         "valid": str(folder / "valid.csv"),
         "test": str(folder / "test.tsv"),
     }
-    dataset, findings = read_mind(load(overrides={"data": data}).data)  # type: ignore[arg-type]
+    dataset, findings = read(load(overrides={"data": data}).data)  # type: ignore[arg-type]
     config = load(
         overrides={
             "history": {"min": 2, "max": 5},

@@ -3,9 +3,10 @@ from __future__ import annotations
 import asyncio
 
 from asking import completions, outcomes
+from fake_generator import FakeGenerator
 from trsr.config.summary import Sampling
 from trsr.errors import WriterError
-from trsr.llm.generator import Chat, Completion, FakeGenerator
+from trsr.llm.generator import Chat, Completion
 
 CHATS = [Chat("one"), Chat("two"), Chat("three")]
 

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from asking import completions, outcome
+from fake_generator import FakeGenerator
 from trsr.config.summary import EndpointWriter, LocalWriter, Sampling
 from trsr.llm.endpoint import EndpointGenerator
-from trsr.llm.generator import Chat, Completion, FakeGenerator, TextGenerator
+from trsr.llm.generator import Chat, Completion, TextGenerator
 from trsr.llm.local import LocalGenerator
 
 SAMPLING = Sampling(max_new_tokens=12)
@@ -23,7 +24,7 @@ CHATS = [
 ]
 
 
-@pytest.fixture(params=["fake", "local", "endpoint"])
+@pytest.fixture(scope="module", params=["fake", "local", "endpoint"])
 def generator(request: pytest.FixtureRequest) -> TextGenerator:
     if request.param == "fake":
         return FakeGenerator()

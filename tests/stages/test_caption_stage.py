@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from counting_server import CountingServer
+from fake_generator import FakeGenerator
 from small_run import small_config
 from trsr.artifacts import RunFolder, read_parquet
 from trsr.baselines.base import open_baseline, score_places, training_data
@@ -22,7 +23,6 @@ from trsr.data.dataset import Catalogue
 from trsr.data.prepare import Prepared, read_items
 from trsr.errors import BudgetError, ConfigError, WriterError
 from trsr.experiments.variants import form
-from trsr.llm.generator import FakeGenerator
 from trsr.pipeline import run
 from trsr.records import CANDIDATES, HISTORY, TARGET
 from trsr.stages.caption import caption, plan_captions

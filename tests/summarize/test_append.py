@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fake_generator import FakeGenerator
 from trsr.config.summary import LocalWriter, Sampling, Summarization
 from trsr.errors import DataError
-from trsr.llm.generator import FakeGenerator, TextGenerator
+from trsr.llm.generator import TextGenerator
 from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates

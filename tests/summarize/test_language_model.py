@@ -12,11 +12,12 @@ from typing import get_args
 import pytest
 
 from asking import Ask, write
+from fake_generator import FakeGenerator
 from trsr.artifacts import hash_value
 from trsr.config.summary import Check, Limits, LocalWriter, Price, Sampling
 from trsr.errors import BudgetError, StoreError, WriterError
 from trsr.llm.endpoint import EndpointGenerator
-from trsr.llm.generator import Chat, FakeGenerator, TextGenerator, Unanswered
+from trsr.llm.generator import Chat, TextGenerator, Unanswered
 from trsr.llm.local import LocalGenerator
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates

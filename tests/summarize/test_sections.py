@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fake_generator import FakeGenerator
 from trsr.config import load
 from trsr.config.summary import Sampling, Summarization
 from trsr.errors import ConfigError, DataError, WriterError
-from trsr.llm.generator import Chat, FakeGenerator
+from trsr.llm.generator import Chat
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates
 from trsr.records import ITEM, Block, Item, Summary, Usage, UserSummary

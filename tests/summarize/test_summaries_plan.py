@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import pytest
 
+from fake_generator import FakeGenerator
 from trsr.config.summary import LocalWriter, Sampling, Summarization
-from trsr.llm.generator import ApproximateChatTokens, ChatTokens, FakeGenerator, TokenizerChatTokens
+from trsr.llm.generator import ApproximateChatTokens, ChatTokens, TokenizerChatTokens
 from trsr.llm.local import LocalGenerator, find_style, identify
 from trsr.prompts.item_text import ApproximateTokens
 from trsr.prompts.templates import Templates

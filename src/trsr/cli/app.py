@@ -14,7 +14,6 @@ from typing import Final
 import typer
 
 from trsr.cli import data, run, serve, store
-from trsr.cli import run as experiments
 from trsr.errors import DataError, TrsrError
 
 _INTERRUPTED: Final = 130
@@ -47,15 +46,15 @@ for _command in (
     data.recommend,
     data.append,
     data.export,
-    experiments.compare,
-    experiments.ablate,
-    experiments.compress,
+    run.compare,
+    run.ablate,
+    run.compress,
     serve.serve,
     serve.key,
 ):
     app.command()(_command)
 app.command("import")(data.import_scores)
-app.add_typer(experiments.studies, name="study")
+app.add_typer(run.studies, name="study")
 app.add_typer(store.app, name="store")
 app.add_typer(store.models, name="models")
 

@@ -242,7 +242,7 @@ def summarize_on_cluster(
             table = map_rows(tasks, _open_writer, shared, config.cluster)
         finally:
             budget.is_known = False  # until the actor has told it
-            spent, is_stopped = purse("settle")
+            spent, is_stopped = purse("end")
             budget.spend(Usage(), spent)
             budget.is_known = True
     if is_stopped:

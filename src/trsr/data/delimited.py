@@ -56,19 +56,10 @@ def read_delimited(
     Rows with a wrong number of fields are left out and noted. Raises DataError when the file
     can't be read, is empty, or its header repeats a name.
 
-    Parameters
-    ----------
-    separator
-        One character; several where quotes have no meaning. A header without it that holds another of the
-        usual ones, as often as the rows do, is read by that, and noted.
-    columns
-        Names of the columns of a file without header; None: the first row holds them.
-    quoted
-        False when quotes have no meaning in the file.
-    encoding
-        See `trsr.data.text_files.line_blocks`.
-    number_repeats
-        True: a name that the header repeats is no error; the second is called ``name.1``, as pandas does.
+    The separator is one character; several where quotes have no meaning (not `quoted`). A header without it
+    that holds another of the usual ones, as often as the rows do, is read by that, and noted. A file without
+    header has the names `columns`. With `number_repeats` a name that the header repeats is no error: the
+    second is called ``name.1``, as pandas does. For `encoding` see `trsr.data.text_files.line_blocks`.
     """
     lines = read_lines(path, notes, encoding=encoding)
     if not lines.select((pl.col(TEXT).str.strip_chars() != "").any()).item():

@@ -43,22 +43,11 @@ class UserStep:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The findings about a data source, its counts, and what becomes of its users.
+    """The findings about a data source, its counts after repair, and what becomes of its users.
 
-    Parameters
-    ----------
-    items, interactions
-        Counts after repair.
-    length_quartiles
-        Shortest, lower quartile, median, upper quartile and longest history.
-    timed_users
-        Users whose interactions have times.
-    fields
-        The text fields in showing order.
-    steps
-        Users left after each rule, in the order of the rules.
-    refusal
-        Why `trsr prepare` would refuse the data with these settings; empty when it wouldn't.
+    `length_quartiles` has the shortest, lower quartile, median, upper quartile and longest history; `steps`
+    the users left after each rule, in the order of the rules. `refusal` says why `trsr prepare` would refuse
+    the data with these settings; empty when it wouldn't.
     """
 
     format: str

@@ -83,15 +83,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class ItemImage:
-    """One readable image.
-
-    Parameters
-    ----------
-    digest
-        SHA-256 of the file.
-    width, height
-        As it is shown, in pixels.
-    """
+    """One readable image: the SHA-256 of its file, and its size as it is shown, in pixels."""
 
     name: str
     digest: str

@@ -21,30 +21,20 @@ from trsr.records import HISTORY, ITEMS, SPLIT, TARGET, TIMES, USER, Finding, Sp
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a run works on.
-
-    Parameters
-    ----------
-    items
-        `ITEM`, then one String column per text field.
-    histories
-        `USER`, `SPLIT`, `HISTORY` (without the target), `TARGET`, and the `TIMES` of the history (unix
-        seconds; null where the data has none), by rising user id. Where a user has several rows, `USER` is
-        the row's id and `PERSON` the user's; see `trsr.data.protocols`.
-    candidates
-        `USER`, `SPLIT`, `TARGET`, `CANDIDATES` (the target among them), and the seed
-        and the sampler that they were drawn with, in the same order; of impressions their `POSITIVES`, too.
-    background
-        `USER` and `ITEMS`, oldest first: users whom the window leaves out as too short. Models learn
-        from them; nobody is measured on them.
-    findings
-        What was noticed, repaired or left out on the way.
-    """
+    """What a run works on; the findings are what was noticed, repaired or left out on the way."""
 
     items: pl.DataFrame
+    """`ITEM`, then one String column per text field."""
     histories: pl.DataFrame
+    """`USER`, `SPLIT`, `HISTORY` (without the target), `TARGET`, and the `TIMES` of the history (unix
+    seconds; null where the data has none), by rising user id. Where a user has several rows, `USER` is the
+    row's id and `PERSON` the user's; see `trsr.data.protocols`."""
     candidates: pl.DataFrame
+    """`USER`, `SPLIT`, `TARGET`, `CANDIDATES` (the target among them), and the seed and the sampler that they
+    were drawn with, in the same order; of impressions their `POSITIVES`, too."""
     background: pl.DataFrame
+    """`USER` and `ITEMS`, oldest first: users whom the window leaves out as too short. Models learn from
+    them; nobody is measured on them."""
     findings: tuple[Finding, ...]
 
 

@@ -85,20 +85,12 @@ def mend_events(
 ) -> pl.DataFrame:
     """Mend events and put each user's into the order of time; notes take what was done.
 
-    Raises DataError when nothing is left.
+    `events` have `FILE`, `LINE`, ``user_id`` (mended, as `mended_ids` does), ``item_id`` (String) and, when
+    the data has times, ``time`` (Int64, microseconds); `SPLIT` where its files say which are measured. Those
+    with items that the catalogue lacks are left out. `listed` rows come from lists, oldest first: none that
+    repeats another is left out, and rows of one time keep their order; of others the seed draws it.
 
-    Parameters
-    ----------
-    events
-        `FILE`, `LINE`, ``user_id`` (mended, as `mended_ids` does), ``item_id`` (String) and, when the data
-        has times, ``time`` (Int64, microseconds); `SPLIT` where its files say which are measured.
-    catalogue
-        Its ``item_id``: events with other items are left out.
-    listed
-        The rows come from lists, oldest first: none that repeats another is left out, and rows of one
-        time keep their order.
-    seed
-        Draws the order of events of one time.
+    Raises DataError when nothing is left.
     """
     events = mended_ids(events, (ITEM,), notes, null_words)
     named, events = events.head(_SHOWN_IDS), _known_only(events, catalogue, notes)

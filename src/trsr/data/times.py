@@ -89,17 +89,11 @@ def read_times(
 ) -> pl.Series:
     """Read a column of times, of any type, as microseconds (Int64); null where there is no readable time.
 
-    Times without a zone are UTC. Notes take values that can't be read, empty ones, and what was
-    decided for the whole column. Raises DataError when the column's type is none of times, or not
-    one of its values can be read; `remedy` is the next step that the error names.
-
-    Parameters
-    ----------
-    form
-        How texts are written, as in ``strptime``, or a unit of `UNITS` for numbers; None: told by each
-        value.
-    day_first
-        How 11/02/2024 is read when the column itself doesn't tell.
+    Times without a zone are UTC. `form` is how texts are written, as in ``strptime``, or a unit of `UNITS`
+    for numbers; None: told by each value. `day_first` is how 11/02/2024 is read when the column itself
+    doesn't tell. Notes take values that can't be read, empty ones, and what was decided for the whole column.
+    Raises DataError when the column's type is none of times, or not one of its values can be read; `remedy`
+    is the next step that the error names.
 
     Examples
     --------

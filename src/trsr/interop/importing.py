@@ -114,12 +114,8 @@ def import_scores(folder: RunFolder, file: Path, name: str) -> Path:
     For the forms of the file see `read_scores`; `name` is what tables call the system. Returns the file
     that was written: `USER`, `SPLIT`, `ITEM` and `SCORE`.
 
-    Raises
-    ------
-    ConfigError
-        When the name is none for a file, or is one of TRSR's own systems.
-    DataError
-        When the file can't be read, or does not hold exactly the frozen candidates.
+    Raises ConfigError when the name is none for a file, or is one of TRSR's own systems, and DataError when
+    the file can't be read, or does not hold exactly the frozen candidates.
     """
     if not _NAME.fullmatch(name):
         message = (

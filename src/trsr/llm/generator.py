@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Protocol
@@ -14,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trsr.config.summary import Sampling
 from trsr.data.images import ItemImage
-from trsr.errors import ModelError, TrsrError, WriterError
+from trsr.errors import ModelError
 from trsr.hf.gguf_files import locate
 from trsr.hf.tokenization import PlainEncoder, leading_ids
 from trsr.prompts.item_text import ApproximateTokens
@@ -188,19 +187,12 @@ SCORED: Final = "scored"
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer.
+    """One answer, without the prompt and without special tokens; thoughts that the model marks stand in it.
 
-    Parameters
-    ----------
-    text
-        The answer, without the prompt and without special tokens; thoughts that the model marks stand in it.
-    prompt_tokens, completion_tokens
-        As the model's own tokenizer counts them; None when the server doesn't tell.
-    finish_reason
-        ``stop`` when the model ended by itself, ``length`` when the limit cut it,
-        ``content_filter`` when the server kept it back, `SCORED` where nothing was to be written.
-    omitted
-        Sampling parameters that the server refused, so that its own values hold.
+    Tokens are as the model's own tokenizer counts them; None when the server doesn't tell. `finish_reason` is
+    ``stop`` when the model ended by itself, ``length`` when the limit cut it, ``content_filter`` when the
+    server kept it back, `SCORED` where nothing was to be written. `omitted` are sampling parameters that the
+    server refused, so that its own values hold.
     """
 
     text: str
@@ -236,11 +228,23 @@ class TextGenerator(Protocol):
 
     Examples
     --------
-    >>> async def ask() -> str:
-    ...     async with FakeGenerator().session(Sampling()) as answer, answer(Chat("tea")) as completion:
+    >>> import asyncio
+    >>> from contextlib import asynccontextmanager
+    >>> class Parrot:
+    ...     identity, style = "parrot@1", "chat"
+    ...
+    ...     @asynccontextmanager
+    ...     async def session(self, sampling):
+    ...         @asynccontextmanager
+    ...         async def answer(chat):
+    ...             yield Completion(chat.user, None, None, "stop")
+    ...
+    ...         yield answer
+    >>> async def ask(text):
+    ...     async with Parrot().session(Sampling()) as answer, answer(Chat(text)) as completion:
     ...         return completion.text
-    >>> asyncio.run(ask())
-    'The message has 1 tokens.'
+    >>> asyncio.run(ask("tea"))
+    'tea'
     """
 
     identity: str
@@ -261,76 +265,3 @@ class TextGenerator(Protocol):
             When no chat can be answered any more; blocks that were under way have ended by then.
         """
         ...
-
-
-class FakeGenerator:
-    """Answers one chat at a time by a script, remembers what it was asked, and fails when told to.
-
-    Parameters
-    ----------
-    answer
-        Chat to answer text; by default a sentence with the number of the user's
-        message's tokens. It should depend on the chat alone, as a greedy model does.
-    fail_at
-        Number of the call, from 1 over the generator's life, that fails; None never.
-
-    Attributes
-    ----------
-    chats
-        What it was asked, in that order.
-    """
-
-    def __init__(
-        self,
-        answer: Callable[[Chat], str] | None = None,
-        *,
-        fail_at: int | None = None,
-        identity: str = "fake@1",
-        style: str = "chat",
-    ) -> None:
-        self.identity = identity
-        self.style = style
-        self.chats: list[Chat] = []
-        self._answer = answer or _count_tokens
-        self._fail_at = fail_at
-        self._calls = 0
-
-    @asynccontextmanager
-    async def session(self, sampling: Sampling) -> AsyncIterator[Answering]:
-        """Open it; see `TextGenerator`."""
-        place = asyncio.Lock()
-        ended: list[TrsrError] = []
-
-        @asynccontextmanager
-        async def answer(chat: Chat) -> AsyncIterator[Completion]:
-            async with place:
-                if ended:
-                    raise ended[0]
-                try:
-                    yield await self.complete(chat, sampling)
-                except TrsrError as error:
-                    ended.append(error)
-                    raise
-
-        yield answer
-
-    async def complete(self, chat: Chat, sampling: Sampling) -> Completion:
-        """Give the scripted answer, cut at the limit; raises WriterError at the call number `fail_at`."""
-        self._calls += 1
-        if self._calls == self._fail_at:
-            message = f"{self.identity}: call {self._calls} was told to fail"
-            raise WriterError(message, retryable=True)
-        self.chats.append(chat)
-        tokens = ApproximateTokens()
-        whole = self._answer(chat)
-        text = tokens.cut(whole, sampling.max_new_tokens)
-        return Completion(
-            text=text,
-            prompt_tokens=tokens.count(chat.system) + tokens.count(chat.user),
-            completion_tokens=tokens.count(text),
-            finish_reason="stop" if text == whole.rstrip() else "length",
-        )
-
-
-def _count_tokens(chat: Chat) -> str:
-    return f"The message has {ApproximateTokens().count(chat.user)} tokens."

@@ -31,16 +31,10 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One try that had no answer, and whose fault it is.
+    """One try without an answer, whose fault it is, what happened and the next step, without any secret.
 
-    Parameters
-    ----------
-    said
-        What happened and the next step, without any secret.
-    wait_s
-        Seconds that the server asks to be left alone; None when it doesn't say.
-    may_be_charged
-        Whether the server may have done the work: it didn't refuse, but its answer is lost or unreadable.
+    `wait_s` is how long the server asks to be left alone; None when it doesn't say. The try `may_be_charged`
+    when the server didn't refuse, but its answer is lost or unreadable.
     """
 
     fault: Fault

@@ -35,18 +35,10 @@ class KeysWritten(Exception):
 
 
 class SlotCall:
-    """One forward over consecutive tokens of several rows.
+    """One forward over so many consecutive tokens of several rows, padding included, each from its start on.
 
-    Parameters
-    ----------
-    starts
-        Place of the first token in each row.
-    tokens
-        Tokens of a row, padding included.
-    width
-        Places of a row that are read.
-    last_layer
-        When given: the forward is over once so many layers have their keys and values.
+    The first `width` places of a row are read. With `last_layer`, the forward is over once so many layers
+    have their keys and values.
     """
 
     def __init__(

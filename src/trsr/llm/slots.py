@@ -70,17 +70,9 @@ class SlotEngine:
     ) -> Iterator[tuple[int, list[int]]]:
         """Yield ``(number, new tokens)`` of every prompt as soon as its answer ends.
 
-        Parameters
-        ----------
-        take
-            Asked for more prompts, of one token at least, whenever there is room. When
-            it has none and no answer is under way, the work is done.
-        limit
-            Most tokens of an answer.
-        stops
-            Tokens that end an answer; the one that did is its last.
-        draw
-            Makes the drawing of a prompt's tokens; None takes the likeliest.
+        `take` is asked for more prompts, of one token at least, whenever there is room; when it has none and
+        no answer is under way, the work is done. An answer ends with one of the tokens `stops`, or at the
+        limit. `draw` makes the drawing of a prompt's tokens; None takes the likeliest.
         """
         self._slots = []
         # One forward for several prompts; empty rows in the meantime cost nothing, for none are computed.

@@ -50,12 +50,9 @@ def compress_run(
     Returned is what is written to its `REPORT`. Layers are fitted to prompts of training users, by the run's
     seed; ranking is measured on all test users among the frozen candidates, of the saved model as it loads.
 
-    Raises
-    ------
-    ConfigError
-        When `keep` is no share, or the run's model is behind a server.
-    ArtifactError, DataError, ModelError
-        When the run isn't finished, has no users to fit to or to measure, or the model can't be compressed.
+    Raises ConfigError when `keep` is no share, or the run's model is behind a server; ArtifactError,
+    DataError or ModelError when the run isn't finished, has no users to fit to or to measure, or the model
+    can't be compressed.
     """
     if not 0 < keep <= 1:
         message = f"--keep must be above 0 and at most 1, got {keep}"

@@ -135,15 +135,8 @@ def summarize(work: Work, prepared: Artifact[Prepared]) -> Artifact[pl.DataFrame
         lambda made: read_parquet(made.path),
         settings=("items", "summary", "prompt.domain"),
         free=(
-            *(
-                "out",
-                "name",
-                "cluster",
-                "prompt.templates",
-                "summary.store",
-                "summary.price",
-                "summary.limits",
-            ),
+            *("out", "name", "cluster", "prompt.templates"),
+            *("summary.store", "summary.price", "summary.limits"),
             *(f"summary.writer.{name}" for name in PACE),
         ),
         content=[

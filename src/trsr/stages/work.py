@@ -73,21 +73,11 @@ def path_of(artifact: Artifact[Path]) -> Path:
 
 
 class Work:
-    """One configuration and the folder that it works in.
+    """One configuration and the folder that it works in; `say` is called with lines for people.
 
-    Parameters
-    ----------
-    config
-        All settings. A step is handed those that it names, and no others.
-    folder
-        Where what is made goes.
-    say
-        Called with lines for people.
-    sources
-        Other folders in which the same may have been made already; it is used where it lies.
-    together
-        Whether several processes take the same steps: all read what was made before as it is, also what
-        lacks something, and the main one alone writes.
+    A step is handed the settings that it names, and no others. What one of the `sources` has already is used
+    where it lies. Where several processes take the same steps `together`, all read what was made before as it
+    is, also what lacks something, and the main one alone writes.
     """
 
     def __init__(
@@ -121,24 +111,11 @@ class Work:
     ) -> Artifact[T]:
         """Give a step's result: from the folder when it is complete, else made now.
 
-        Parameters
-        ----------
-        name
-            What the manifest calls the step.
-        purpose
-            One line, said when it starts; empty for a step that isn't spoken of.
-        make
-            Does the work, and is given the settings named here alone.
-        load
-            Reads what `make` wrote.
-        settings
-            Dotted names of the settings that decide the result.
-        free
-            Further settings that `make` may read, which change no result, such as the size of batches.
-        content
-            What else the result depends on, as JSON values: hashes of what it is made from.
-        scratch
-            What is kept to go on from after a kill; deleted when the step is complete.
+        The manifest calls it by its name; a step without a purpose isn't spoken of. `make` does the work, and
+        `load` reads what it wrote. `settings` are the dotted names of the settings that decide the result,
+        `free` further ones that `make` may read, which change no result, such as the size of batches; others
+        it can't read. `content` is what else the result depends on, as JSON values: hashes of what it is made
+        from. `scratch` is kept to go on from after a kill, and deleted when the step is complete.
         """
         fingerprint = hash_value(
             {

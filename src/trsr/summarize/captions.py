@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -27,7 +26,7 @@ from trsr.summarize.checks import Asked, Verdict
 from trsr.summarize.cost import Bill, Budget
 from trsr.summarize.forecast import Forecast, Planner, learn
 from trsr.summarize.llm_writer import LanguageModelWriter, PromptWriter, Shown, Wording
-from trsr.summarize.purchases import finish
+from trsr.summarize.purchases import finish, side_by_side
 from trsr.summarize.sections import Profile
 from trsr.summarize.store import Question, Store
 from trsr.summarize.writer import Unwritten
@@ -156,21 +155,13 @@ async def _in_session(
 async def _describe(
     session: PromptWriter, found: Sequence[ItemImage], advance: Callable[[], object]
 ) -> dict[str, tuple[Caption, Usage]]:
-    """Let so many images be under way; what one meets that ends the run ends the others."""
     written: dict[str, tuple[Caption, Usage]] = {}
-    waiting = iter(found)
 
-    async def work() -> None:
-        for image in waiting:
-            written[image.key] = await _one(session.caption(image))
-            advance()
+    async def work(image: ItemImage) -> None:
+        written[image.key] = await _one(session.caption(image))
+        advance()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_UNDER_WAY, len(found))):
-                group.create_task(work())
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from several.exceptions[0].__cause__
+    await side_by_side(found, work, min(_UNDER_WAY, len(found)))
     return written
 
 

@@ -220,14 +220,8 @@ _OVER: Final = 1.5
 class Verdict:
     """What is wrong with an answer: the check that it fails, and what to say about it.
 
-    Parameters
-    ----------
-    fault
-        The fault, as it follows "the answer".
-    remedy
-        The sentence that asks the model for something better.
-    hint
-        What a person can do about it, where that isn't plain; empty otherwise.
+    `fault` is worded to follow "the answer", `remedy` asks the model for something better, and `hint` says
+    what a person can do about it, where that isn't plain.
     """
 
     check: Check
@@ -240,14 +234,9 @@ class Verdict:
 class Asked:
     """What an answer is held against.
 
-    Parameters
-    ----------
-    instruction
-        The prompt's own words, without anything that was filled in.
-    shown
-        All that was shown and is not to be repeated: the prompt without the summaries in it.
-    told
-        All that is known of the user: the items' texts, and the summaries before.
+    `instruction` is the prompt's own words, without anything that was filled in; `shown` all that is not to
+    be repeated, the prompt without its summaries; `told` all that is known of the user, the items' texts and
+    the summaries before.
     """
 
     instruction: str

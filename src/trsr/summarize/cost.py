@@ -182,33 +182,19 @@ class Budget:
         return BudgetError(message)
 
 
-class Purse:
-    """One budget in a process of its own, which others ask; remembers whether it stopped one of them."""
+class Purse(Budget):
+    """A budget in a process of its own, which others ask; remembers whether it stopped one of them."""
 
-    def __init__(self, limits: Limits, price: Price) -> None:
-        self._budget = Budget(limits, price)
-        self._is_stopped = False
-
-    def allow(self, most: Usage) -> bool:
-        """Reserve what calls can cost at most, as `Budget.allow` does."""
-        return self._budget.allow(most)
-
-    def spend(self, reserved: Usage, actual: Usage) -> None:
-        """Put what calls did cost in the place of what was reserved."""
-        self._budget.spend(reserved, actual)
-
-    def lose(self, most: Usage) -> bool:
-        """Count a try that has no answer, as `Budget.lose` does."""
-        return self._budget.lose(most)
+    is_stopped = False
 
     def stop(self) -> BudgetError:
         """Make the error that ends a run at its cap."""
-        self._is_stopped = True
-        return self._budget.stop()
+        self.is_stopped = True
+        return super().stop()
 
-    def settle(self) -> tuple[Usage, bool]:
+    def end(self) -> tuple[Usage, bool]:
         """Count what is reserved as spent; give all that was, and whether the cap has stopped anybody."""
-        return self._budget.settle(), self._is_stopped
+        return self.settle(), self.is_stopped
 
 
 def _less(whole: Usage, part: Usage) -> Usage:
@@ -225,17 +211,8 @@ def _less(whole: Usage, part: Usage) -> Usage:
 class Bill:
     """Calls to pay for and what they come to; what isn't known is None.
 
-    Parameters
-    ----------
-    name
-        What the row stands for: a paradigm, or ``planned`` and ``actual``.
-    calls, prompt_tokens, completion_tokens
-        Of the calls that are paid for.
-    calls_reused
-        Calls that the store answers.
-    calls_unreported
-        Calls of which the server told no whole usage, or nothing at all; their tokens, and so the money, are
-        what was reserved for them.
+    The name is that of a paradigm, or ``planned`` and ``actual``. Of `calls_unreported` the server told no
+    whole usage, or nothing at all; their tokens, and so the money, are what was reserved for them.
     """
 
     name: str

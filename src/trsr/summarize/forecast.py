@@ -117,21 +117,9 @@ def measure(config: Config, items: pl.DataFrame, users: Users, calls: int) -> Sp
     """Make real calls and take their time; the answers are stored, so a run doesn't pay for them again.
 
     `calls` is the most calls to make: with several times `summary.writer.concurrency`, the time a call adds
-    is that of a long run. The caps of `summary.limits` hold for the sample too.
-
-    Parameters
-    ----------
-    items
-        The catalogue with the fields that writers read.
-    users
-        Whose summaries are begun.
-
-    Raises
-    ------
-    ConfigError
-        When the configuration calls no model.
-    WriterError
-        When the model can't answer.
+    is that of a long run. The caps of `summary.limits` hold for the sample too. `items` have the fields that
+    writers read. Raises ConfigError when the configuration calls no model, WriterError when the model can't
+    answer.
     """
     if why_no_model(config) is not None:
         message = "--measure makes calls to a model, and this configuration calls none; leave it out"
@@ -191,18 +179,11 @@ _SAMPLE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """What stored answers of a model tell about those to come.
+    """What the `seen` stored answers of a model tell about those to come.
 
-    Parameters
-    ----------
-    lengths
-        Verb to the mean number of its answers' tokens.
-    ratio
-        The model's prompt tokens for one that was counted here.
-    error
-        By what share a counted prompt, times the ratio, is off in the mean; None when not measured.
-    seen
-        Stored answers that were looked at.
+    `lengths` is verb to the mean number of its answers' tokens, `ratio` the model's prompt tokens for one
+    that was counted here, and `error` by what share a counted prompt, times the ratio, is off in the mean;
+    None when not measured.
     """
 
     lengths: dict[str, float] = field(default_factory=dict)

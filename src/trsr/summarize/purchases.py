@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from typing import Any, TypeVar
@@ -154,6 +154,24 @@ async def purchases(
             yield opened
         finally:
             await opened.close()
+
+
+async def side_by_side(
+    waiting: Iterable[_T], work: Callable[[_T], Coroutine[Any, Any, None]], most: int
+) -> None:
+    """Let `most` be under way; whoever is done takes the next. What one meets that ends the run ends all."""
+    left = iter(waiting)
+
+    async def work_on() -> None:
+        for each in left:
+            await work(each)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(most):
+                group.create_task(work_on())
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from several.exceptions[0].__cause__
 
 
 def finish(work: Coroutine[Any, Any, _T]) -> _T:

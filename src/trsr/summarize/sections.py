@@ -67,16 +67,10 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line of a profile.
+    """A line of a profile; edits call it by `number`, which no other note of the profile ever has.
 
-    Parameters
-    ----------
-    number
-        What edits call it; no other note of the profile ever has it.
-    blocks
-        The blocks that wrote its text: the one that added it, then those that updated it.
-    ended
-        The block that deleted it, or filled its section; None while it stands.
+    `blocks` wrote its text: the one that added it, then those that updated it. `ended` is the block that
+    deleted it, or filled its section; None while it stands.
     """
 
     number: int

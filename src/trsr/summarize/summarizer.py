@@ -22,7 +22,7 @@ from trsr.records import Block, Item, Summary, Usage, UserSummary
 from trsr.summarize.cost import Budget
 from trsr.summarize.keyphrase.vocabulary import Phrasebook
 from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, open_paradigm
-from trsr.summarize.purchases import finish
+from trsr.summarize.purchases import finish, side_by_side
 from trsr.summarize.sections import Profile
 from trsr.summarize.writer import SessionWriter, Unwritten, Writer, open_writer
 
@@ -34,14 +34,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """A user's summary, what it was written from, and what there is now.
+    """A user's summary, the blocks it was written from, and those there are now, oldest first.
 
-    Parameters
-    ----------
-    summary
-        Of the blocks before; a failed one, or one without steps, is written from the beginning.
-    before, after
-        Oldest first; `after` begins with the blocks before, the last one perhaps longer.
+    `after` begins with the blocks before, the last one perhaps longer. A summary that failed, or has no
+    steps, is written from the beginning.
     """
 
     summary: UserSummary
@@ -116,29 +112,20 @@ def _write(
 async def _write_all(
     growths: Sequence[Growth], paradigm: Paradigm, writer: Writer | SessionWriter, bar: Progress
 ) -> list[UserSummary]:
-    """Let so many users be under way; whoever is done makes room for the next."""
     written: dict[int, UserSummary] = {}
-    waiting = iter(enumerate(growths))
     failed = 0
 
-    async def work(opened: Writer) -> None:
+    async def work(waiting: tuple[int, Growth]) -> None:
         nonlocal failed
-        for place, growth in waiting:
-            written[place] = await _Scribe(opened, growth, bar).write(paradigm)
-            if written[place].failed:
-                failed += 1
-                bar.note(failed=failed)
-            await asyncio.sleep(0)  # a writer that never waits leaves room for an interruption
+        place, growth = waiting
+        written[place] = await _Scribe(opened, growth, bar).write(paradigm)
+        if written[place].failed:
+            failed += 1
+            bar.note(failed=failed)
+        await asyncio.sleep(0)  # a writer that never waits leaves room for an interruption
 
-    try:
-        async with (
-            writer.session() if isinstance(writer, SessionWriter) else nullcontext(writer) as opened,
-            asyncio.TaskGroup() as group,
-        ):
-            for _ in range(min(_UNDER_WAY, len(growths))):
-                group.create_task(work(opened))
-    except ExceptionGroup as several:  # what one user met ends the others
-        raise several.exceptions[0] from several.exceptions[0].__cause__
+    async with writer.session() if isinstance(writer, SessionWriter) else nullcontext(writer) as opened:
+        await side_by_side(enumerate(growths), work, min(_UNDER_WAY, len(growths)))
     return [written[place] for place in range(len(growths))]
 
 
@@ -233,24 +220,11 @@ class _Scribe:
 class Summarizer:
     """Summarises histories the way one configuration says; the run and the recommender share it.
 
-    Parameters
-    ----------
-    config
-        The whole configuration; its sections `summary`, `prompt` and `items` are used.
-    items
-        The catalogue, from which the keyphrase writer learns what is telling, or the vocabulary that was
-        learnt from it.
-    budget
-        What may be paid for, where others pay from it too; None for one of its own, by `summary.limits`.
+    From `items` the keyphrase writer learns what is telling; they may also be the vocabulary that was learnt
+    from them. Without a `budget`, from which others pay too, it has one of its own, by `summary.limits`.
 
-    Raises
-    ------
-    ConfigError
-        When there is no such writer or paradigm.
-    ModelError
-        When a local model can't be loaded.
-    StoreError
-        When the store of answers can't be opened.
+    Raises ConfigError when there is no such writer or paradigm, ModelError when a local model can't be
+    loaded, and StoreError when the store of answers can't be opened.
     """
 
     def __init__(

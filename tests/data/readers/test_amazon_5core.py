@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from trsr.config.data import Amazon5CoreData
-from trsr.data.readers.amazon import read_amazon_5core
+from trsr.data.readers.registry import read
 from trsr.errors import DataError
 
 ITEMS = {
@@ -33,7 +33,7 @@ def source(write, items=None, **files):
 def test_rows_over_several_files_become_one_user(write, histories_of, counts_of):
     valid = "U,\"['Nail']\",Bolt,[1],2\nV,\"['Nail']\",Nut,[1],3\n"
     test = "U,\"['Nail', 'Bolt']\",Nut,\"[1, 2]\",3\n"
-    dataset, findings = read_amazon_5core(source(write, valid=valid, test=test))
+    dataset, findings = read(source(write, valid=valid, test=test))
     assert histories_of(dataset) == {"U": ["1", "2", "3"], "V": ["1", "3"]}
     assert dataset.items.rows() == [
         ("1", "Nail", "Acme", "", "A nail. It's 2\" long"),
@@ -45,7 +45,7 @@ def test_rows_over_several_files_become_one_user(write, histories_of, counts_of)
 
 def test_items_are_located_in_their_file(write):
     items = '{\n"1": {\n"title": ""\n},\n"2": {"title": "Bolt"},\n"1": {"title": "x"}\n}'
-    _, findings = read_amazon_5core(source(write, items=items, test='U,"[]",x,[1],2\n'))
+    _, findings = read(source(write, items=items, test='U,"[]",x,[1],2\n'))
     by_rule = {finding.rule: finding for finding in findings}
     assert by_rule["empty-text"].examples == ("items.json:2: 1",)
     assert by_rule["duplicate-item"].examples == ("items.json:1: '1'",)
@@ -53,7 +53,7 @@ def test_items_are_located_in_their_file(write):
 
 def test_bad_rows_are_located(write, histories_of):
     rows = 'U,x,y,[1],2\nU,x,y,"[1, 2",3\n,x,y,[1],2\nU,x,y,"[1, 2]",3\n'
-    dataset, findings = read_amazon_5core(source(write, test=rows))
+    dataset, findings = read(source(write, test=rows))
     assert histories_of(dataset) == {"U": ["1", "2", "3"]}
     bad = next(finding for finding in findings if finding.rule == "bad-row")
     assert bad.examples == ("test.csv:3: U,[1, 2,3", "test.csv:4: ,[1],2")
@@ -62,29 +62,29 @@ def test_bad_rows_are_located(write, histories_of):
 @pytest.mark.parametrize("items", ["", "[]", "{}", '{"1": ', "[" * 100_000])
 def test_a_broken_item_file_is_refused(write, items):
     with pytest.raises(DataError, match=r"items\.json"):
-        read_amazon_5core(source(write, items=items, test="U,x,y,[1],2\n"))
+        read(source(write, items=items, test="U,x,y,[1],2\n"))
 
 
 def test_entries_that_are_no_object_keep_their_id(write, counts_of):
     items = '{"1": "text", "2": {"title": "\\ud800 half"}, "3": {"title": NaN}}'
-    dataset, findings = read_amazon_5core(source(write, items=items, test="U,x,y,[1],2\n"))
+    dataset, findings = read(source(write, items=items, test="U,x,y,[1],2\n"))
     assert dataset.items["title"].to_list() == ["", "? half", ""]
     assert counts_of(findings)["bad-row"] == 2
 
 
 def test_missing_rows_and_columns_are_refused(write):
     with pytest.raises(DataError, match=r"none of the row files train\.csv, valid\.csv, test\.csv"):
-        read_amazon_5core(source(write))
+        read(source(write))
     folder = write({"test.csv": "user,item_id\nU,1\n"})
     with pytest.raises(
         DataError, match=r"no column 'user_id', 'history_item_id'; the columns are 'user', 'item_id'"
     ):
-        read_amazon_5core(Amazon5CoreData(format="amazon_5core", path=folder))
+        read(Amazon5CoreData(format="amazon_5core", path=folder))
 
 
 def test_real_rows_against_plain_stitching(real_data, histories_of, counts_of):
     folder = real_data("amazon_industrial")
-    dataset, findings = read_amazon_5core(Amazon5CoreData(format="amazon_5core", path=folder))
+    dataset, findings = read(Amazon5CoreData(format="amazon_5core", path=folder))
     expected = {}
     rows = defaultdict(int)
     for name in ("valid.csv", "test.csv"):
@@ -127,7 +127,7 @@ def test_real_rows_against_plain_stitching(real_data, histories_of, counts_of):
 def test_null_words_leave_users_and_written_lists(write, histories_of, counts_of):
     items = json.dumps(ITEMS | {"1": {"title": "Nail", "categories": "['None', 'Tools']", "brand": "N/A"}})
     test = "U,[],[],[1],2\nnan,[],[],[1],2\n"
-    dataset, findings = read_amazon_5core(source(write, items=items, test=test))
+    dataset, findings = read(source(write, items=items, test=test))
     assert dataset.items.rows()[0] == ("1", "Nail", "", "Tools", "")
     assert histories_of(dataset) == {"U": ["1", "2"]}
     assert (counts_of(findings)["null-word"], counts_of(findings)["bad-row"]) == (2, 1)

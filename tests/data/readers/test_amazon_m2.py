@@ -1,7 +1,7 @@
 import pytest
 
 from trsr.config.data import AmazonM2Data
-from trsr.data.readers.amazon import read_amazon_m2
+from trsr.data.readers.registry import read
 from trsr.errors import DataError
 
 PRODUCTS = (
@@ -25,7 +25,7 @@ def read_files(write, locale="UK", **files):
     content = {"products_train.csv": PRODUCTS, "sessions_train.csv": SESSIONS} | {
         name.replace("__", "."): text for name, text in files.items()
     }
-    return read_amazon_m2(AmazonM2Data(format="amazon_m2", path=write(content), locale=locale))
+    return read(AmazonM2Data(format="amazon_m2", path=write(content), locale=locale))
 
 
 def test_sessions_of_one_locale_become_users(write, histories_of, counts_of):
@@ -68,4 +68,4 @@ def test_refusals_name_the_next_step(write):
 
 def test_a_folder_without_sessions_is_refused(write):
     with pytest.raises(DataError, match=r"no file sessions_\*.csv"):
-        read_amazon_m2(AmazonM2Data(format="amazon_m2", path=write({"products_train.csv": PRODUCTS})))
+        read(AmazonM2Data(format="amazon_m2", path=write({"products_train.csv": PRODUCTS})))

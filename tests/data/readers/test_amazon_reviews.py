@@ -4,7 +4,7 @@ import json
 import pytest
 
 from trsr.config.data import AmazonReviewsData
-from trsr.data.readers.amazon import read_amazon_reviews
+from trsr.data.readers.registry import read
 from trsr.errors import DataError
 
 META = [
@@ -35,7 +35,7 @@ def source(write, meta=META, reviews=REVIEWS, pack=lambda data: data, **settings
 
 @pytest.mark.parametrize("pack", [lambda data: data, gzip.compress])
 def test_reviews_become_histories_in_order_of_time(write, counts_of, pack):
-    dataset, findings = read_amazon_reviews(source(write, pack=pack))
+    dataset, findings = read(source(write, pack=pack))
     assert dataset.histories.rows() == [
         ("U", ["P1", "P2"], [1588687728, 1588687729]),
         ("V", ["P1"], [1588687728]),
@@ -56,7 +56,7 @@ def test_reviews_become_histories_in_order_of_time(write, counts_of, pack):
 
 def test_low_ratings_are_no_interactions(write, histories_of, counts_of):
     unrated = {"user_id": "V", "parent_asin": "P2", "timestamp": 1588687729000}
-    dataset, findings = read_amazon_reviews(source(write, reviews=[*REVIEWS, unrated], min_rating=4))
+    dataset, findings = read(source(write, reviews=[*REVIEWS, unrated], min_rating=4))
     assert histories_of(dataset) == {"U": ["P2"], "V": ["P1"]}
     assert counts_of(findings)["low-rating"] == 1
     assert counts_of(findings)["bad-row"] == 1
@@ -64,14 +64,14 @@ def test_low_ratings_are_no_interactions(write, histories_of, counts_of):
 
 def test_files_of_another_format_are_refused(write):
     with pytest.raises(DataError, match="no line has the key 'parent_asin'"):
-        read_amazon_reviews(source(write, meta=[{"asin": "P1"}]))
+        read(source(write, meta=[{"asin": "P1"}]))
     with pytest.raises(DataError, match="one object a line"):
-        read_amazon_reviews(source(write, reviews=[]))
+        read(source(write, reviews=[]))
 
 
 def test_a_packed_file_that_was_cut_short_is_refused(write):
     with pytest.raises(DataError, match="cut short or damaged"):
-        read_amazon_reviews(source(write, pack=lambda data: gzip.compress(data)[:-9]))
+        read(source(write, pack=lambda data: gzip.compress(data)[:-9]))
 
 
 def test_null_words_and_html_leave_texts_lists_and_times(write, counts_of):
@@ -82,7 +82,7 @@ def test_null_words_and_html_leave_texts_lists_and_times(write, counts_of):
     ]  # fmt: skip
     rows = [{"user_id": "U", "parent_asin": "P1", "timestamp": time, "rating": 4} for time in ("NaN", 1000)]
     rows.append({"user_id": "null", "parent_asin": "P2", "timestamp": 1000, "rating": 4})
-    dataset, findings = read_amazon_reviews(source(write, meta=meta, reviews=rows))
+    dataset, findings = read(source(write, meta=meta, reviews=rows))
     shown = dataset.items.select("title", "store", "categories", "details").rows()
     assert shown == [("Kettle", "", "Tea", "Colour: red"), ("Cup & saucer", "", "", "")]
     assert dataset.histories.select("user_id", "item_ids").rows() == [("U", ["P1"])]

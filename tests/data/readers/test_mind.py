@@ -1,7 +1,6 @@
 import pytest
 
 from trsr.config.data import MindData
-from trsr.data.readers.mind import read_mind
 from trsr.data.readers.registry import read
 from trsr.errors import DataError
 
@@ -18,7 +17,7 @@ BEHAVIORS = (
 
 
 def read_rows(write, news=NEWS, behaviors=BEHAVIORS):
-    return read_mind(MindData(format="mind", path=write({"news.tsv": news, "behaviors.tsv": behaviors})))
+    return read(MindData(format="mind", path=write({"news.tsv": news, "behaviors.tsv": behaviors})))
 
 
 def test_the_row_with_the_longest_history_and_its_clicks_make_the_history(write, counts_of):
@@ -89,7 +88,7 @@ def test_texts_come_from_further_files_and_nothing_else_does(write, histories_of
         write, {"test.csv": TABLE, "more.tsv": NEWS.replace("N1", "N4").replace("N2", "N8")},
         **{"behaviors.tsv": rows},
     )  # fmt: skip
-    dataset, findings = read_mind(source)
+    dataset, findings = read(source)
     texts = {row[0]: row[1:] for row in dataset.items.rows()}
     assert texts["N7"] == ("news", "us", "Title seven", "Text")
     assert texts["N8"] == ("", "", "Title eight", "")
@@ -108,7 +107,7 @@ def test_texts_come_from_further_files_and_nothing_else_does(write, histories_of
 
 def test_further_rows_without_id_or_text_are_told(write):
     table = "news_id,title,abstract\nN9,N/A,\n ,Nothing,\nN8,Eight,\n"
-    dataset, findings = read_mind(with_texts(write, {"t.csv": table}, **{"behaviors.tsv": BEHAVIORS}))
+    dataset, findings = read(with_texts(write, {"t.csv": table}, **{"behaviors.tsv": BEHAVIORS}))
     assert dataset.items["item_id"].to_list() == ["N1", "N2", "N3", "N8"]
     empty = next(finding for finding in findings if finding.rule == "empty-text")
     assert (empty.count, empty.examples) == (2, ("t.csv:2: N9 N/A", "t.csv:3:  Nothing"))
@@ -120,13 +119,13 @@ def test_a_news_whose_text_is_empty_has_it_from_a_further_file(write):
         write, {"t.jsonl": '{"news_id": "N1", "title": "A"}\n'}, **{"behaviors.tsv": BEHAVIORS}
     )
     (source.path / "news.tsv").write_text(news)
-    assert read_mind(source)[0].items.rows() == [("N1", "", "", "A", "")]
+    assert read(source)[0].items.rows() == [("N1", "", "", "A", "")]
 
 
 def test_texts_in_an_unknown_form_or_place_are_refused(write):
     source = with_texts(write, {"t.csv": "id,title\nN1,A\n"}, **{"behaviors.tsv": BEHAVIORS})
     with pytest.raises(DataError, match=r"t\.csv: no column 'news_id'; the columns are 'id', 'title'"):
-        read_mind(source)
+        read(source)
     (source.path / "t.csv").unlink()
     with pytest.raises(DataError, match=r"t\.csv: no such file"):
         read(source)
@@ -158,7 +157,7 @@ def test_real_texts_make_the_sample_usable(real_data):
 
 def test_real_sample_against_plain_counting(real_data, histories_of, counts_of):
     folder = real_data("mind_sample")
-    dataset, findings = read_mind(MindData(format="mind", path=folder))
+    dataset, findings = read(MindData(format="mind", path=folder))
     known = {line.split("\t")[0] for line in (folder / "news.tsv").read_text(encoding="utf-8").splitlines()}
     best = {}
     for line in (folder / "behaviors.tsv").read_text(encoding="utf-8").splitlines():

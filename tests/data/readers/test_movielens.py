@@ -1,7 +1,6 @@
 import pytest
 
 from trsr.config.data import MovieLensData
-from trsr.data.readers.movielens import read_movielens
 from trsr.data.readers.registry import detect, input_files, read
 from trsr.errors import DataError
 
@@ -38,20 +37,20 @@ def test_the_files_of_100k(write, histories_of, counts_of):
 
 def test_an_older_file_that_was_written_anew_is_utf_8(write, counts_of):
     item = U_ITEM.decode("latin-1").encode()
-    dataset, findings = read_movielens(folder_of(write, {"u.data": U_DATA, "u.item": item}))
+    dataset, findings = read(folder_of(write, {"u.data": U_DATA, "u.item": item}))
     assert dataset.items["title"][0] == "Misérables, Les (1995)"
     assert "encoding" not in counts_of(findings)
 
 
 def test_ratings_files_are_a_setting(write, histories_of):
     files = {"u1.base": U_DATA, "u1.test": "8\t2\t5\t1\n", "u2.base": "9\t2\t5\t1\n", "u.item": U_ITEM}
-    assert histories_of(read_movielens(folder_of(write, files))[0]) == {
+    assert histories_of(read(folder_of(write, files))[0]) == {
         "196": ["2", "1"],
         "7": ["1"],
         "8": ["2"],
     }
     source = folder_of(write, files, ratings=("u1.test", "u2.base"))
-    assert histories_of(read_movielens(source)[0]) == {"8": ["2"], "9": ["2"]}
+    assert histories_of(read(source)[0]) == {"8": ["2"], "9": ["2"]}
     assert [path.name for path in input_files(source)] == ["u.item", "u1.test", "u2.base"]
 
 
@@ -61,7 +60,7 @@ def test_targets_come_from_their_own_file_whatever_is_older(write, histories_of,
     items = U_ITEM + f"{movie(3, 'Alien')}\n{movie(4, 'Brazil')}\n".encode()
     files = {"u1.base": base, "u1.test": test, "u.item": items}
     source = folder_of(write, files, ratings=("u1.base", "u1.test"), targets=("u1.test",))
-    dataset, findings = read_movielens(source)
+    dataset, findings = read(source)
     assert histories_of(dataset) == {"196": ["4", "2", "1"]}
     assert counts_of(findings)["no-target"] == 2
 
@@ -97,8 +96,8 @@ def test_the_files_of_20m_and_later(write, histories_of, counts_of):
 def test_the_most_frequent_tags_belong_to_the_text_where_they_are_asked_for(write):
     tags = "userId,movieId,tag,timestamp\n1,1,pixar,1\n2,1,Fun,2\n3,1,fun,3\n4,1,old,4\n5,9,x,5\n6,1,N/A,6\n"
     source = folder_of(write, {**CSV, "tags.csv": tags}, tags=2)
-    assert read_movielens(source)[0].items["tags"].to_list() == ["Fun, pixar", ""]
-    assert read_movielens(source.model_copy(update={"tags": 0}))[0].fields == ("title", "genres")
+    assert read(source)[0].items["tags"].to_list() == ["Fun, pixar", ""]
+    assert read(source.model_copy(update={"tags": 0}))[0].fields == ("title", "genres")
     (source.path / "tags.csv").unlink()
     with pytest.raises(DataError, match=r"tags\.csv: no such file"):
         read(source)
@@ -113,14 +112,14 @@ WIDE = (
 
 def test_further_columns_and_every_way_to_write_genres(write):
     files = {"movies.csv": WIDE, "u1.base": U_DATA}
-    dataset, _ = read_movielens(folder_of(write, files))
+    dataset, _ = read(folder_of(write, files))
     assert dataset.fields == ("title", "genres", "overview", "tagline")
     assert dataset.items.rows() == [
         ("1", "Heat", "Crime, Thriller", "A thief.", "Wow"), ("2", "Alien", "Action, Drama", "", ""),
     ]  # fmt: skip
-    assert read_movielens(folder_of(write, files, columns=("cast",)))[0].fields == ("title", "genres", "cast")
+    assert read(folder_of(write, files, columns=("cast",)))[0].fields == ("title", "genres", "cast")
     with pytest.raises(DataError, match=r"movies\.csv: no column 'plot'.*'overview'"):
-        read_movielens(folder_of(write, files, columns=("plot",)))
+        read(folder_of(write, files, columns=("plot",)))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,7 @@ def test_what_is_missing_is_named(write, files, told):
 
 
 def test_bad_rows_are_counted_with_their_place(write, counts_of):
-    _, findings = read_movielens(folder_of(write, {"u.data": U_DATA + "196\t1\n", "u.item": U_ITEM}))
+    _, findings = read(folder_of(write, {"u.data": U_DATA + "196\t1\n", "u.item": U_ITEM}))
     bad = next(finding for finding in findings if finding.rule == "bad-row")
     assert (bad.count, bad.examples) == (1, ("u.data:4: 196·1",))
 

@@ -3,7 +3,6 @@ import re
 import pytest
 
 from trsr.config.data import RecBoleData
-from trsr.data.readers.recbole import read_recbole
 from trsr.data.readers.registry import detect, read
 from trsr.errors import DataError
 
@@ -25,7 +24,7 @@ def shop(write, inter=EVENTS, items=ITEMS, **settings):
 
 
 def test_fields_are_read_by_their_types_and_a_title_comes_first(write, counts_of):
-    dataset, findings = read_recbole(shop(write))
+    dataset, findings = read(shop(write))
     assert dataset.fields == ("title", "class", "price")
     assert dataset.items.rows() == [
         ("007", "Gold Eye", "spy film", "9"),
@@ -39,7 +38,7 @@ def test_fields_are_read_by_their_types_and_a_title_comes_first(write, counts_of
 
 
 def test_events_are_put_in_order_of_time(write):
-    dataset, _ = read_recbole(shop(write))
+    dataset, _ = read(shop(write))
     assert dataset.histories.rows() == [
         ("u", ["007", "8"], [100, 200]),
         ("v", ["007", "9", "8"], [50, 300, 400]),
@@ -47,14 +46,14 @@ def test_events_are_put_in_order_of_time(write):
 
 
 def test_low_and_unreadable_ratings_are_no_interactions(write, histories_of, counts_of):
-    dataset, findings = read_recbole(shop(write, min_rating=4))
+    dataset, findings = read(shop(write, min_rating=4))
     assert histories_of(dataset) == {"u": ["007", "8"], "v": ["007"]}
     assert {"low-rating": 1, "bad-row": 1}.items() <= counts_of(findings).items()
 
 
 def test_a_list_and_the_item_after_it_make_the_history(write, histories_of):
     rows = "user_id:token\titem_id_list:token_seq\titem_id:token\nu\t007 8\t9\nv\t\t8\n"
-    dataset, findings = read_recbole(shop(write, rows))
+    dataset, findings = read(shop(write, rows))
     assert histories_of(dataset) == {"u": ["007", "8", "9"], "v": ["8"]}
     assert dataset.histories["times"].null_count() == 2
     assert {finding.rule for finding in findings} == {"bad-number", "number-lists"}
@@ -67,13 +66,13 @@ def test_rows_of_one_user_in_parts_of_a_benchmark_are_stitched(write, histories_
         "shop.valid.inter": f"{head}u\t007 8\t9\n",
         "shop.test.inter": f"{head}u\t007 8 9\t007\nx\t9\t\n",
     }
-    dataset, findings = read_recbole(shop(write, files))
+    dataset, findings = read(shop(write, files))
     assert histories_of(dataset) == {"w": ["9", "8"], "u": ["007", "8", "9", "007"]}
     assert counts_of(findings)["duplicate-row"] == 1
     bad = next(finding for finding in findings if finding.rule == "bad-row")
     assert (bad.count, bad.examples[0]) == (1, "shop.test.inter:3: x | 9 | ")
     newest = shop(write, files, files=("shop.valid.inter",))
-    assert histories_of(read_recbole(newest)[0]) == {"u": ["007", "8", "9"]}
+    assert histories_of(read(newest)[0]) == {"u": ["007", "8", "9"]}
 
 
 def test_rows_that_start_the_longest_one_are_in_it_whatever_their_order_and_length(write, histories_of):
@@ -81,11 +80,11 @@ def test_rows_that_start_the_longest_one_are_in_it_whatever_their_order_and_leng
     items = "item_id:token\ttitle:token\n" + "".join(f"{name}\tT{name}\n" for name in ids)
     rows = [f"u\t{' '.join(ids[:size])}\t{ids[size]}\n" for size in (298, 299, 5)]
     source = shop(write, "user_id:token\titem_id_list:token_seq\titem_id:token\n" + "".join(rows), items)
-    assert histories_of(read_recbole(source)[0]) == {"u": ids}
+    assert histories_of(read(source)[0]) == {"u": ids}
     with (source.path / "shop.inter").open("a") as file:
         file.write(f"u\t{' '.join(reversed(ids))}\t7\n")
     with pytest.raises(DataError, match=r"shop\.inter:2: user 'u' has rows that don't continue.*data\.files"):
-        read_recbole(source)
+        read(source)
 
 
 def test_other_field_names_are_settings(write, histories_of):
@@ -93,7 +92,7 @@ def test_other_field_names_are_settings(write, histories_of):
         write, "session:token\tsku:token\nu\t8\nu\t9\n", "sku:token\ttitle:token\n8\tA\n9\tB\n",
         user_field="session", item_field="sku",
     )  # fmt: skip
-    assert histories_of(read_recbole(source)[0]) == {"u": ["8", "9"]}
+    assert histories_of(read(source)[0]) == {"u": ["8", "9"]}
 
 
 @pytest.mark.parametrize(
@@ -112,9 +111,9 @@ def test_wrong_headers_are_refused_with_file_and_line(write, counts_of, inter, i
     source = shop(write, inter, items)
     if told:
         with pytest.raises(DataError, match=told):
-            read_recbole(source)
+            read(source)
     else:
-        assert counts_of(read_recbole(source)[1])["bad-time"] == 2
+        assert counts_of(read(source)[1])["bad-time"] == 2
 
 
 def test_without_texts_or_with_two_names_the_next_step_is_told(write):

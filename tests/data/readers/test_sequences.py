@@ -5,15 +5,12 @@ import pytest
 
 from trsr.config.data import MicroLensData, SequenceData
 from trsr.data.readers.registry import detect, read
-from trsr.data.readers.sequences import read_microlens, read_sequences
 from trsr.errors import DataError
 from trsr.records import ITEMS
 
 
 def read_files(write, titles='item,title\r\n1,"a, b"\r\n2,\r\n3,c\r\n', pairs="u\t1 2\nv\t3\n"):
-    return read_microlens(
-        MicroLensData(format="microlens", path=write({"titles.csv": titles, "pairs.tsv": pairs}))
-    )
+    return read(MicroLensData(format="microlens", path=write({"titles.csv": titles, "pairs.tsv": pairs})))
 
 
 def test_order_of_ids_is_time_and_empty_titles_are_noted(write, histories_of, counts_of):
@@ -38,7 +35,7 @@ def test_wrong_columns_are_named(write):
 
 def test_real_data_against_plain_reading(real_data, histories_of, counts_of):
     folder = real_data("microlens")
-    dataset, findings = read_microlens(MicroLensData(format="microlens", path=folder))
+    dataset, findings = read(MicroLensData(format="microlens", path=folder))
     with (folder / "titles.csv").open(encoding="utf-8", newline="") as stream:
         titles = [(item, unescape(title)) for item, title in csv.reader(stream)][1:]
     assert dataset.items.rows() == titles
@@ -79,14 +76,14 @@ def sequences(write, text, table=TABLE, **settings):
     ],
 )
 def test_every_usual_way_to_part_ids_is_told_by_the_lines(write, histories_of, text):
-    dataset, findings = read_sequences(sequences(write, text))
+    dataset, findings = read(sequences(write, text))
     assert histories_of(dataset) == {"u": ["b", "c", "b"], "v": ["c"]}
     assert findings == ()
     assert dataset.histories["times"].null_count() == 2
 
 
 @pytest.mark.parametrize(
-    ("text", "setting", "value", "read"),
+    ("text", "setting", "value", "expected"),
     [
         ("v\tb,c\nu\ta 1,b\n", "separator", "comma", {"v": ["b", "c"], "u": ["a 1", "b"]}),
         ("v\tb\nu\ta 1\tb\n", "separator", "tab", {"v": ["b"], "u": ["a 1", "b"]}),
@@ -95,16 +92,16 @@ def test_every_usual_way_to_part_ids_is_told_by_the_lines(write, histories_of, t
     ],
 )
 def test_what_the_lines_leave_open_is_refused_with_the_setting(
-    write, histories_of, text, setting, value, read
+    write, histories_of, text, setting, value, expected
 ):
     with pytest.raises(DataError, match=rf"sequences\.txt:\d: can't tell.*set data\.{setting} to one of"):
-        read_sequences(sequences(write, text))
-    assert histories_of(read_sequences(sequences(write, text, **{setting: value}))[0]) == read
+        read(sequences(write, text))
+    assert histories_of(read(sequences(write, text, **{setting: value}))[0]) == expected
 
 
 def test_lines_that_are_divided_otherwise_and_users_without_items_are_told(write, histories_of):
     text = "u\tb c\nv b c\nw\nx\t\nu\tc\n"
-    dataset, findings = read_sequences(sequences(write, text))
+    dataset, findings = read(sequences(write, text))
     assert histories_of(dataset) == {"u": ["b", "c", "c"]}
     told = {finding.rule: (finding.count, finding.examples[0]) for finding in findings}
     assert told == {
@@ -115,7 +112,7 @@ def test_lines_that_are_divided_otherwise_and_users_without_items_are_told(write
 
 
 def test_a_list_that_holds_no_ids_is_left_out_and_told(write, histories_of):
-    dataset, findings = read_sequences(sequences(write, "u\t[b, c]\nv\t[[b]]\n"))
+    dataset, findings = read(sequences(write, "u\t[b, c]\nv\t[[b]]\n"))
     assert histories_of(dataset) == {"u": ["b", "c"]}
     assert [(finding.rule, finding.examples) for finding in findings] == [
         ("bad-row", ("sequences.txt:2: v·[[b]]",))
@@ -123,14 +120,14 @@ def test_a_list_that_holds_no_ids_is_left_out_and_told(write, histories_of):
 
 
 def test_gaps_and_unknown_items_are_counted(write, histories_of, counts_of):
-    dataset, findings = read_sequences(sequences(write, "u,b,,c,\nv,c,z\n"))
+    dataset, findings = read(sequences(write, "u,b,,c,\nv,c,z\n"))
     assert histories_of(dataset) == {"u": ["b", "c"], "v": ["c"]}
     assert counts_of(findings) == {"missing-id": 1, "unknown-item": 1, "unknown-id": 1}
 
 
 def test_sequences_without_rows_or_items_are_refused(write):
     with pytest.raises(DataError, match=r"sequences\.txt: the file is empty"):
-        read_sequences(sequences(write, "\n \n"))
+        read(sequences(write, "\n \n"))
     (write({}) / "items.csv").unlink()
     with pytest.raises(DataError, match=r"can't tell the table of items beside it.*data\.items"):
         detect(write({"sequences.txt": "u b\n"}))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from trsr.config.data import TableData
-from trsr.data.readers.tables import column_names, read_tables, table_ending
+from trsr.data.readers.registry import read
+from trsr.data.readers.tables import column_names, table_ending
 from trsr.errors import DataError, TrsrError
 
 ITEMS = "item_id,title,brand\na,Hammer,Acme\nb,Nail,\nc,Saw,Acme\n"
@@ -25,9 +26,7 @@ def tables(folder, **settings):
 
 
 def test_events_with_iso_times(write):
-    dataset, findings = read_tables(
-        tables(write({"i.csv": ITEMS, "e.csv": EVENTS}), items="i.csv", events="e.csv")
-    )
+    dataset, findings = read(tables(write({"i.csv": ITEMS, "e.csv": EVENTS}), items="i.csv", events="e.csv"))
     assert dataset.items.rows() == [("a", "Hammer", "Acme"), ("b", "Nail", ""), ("c", "Saw", "Acme")]
     assert dataset.histories.rows() == [("u", ["a", "b"], [DAY, DAY + 86400]), ("v", ["c"], [DAY + 36000])]
     assert findings == ()
@@ -45,14 +44,14 @@ def test_own_names_and_chosen_text_fields(write):
         folder, items="i.tsv", events="e.jsonl", item_id="sku", text_fields={"Title": "name"},
         user_column="who", item_column="what", time_column="when",
     )  # fmt: skip
-    dataset, _ = read_tables(source)
+    dataset, _ = read(source)
     assert dataset.items.rows(named=True) == [{"item_id": "x1", "Title": "Hammer"}]
     assert dataset.histories.rows() == [("7", ["x1", "x1"], [DAY, DAY + 1])]
 
 
 def test_without_time_column_the_rows_are_in_order(write, histories_of):
     folder = write({"i.csv": ITEMS, "e.csv": "user_id,item_id\nu,b\nu,a\nu,b\n"})
-    dataset, _ = read_tables(tables(folder, items="i.csv", events="e.csv", time_column=None))
+    dataset, _ = read(tables(folder, items="i.csv", events="e.csv", time_column=None))
     assert histories_of(dataset) == {"u": ["b", "a", "b"]}
     assert dataset.histories["times"].to_list() == [None]
 
@@ -60,7 +59,7 @@ def test_without_time_column_the_rows_are_in_order(write, histories_of):
 @pytest.mark.parametrize("written", ['"a,b"', "a b", '"[""a"", ""b""]"', "\"['a', 'b']\""])
 def test_histories_as_text_of_every_spelling(write, histories_of, written):
     folder = write({"i.csv": ITEMS, "h.csv": f"user_id,item_ids\nu,{written}\n"})
-    dataset, findings = read_tables(tables(folder, items="i.csv", histories="h.csv"))
+    dataset, findings = read(tables(folder, items="i.csv", histories="h.csv"))
     assert histories_of(dataset) == {"u": ["a", "b"]}
     assert findings == ()
 
@@ -72,14 +71,14 @@ def test_histories_as_real_lists(tmp_path, histories_of):
         schema_overrides={"item_ids": pl.List(pl.Int64)},
     )
     lists.write_parquet(tmp_path / "h.parquet")
-    dataset, findings = read_tables(tables(tmp_path, items="i.parquet", histories="h.parquet"))
+    dataset, findings = read(tables(tmp_path, items="i.parquet", histories="h.parquet"))
     assert histories_of(dataset) == {"10": ["1", "2"]}
     assert {finding.rule: finding.count for finding in findings} == {"empty-text": 1, "empty-history": 2}
 
 
 def test_unreadable_lists_are_left_out_and_located(write, histories_of):
     folder = write({"i.csv": ITEMS, "h.csv": 'user_id,item_ids\nu,"[a, [b]]"\nv,a\n'})
-    dataset, (finding,) = read_tables(tables(folder, items="i.csv", histories="h.csv"))
+    dataset, (finding,) = read(tables(folder, items="i.csv", histories="h.csv"))
     assert histories_of(dataset) == {"v": ["a"]}
     assert (finding.rule, finding.examples) == ("bad-row", ("h.csv:2: [a, [b]]",))
 
@@ -91,7 +90,7 @@ def test_typed_columns_of_parquet_become_text(tmp_path):
     }  # fmt: skip
     pl.DataFrame(columns).write_parquet(tmp_path / "i.parquet")
     pl.DataFrame({"user_id": ["u"], "item_id": [1]}).write_parquet(tmp_path / "e.parquet")
-    dataset, _ = read_tables(tables(tmp_path, items="i.parquet", events="e.parquet", time_column=None))
+    dataset, _ = read(tables(tmp_path, items="i.parquet", events="e.parquet", time_column=None))
     assert dataset.items.rows() == [
         ("1", "1.5", "x y", '{"k":1}', "true", "01"), ("2", "", "", '{"k":2}', "false", ""),
     ]  # fmt: skip
@@ -111,13 +110,13 @@ def test_typed_columns_of_parquet_become_text(tmp_path):
 )  # fmt: skip
 def test_what_cannot_be_repaired_is_refused(write, files, settings, words):
     with pytest.raises(DataError, match=words):
-        read_tables(tables(write(files), items="i.csv", events="e.csv", **settings))
+        read(tables(write(files), items="i.csv", events="e.csv", **settings))
 
 
 def test_unknown_endings_and_damaged_parquet_are_refused(write):
     folder = write({"i.parquet": "no parquet", "e.csv": EVENTS})
     with pytest.raises(DataError, match="not a readable Parquet file"):
-        read_tables(tables(folder, items="i.parquet", events="e.csv"))
+        read(tables(folder, items="i.parquet", events="e.csv"))
     with pytest.raises(DataError, match=r"ending must be one of \.csv"):
         table_ending(Path("items.xlsx"))
 
@@ -171,7 +170,7 @@ def test_tables_are_read_back_as_written(tmp_path_factory, catalogue, users, end
     write_as(items, folder / f"i.{ending}")
     write_as(events, folder / f"e.{ending}")
     source = tables(folder, items=f"i.{ending}", events=f"e.{ending}", null_words=())
-    dataset, _ = read_tables(source)
+    dataset, _ = read(source)
     assert dataset.items.rows() == items.rows()
     assert dict(dataset.histories.select("user_id", "item_ids").iter_rows()) == histories
     assert dataset.histories["times"].to_list() == [list(range(len(items))) for items in histories.values()]
@@ -192,7 +191,7 @@ def test_any_bytes_end_in_a_data_set_or_an_error_of_ours(tmp_path_factory, items
     (folder / "h.csv").write_bytes(b"user_id,item_ids\nu,a\n" + rows)
     kind = {"events": "r.csv"} if as_events else {"histories": "h.csv"}
     try:
-        dataset, _ = read_tables(tables(folder, items=f"i{ending}", **kind))
+        dataset, _ = read(tables(folder, items=f"i{ending}", **kind))
     except TrsrError:
         return
     assert dataset.histories.height >= 1
@@ -214,7 +213,7 @@ def test_any_json_objects_as_items(tmp_path_factory, rows):
     (folder / "i.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     (folder / "e.csv").write_text("user_id,item_id\nu,a\n")
     try:
-        dataset, _ = read_tables(tables(folder, items="i.jsonl", events="e.csv", time_column=None))
+        dataset, _ = read(tables(folder, items="i.jsonl", events="e.csv", time_column=None))
     except TrsrError:
         return
     assert dataset.histories.rows() == [("u", ["a"], None)]
@@ -226,7 +225,7 @@ def test_ids_meet_across_types(tmp_path, ending, histories_of, counts_of):
     happened = pl.DataFrame({"user_id": ["0007", " 7"], "item_id": [1.0, 2.0], "time": [1, 2]})
     write = {"csv": "write_csv", "jsonl": "write_ndjson", "parquet": "write_parquet"}[ending]
     getattr(happened, write)(tmp_path / f"e.{ending}")
-    dataset, findings = read_tables(tables(tmp_path, items="i.parquet", events=f"e.{ending}"))
+    dataset, findings = read(tables(tmp_path, items="i.parquet", events=f"e.{ending}"))
     assert histories_of(dataset) == {"0007": ["1"], "7": ["2"]}
     assert {"float-id": 2, "padded-id": 1}.items() <= counts_of(findings).items()
 
@@ -236,10 +235,10 @@ def test_newest_first_with_times_that_need_reading(write, histories_of):
     folder = write(
         {"i.csv": "item_id,title\na,A\nb,B\nc,C\n", "e.csv": "\n".join(["user_id,item_id,time", *rows])}
     )
-    dataset, _ = read_tables(tables(folder, items="i.csv", events="e.csv"))
+    dataset, _ = read(tables(folder, items="i.csv", events="e.csv"))
     assert histories_of(dataset) == {"u": ["a", "b", "c"]}
     with pytest.raises(DataError, match=r"e\.csv:2: no time of column 'time' .* such as '01/19/2020"):
-        read_tables(tables(folder, items="i.csv", events="e.csv", time_format="%Y-%m-%d"))
+        read(tables(folder, items="i.csv", events="e.csv", time_format="%Y-%m-%d"))
 
 
 def test_durations_are_refused_in_words(tmp_path, write):
@@ -247,7 +246,7 @@ def test_durations_are_refused_in_words(tmp_path, write):
     events = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "time": [timedelta(days=3)]})
     events.write_parquet(folder / "e.parquet")
     with pytest.raises(DataError, match=r"e\.parquet: column 'time' holds durations"):
-        read_tables(tables(folder, items="i.csv", events="e.parquet"))
+        read(tables(folder, items="i.csv", events="e.parquet"))
 
 
 def test_a_format_of_times_is_checked(tmp_path):
@@ -262,7 +261,7 @@ def test_null_words_of_every_kind_of_table(tmp_path):
     pl.DataFrame(frame | {"price": [1.0, 2.0, float("nan")]}).write_parquet(tmp_path / "i.parquet")
     events = "user_id,item_id,time\nu,a,2020-01-01\nu,c,2020-01-02\nnan,a,2020-01-02\nu,NULL,2020-01-02\n"
     (tmp_path / "e.csv").write_text(events)
-    dataset, findings = read_tables(tables(tmp_path, items="i.parquet", events="e.csv"))
+    dataset, findings = read(tables(tmp_path, items="i.parquet", events="e.csv"))
     assert dataset.items.rows() == [("a", "", "t", "1"), ("c", "Y", "", "")]
     assert dataset.histories.rows() == [("u", ["a", "c"], [DAY, DAY + 86400])]
     counted = {finding.rule: finding.count for finding in findings}
@@ -271,7 +270,7 @@ def test_null_words_of_every_kind_of_table(tmp_path):
 
 def test_a_shop_that_sells_none_keeps_it(write):
     folder = write({"i.csv": "item_id,brand\na,None\nb,N/A\n", "e.csv": "user_id,item_id\nu,a\nu,b\n"})
-    dataset, findings = read_tables(
+    dataset, findings = read(
         tables(folder, items="i.csv", events="e.csv", time_column=None, null_words=["N/A"])
     )
     assert dataset.items.rows() == [("a", "None"), ("b", "")]
@@ -282,7 +281,7 @@ def test_the_encoding_of_the_settings_is_that_of_all_text_files(tmp_path):
     (tmp_path / "i.csv").write_bytes("item_id,title\nж,Нож\n".encode("cp1251"))
     (tmp_path / "e.csv").write_bytes("user_id,item_id\nu,ж\n".encode("cp1251"))
     source = tables(tmp_path, items="i.csv", events="e.csv", time_column=None, encoding="cp1251")
-    dataset, findings = read_tables(source)
+    dataset, findings = read(source)
     assert (dataset.items.rows(), findings) == ([("ж", "Нож")], ())
 
 
@@ -293,7 +292,7 @@ def test_the_encoding_of_the_settings_is_that_of_all_text_files(tmp_path):
 )  # fmt: skip
 def test_columns_that_number_the_rows_are_no_text(write, header, name):
     folder = write({"i.csv": f"{header}\n0,a,A\n1,b,B\n", "e.csv": EVENTS})
-    dataset, findings = read_tables(tables(folder, items="i.csv", events="e.csv"))
+    dataset, findings = read(tables(folder, items="i.csv", events="e.csv"))
     assert dataset.items.rows() == [("a", "A"), ("b", "B")]
     (noted,) = (finding for finding in findings if finding.rule == "index-column")
     assert noted.examples == (f"i.csv:2: '{name}': 0",)
@@ -301,10 +300,10 @@ def test_columns_that_number_the_rows_are_no_text(write, header, name):
 
 def test_an_index_that_does_not_number_the_rows_is_text(write):
     folder = write({"i.csv": "index,item_id,title\n100,a,A\n7,b,B\n", "e.csv": EVENTS})
-    dataset, _ = read_tables(tables(folder, items="i.csv", events="e.csv"))
+    dataset, _ = read(tables(folder, items="i.csv", events="e.csv"))
     assert dataset.items.rows() == [("a", "100", "A"), ("b", "7", "B")]
     named = tables(folder, items="i.csv", events="e.csv", text_fields={"n": "index"})
-    assert read_tables(named)[0].items.columns == ["item_id", "n"]
+    assert read(named)[0].items.columns == ["item_id", "n"]
 
 
 def parted(folder, ending, **parts):
@@ -330,7 +329,7 @@ PARTS = {
 def test_folders_of_parts_are_one_table(write, ending):
     folder = write({"i.csv": ITEMS})
     parted(folder, ending, **PARTS)
-    dataset, findings = read_tables(tables(folder, items="i.csv", events=f"events{ending}"))
+    dataset, findings = read(tables(folder, items="i.csv", events=f"events{ending}"))
     assert dataset.histories.rows() == [("u", ["a", "b", "a"], [1, 2, 4])]
     unknown = next(finding for finding in findings if finding.rule == "unknown-item")
     line = 2 if ending in (".csv", ".tsv") else 1
@@ -344,7 +343,7 @@ def test_zipped_parts_and_parts_without_ending(write):
     table.mkdir()
     (table / "part-00000").write_text("user_id,item_id\nu,a\n")
     (table / "part-00001.csv.gz").write_bytes(gzip.compress(b"user_id,item_id\nu,b\n"))
-    dataset, _ = read_tables(tables(folder, items="i.csv", events="events.csv", time_column=None))
+    dataset, _ = read(tables(folder, items="i.csv", events="events.csv", time_column=None))
     assert dataset.histories.rows() == [("u", ["a", "b"], None)]
 
 
@@ -353,7 +352,7 @@ def test_folders_by_the_values_of_a_column_give_that_column(write):
     frame = PARTS["first"].drop("time")
     parted(folder, ".parquet", **{"day__2020-01-02": frame, "day__2020-01-01": frame.tail(1)})
     source = tables(folder, items="i.csv", events="events.parquet", time_column="day")
-    dataset, _ = read_tables(source)
+    dataset, _ = read(source)
     assert dataset.histories["times"].to_list() == [[DAY, DAY + 86400, DAY + 86400]]
 
 
@@ -362,16 +361,16 @@ def test_parts_that_do_not_fit_together_are_refused(write):
     parted(folder, ".csv", **PARTS)
     (folder / "events.csv" / "part-00002.csv").write_text("w,a,5\n")
     with pytest.raises(DataError, match=r"part-00002\.csv: the columns are w, a, 5.*header"):
-        read_tables(tables(folder, items="i.csv", events="events.csv"))
+        read(tables(folder, items="i.csv", events="events.csv"))
     (folder / "empty.csv").mkdir()
     with pytest.raises(DataError, match="holds no parts"):
-        read_tables(tables(folder, items="i.csv", events="empty.csv"))
+        read(tables(folder, items="i.csv", events="empty.csv"))
 
 
 def test_an_error_carries_what_was_noticed_before(write):
     folder = write({"i.csv": "item_id,title\n1,a,x\n2,b,y\n", "e.csv": EVENTS})
     with pytest.raises(DataError, match="no item is left") as refused:
-        read_tables(tables(folder, items="i.csv", events="e.csv"))
+        read(tables(folder, items="i.csv", events="e.csv"))
     (finding,) = refused.value.findings
     assert (finding.rule, finding.count, finding.examples[0]) == ("bad-row", 2, "i.csv:2: 1,a,x")
     assert "not 2" in finding.message

@@ -19,7 +19,7 @@ from trsr.data.repair import assemble, explode_lists, rated
 from trsr.data.text_files import TEXT, read_lines, require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
-from trsr.records import HISTORY, ITEM, ITEMS, PLACE, SPLIT, TIME, USER, Finding, Split
+from trsr.records import HISTORY, ITEM, ITEMS, PLACE, SPLIT, TIME, USER, Split
 
 _ID: Final = "parent_asin"
 _REVIEW_FIELDS: Final = (
@@ -29,59 +29,46 @@ _REVIEW_FIELDS: Final = (
 """Text fields in showing order, and what stands between the parts of those that are lists or objects."""
 
 
-def amazon_reviews_files(source: AmazonReviewsData) -> tuple[Path, ...]:
-    """List the two files."""
-    return source.meta, source.reviews
-
-
-@noting
-def read_amazon_reviews(source: AmazonReviewsData, notes: Notes, seed: int = 0) -> Dataset:
-    """Read the reviews of one category; a review of at least `min_rating` is an interaction.
-
-    Items are products (``parent_asin``), not their variants. Lists and objects of the
-    metadata are written as plain text. Raises DataError when a file is missing or holds
-    none of the keys, or nothing is left.
-    """
-    meta_file, reviews_file = amazon_reviews_files(source)
-    fields = [name for name, _ in _REVIEW_FIELDS]
-    meta = read_json_lines(meta_file, notes, [_ID, *fields], encoding=source.encoding)
-    _require_key(meta_file, meta, _ID)
-    meta = empty_as_null(meta, fields, source.null_words, notes)
-    texts = (text_of_json(pl.col(name), between).alias(name) for name, between in _REVIEW_FIELDS)
-    items = meta.select(FILE, LINE, pl.col(_ID).alias(ITEM), *texts)
-    reviews = read_json_lines(
-        reviews_file, notes, ["user_id", _ID, "timestamp", "rating"], encoding=source.encoding
-    )
-    for key in ("user_id", _ID, "timestamp"):
-        _require_key(reviews_file, reviews, key)
-    reviews = empty_as_null(reviews, ["timestamp", "rating"], source.null_words, notes)
-    reviews = rated(reviews, "rating", source.min_rating, notes)
-    times = read_times(reviews, "timestamp", notes, remedy="check that it is a file of Amazon Reviews 2023")
-    events = reviews.select(
-        FILE, LINE, pl.col("user_id").alias(USER), pl.col(_ID).alias(ITEM), times.alias(TIME)
-    )
-    return assemble(items, events, notes, null_words=source.null_words, seed=seed)
-
-
-def _require_key(path: Path, table: pl.DataFrame, key: str) -> None:
-    if table[key].null_count() == table.height:
-        message = f"{path}: no line has the key {key!r}; check that the file is one of Amazon Reviews 2023"
-        raise DataError(message)
-
-
 class AmazonReviews(Reader):
-    """Amazon Reviews 2023; see `read_amazon_reviews`."""
+    """Amazon Reviews 2023."""
 
     Settings = AmazonReviewsData
     signs = "Amazon Reviews 2023 (X.jsonl, meta_X.jsonl)"
 
     def files(self) -> tuple[Path, ...]:
-        """List the files; see `amazon_reviews_files`."""
-        return amazon_reviews_files(self.settings)
+        """List the two files."""
+        return self.settings.meta, self.settings.reviews
 
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_amazon_reviews`."""
-        return read_amazon_reviews(self.settings, seed)
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read the reviews of one category; a review of at least `min_rating` is an interaction.
+
+        Items are products (``parent_asin``), not their variants. Lists and objects of the
+        metadata are written as plain text. Raises DataError when a file is missing or holds
+        none of the keys, or nothing is left.
+        """
+        source: AmazonReviewsData = self.settings
+        meta_file, reviews_file = self.files()
+        fields = [name for name, _ in _REVIEW_FIELDS]
+        meta = read_json_lines(meta_file, notes, [_ID, *fields], encoding=source.encoding)
+        _require_key(meta_file, meta, _ID)
+        meta = empty_as_null(meta, fields, source.null_words, notes)
+        texts = (text_of_json(pl.col(name), between).alias(name) for name, between in _REVIEW_FIELDS)
+        items = meta.select(FILE, LINE, pl.col(_ID).alias(ITEM), *texts)
+        reviews = read_json_lines(
+            reviews_file, notes, ["user_id", _ID, "timestamp", "rating"], encoding=source.encoding
+        )
+        for key in ("user_id", _ID, "timestamp"):
+            _require_key(reviews_file, reviews, key)
+        reviews = empty_as_null(reviews, ["timestamp", "rating"], source.null_words, notes)
+        reviews = rated(reviews, "rating", source.min_rating, notes)
+        times = read_times(
+            reviews, "timestamp", notes, remedy="check that it is a file of Amazon Reviews 2023"
+        )
+        events = reviews.select(
+            FILE, LINE, pl.col("user_id").alias(USER), pl.col(_ID).alias(ITEM), times.alias(TIME)
+        )
+        return assemble(items, events, notes, null_words=source.null_words, seed=seed)
 
     @classmethod
     def detect(cls, folder: Path, names: set[str]) -> AmazonReviewsData | None:
@@ -96,49 +83,71 @@ class AmazonReviews(Reader):
         return None
 
 
+def _require_key(path: Path, table: pl.DataFrame, key: str) -> None:
+    if table[key].null_count() == table.height:
+        message = f"{path}: no line has the key {key!r}; check that the file is one of Amazon Reviews 2023"
+        raise DataError(message)
+
+
 _M2_FIELDS: Final = ("title", "brand", "price", "color", "size", "model", "material", "author", "desc")
 _LOCALE: Final = "locale"
 _NEXT: Final = "next_item"
 
 
-def amazon_m2_files(source: AmazonM2Data) -> tuple[Path, ...]:
-    """List the product files, then the session files, each by name; DataError when one kind is absent."""
-    found: list[Path] = []
-    for pattern in ("products_*.csv", "sessions_*.csv"):
-        files = sorted(source.path.glob(pattern))
-        if not files:
-            message = f"{source.path}: no file {pattern}; point `path` at the folder of the Amazon-M2 files"
-            raise DataError(message)
-        found += files
-    return tuple(found)
+class AmazonM2(Reader):
+    """Amazon-M2, the KDD Cup 2023."""
 
+    Settings = AmazonM2Data
+    signs = "Amazon-M2 (products_*.csv, sessions_*.csv)"
 
-@noting
-def read_amazon_m2(source: AmazonM2Data, notes: Notes) -> Dataset:
-    """Read the products and sessions of one locale; a session is a user, named by its file and line.
+    def files(self) -> tuple[Path, ...]:
+        """List the product files, then the session files, each by name; DataError when one kind is absent."""
+        found: list[Path] = []
+        for pattern in ("products_*.csv", "sessions_*.csv"):
+            files = sorted(self.settings.path.glob(pattern))
+            if not files:
+                message = (
+                    f"{self.settings.path}: no file {pattern}; point `path` at the folder of the Amazon-M2 "
+                    "files"
+                )
+                raise DataError(message)
+            found += files
+        return tuple(found)
 
-    The history is ``prev_items`` followed by ``next_item``. Session files without a
-    ``next_item`` (the competition's test sessions) are not used, and noted. Raises DataError
-    when a file or column is missing, or the locale has no rows.
-    """
-    files = amazon_m2_files(source)
-    products = pl.concat(
-        [
-            _of_locale(p, source, notes, ("id", _LOCALE, *_M2_FIELDS))
-            for p in files
-            if p.name.startswith("products_")
-        ]
-    )
-    sessions = [_sessions(path, source, notes) for path in files if path.name.startswith("sessions_")]
-    rows = pl.concat([table for table in sessions if table is not None] or [_no_sessions()])
-    if products.is_empty() or rows.is_empty():
-        what = "products" if products.is_empty() else "sessions with a next item"
-        message = (
-            f"{source.path}: no {what} of locale {source.locale!r}; set `locale` to one that the files hold"
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read the products and sessions of one locale; a session is a user, named by its file and line.
+
+        The history is ``prev_items`` followed by ``next_item``. Session files without a
+        ``next_item`` (the competition's test sessions) are not used, and noted. Raises DataError
+        when a file or column is missing, or the locale has no rows.
+        """
+        source: AmazonM2Data = self.settings
+        files = self.files()
+        products = pl.concat(
+            [
+                _of_locale(p, source, notes, ("id", _LOCALE, *_M2_FIELDS))
+                for p in files
+                if p.name.startswith("products_")
+            ]
         )
-        raise DataError(message)
-    items = products.select(FILE, LINE, pl.col("id").alias(ITEM), *_M2_FIELDS)
-    return assemble(items, explode_lists(rows, notes), notes, null_words=source.null_words)
+        sessions = [_sessions(path, source, notes) for path in files if path.name.startswith("sessions_")]
+        rows = pl.concat([table for table in sessions if table is not None] or [_no_sessions()])
+        if products.is_empty() or rows.is_empty():
+            what = "products" if products.is_empty() else "sessions with a next item"
+            message = (
+                f"{source.path}: no {what} of locale {source.locale!r}; set `locale` to one that the files "
+                "hold"
+            )
+            raise DataError(message)
+        items = products.select(FILE, LINE, pl.col("id").alias(ITEM), *_M2_FIELDS)
+        return assemble(items, explode_lists(rows, notes), notes, null_words=source.null_words)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> AmazonM2Data | None:
+        """Recognise the files; see `Reader`."""
+        known = all(fnmatch.filter(names, f"{kind}_*.csv") for kind in ("products", "sessions"))
+        return AmazonM2Data(format="amazon_m2", path=folder) if known else None
 
 
 def _of_locale(path: Path, source: AmazonM2Data, notes: Notes, columns: tuple[str, ...]) -> pl.DataFrame:
@@ -178,54 +187,48 @@ def _no_sessions() -> pl.DataFrame:
     return pl.DataFrame(schema={FILE: pl.String, LINE: pl.Int64, USER: pl.String, ITEMS: pl.List(pl.String)})
 
 
-class AmazonM2(Reader):
-    """Amazon-M2; see `read_amazon_m2`."""
-
-    Settings = AmazonM2Data
-    signs = "Amazon-M2 (products_*.csv, sessions_*.csv)"
-
-    def files(self) -> tuple[Path, ...]:
-        """List the files; see `amazon_m2_files`."""
-        return amazon_m2_files(self.settings)
-
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_amazon_m2`."""
-        return read_amazon_m2(self.settings)
-
-    @classmethod
-    def detect(cls, folder: Path, names: set[str]) -> AmazonM2Data | None:
-        """Recognise the files; see `Reader`."""
-        known = all(fnmatch.filter(names, f"{kind}_*.csv") for kind in ("products", "sessions"))
-        return AmazonM2Data(format="amazon_m2", path=folder) if known else None
-
-
 _FIVE_CORE_FIELDS: Final = ("title", "brand", "categories", "description")
 _HISTORY_COLUMN: Final = "history_item_id"
 
 
-def amazon_5core_files(source: Amazon5CoreData) -> tuple[Path, ...]:
-    """List `items.json` and those row files that are there, oldest first; DataError when no row file is."""
-    rows = [source.path / name for name in source.files if (source.path / name).is_file()]
-    if not rows:
-        message = f"{source.path}: none of the row files {', '.join(source.files)}; check `path` and `files`"
-        raise DataError(message)
-    return source.path / "items.json", *rows
+class Amazon5Core(Reader):
+    """Rolling 5-core rows."""
 
+    Settings = Amazon5CoreData
+    signs = "5-core rows (items.json, valid.csv, test.csv)"
 
-@noting
-def read_amazon_5core(source: Amazon5CoreData, notes: Notes) -> Dataset:
-    """Read rolling rows and stitch each user's rows into one history; see `stitched`.
+    def files(self) -> tuple[Path, ...]:
+        """List `items.json` and those row files that are there, oldest first; DataError when none is."""
+        source: Amazon5CoreData = self.settings
+        rows = [source.path / name for name in source.files if (source.path / name).is_file()]
+        if not rows:
+            message = (
+                f"{source.path}: none of the row files {', '.join(source.files)}; check `path` and `files`"
+            )
+            raise DataError(message)
+        return source.path / "items.json", *rows
 
-    Raises DataError when a file or column is missing, `items.json` is no JSON object, or nothing is left.
-    """
-    items_file, *row_files = amazon_5core_files(source)
-    absent = [name for name in source.files if not (source.path / name).is_file()]
-    notes.count("absent-file", f"row files that are not there: {', '.join(absent)}", "noted", len(absent))
-    items = _items(items_file, source, notes)
-    rows = pl.concat([_rows(path, source, notes) for path in row_files])
-    histories = stitched(rows, notes)
-    events = explode_lists(histories.select(FILE, LINE, USER, ITEMS), notes)
-    return assemble(items, _labelled(events, histories, source), notes, null_words=source.null_words)
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read rolling rows and stitch each user's rows into one history; see `stitched`.
+
+        Raises DataError when a file or column is missing, `items.json` is no JSON object, or nothing is left.
+        """
+        source: Amazon5CoreData = self.settings
+        items_file, *row_files = self.files()
+        absent = [name for name in source.files if not (source.path / name).is_file()]
+        notes.count("absent-file", f"row files that are not there: {', '.join(absent)}", "noted", len(absent))
+        items = _items(items_file, source, notes)
+        rows = pl.concat([_rows(path, source, notes) for path in row_files])
+        histories = stitched(rows, notes)
+        events = explode_lists(histories.select(FILE, LINE, USER, ITEMS), notes)
+        return assemble(items, _labelled(events, histories, source), notes, null_words=source.null_words)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> Amazon5CoreData | None:
+        """Recognise the files; see `Reader`."""
+        known = "items.json" in names and {"train.csv", "valid.csv", "test.csv"} & names
+        return Amazon5CoreData(format="amazon_5core", path=folder) if known else None
 
 
 def _labelled(events: pl.DataFrame, histories: pl.DataFrame, source: Amazon5CoreData) -> pl.DataFrame:
@@ -404,24 +407,3 @@ def _new_items(longest: int) -> pl.Expr:
         joins = (overlap >= 1) & whole & agrees
         found = pl.when(joins).then(pl.concat_list(history.list.tail(gap), ITEM)).otherwise(found)
     return found.alias(_NEW)
-
-
-class Amazon5Core(Reader):
-    """5-core rows; see `read_amazon_5core`."""
-
-    Settings = Amazon5CoreData
-    signs = "5-core rows (items.json, valid.csv, test.csv)"
-
-    def files(self) -> tuple[Path, ...]:
-        """List the files; see `amazon_5core_files`."""
-        return amazon_5core_files(self.settings)
-
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_amazon_5core`."""
-        return read_amazon_5core(self.settings)
-
-    @classmethod
-    def detect(cls, folder: Path, names: set[str]) -> Amazon5CoreData | None:
-        """Recognise the files; see `Reader`."""
-        known = "items.json" in names and {"train.csv", "valid.csv", "test.csv"} & names
-        return Amazon5CoreData(format="amazon_5core", path=folder) if known else None

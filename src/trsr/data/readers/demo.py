@@ -24,15 +24,10 @@ from trsr.records import ITEM, ITEMS, TIMES, USER, Finding
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look that runs through all departments.
+    """A look that runs through all departments; its name stands in no text.
 
-    Parameters
-    ----------
-    name
-        What one may call it; no text does.
-    brands, words
-        By sort of goods, furniture, ware and cloth: the brand that makes this look alone, and the words for
-        it, of which a title has one and a description another.
+    By sort of goods, furniture, ware and cloth: the brand that makes this look alone, and the words for it,
+    of which a title has one and a description another.
     """
 
     name: str
@@ -42,22 +37,10 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Department:
-    """A department of the shop.
+    """A department of the shop, named as the category field shows it.
 
-    Parameters
-    ----------
-    name
-        As the category field shows it.
-    nouns
-        Kinds of product.
-    features
-        What a title may add after "with".
-    variants
-        Sizes and sets that a title may end with.
-    uses
-        Ends of a description, after "and it".
-    price
-        Dollars about which the prices lie.
+    A title is of one of the nouns, adds one of the features after "with", and ends with one of the variants;
+    a description ends with one of the uses, after "and it". Prices lie about `price` dollars.
     """
 
     name: str

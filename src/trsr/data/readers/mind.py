@@ -28,7 +28,6 @@ from trsr.records import (
     SPLIT,
     TIME,
     USER,
-    Finding,
     Split,
 )
 
@@ -49,48 +48,61 @@ _BEHAVIORS: Final = ("impression", USER, TIME, "history", "impressions")
 _TIME_FORMAT: Final = "%m/%d/%Y %I:%M:%S %p"
 
 
-def mind_files(source: MindData) -> tuple[Path, ...]:
-    """List the two files, then those of further texts, and of impressions that are measured."""
-    measured = [path for path in (source.valid, source.test) if path is not None]
-    return source.path / "news.tsv", source.path / "behaviors.tsv", *source.texts, *measured
+class Mind(Reader):
+    """MIND, Microsoft News."""
 
+    Settings = MindData
+    signs = "MIND (news.tsv, behaviors.tsv)"
 
-@noting
-def read_mind(source: MindData, notes: Notes) -> Dataset:
-    """Read MIND, one behaviour row a user.
+    def files(self) -> tuple[Path, ...]:
+        """List the two files, then those of further texts, and of impressions that are measured."""
+        source: MindData = self.settings
+        measured = [path for path in (source.valid, source.test) if path is not None]
+        return source.path / "news.tsv", source.path / "behaviors.tsv", *source.texts, *measured
 
-    A user's history is the history of one row, followed by the news of that row's
-    impressions which were clicked (``-1``), in the order in which they are listed.
-    The row is the one with the longest history; of several, the latest; of several
-    still, the last in the file. MIND keeps a user's history fixed within a file, so
-    the clicks of the user's other rows belong to no sequence and are left out.
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read MIND, one behaviour row a user.
 
-    Clicks of the history have no time of their own. All of a row's interactions get
-    the time of the row: they happened then or before.
+        A user's history is the history of one row, followed by the news of that row's
+        impressions which were clicked (``-1``), in the order in which they are listed.
+        The row is the one with the longest history; of several, the latest; of several
+        still, the last in the file. MIND keeps a user's history fixed within a file, so
+        the clicks of the user's other rows belong to no sequence and are left out.
 
-    Raises DataError when a file is missing or nothing is left.
-    """
-    news_file, behaviors_file, *_ = mind_files(source)
-    news = _news(news_file, source, notes)
-    rows = read_delimited(
-        behaviors_file, "\t", notes, columns=_BEHAVIORS, quoted=False, encoding=source.encoding
-    )
-    shown = pl.col("impressions")
-    odd = rows.filter(
-        pl.col("impressions").str.contains(r"(?:^|\s)\S*[^\s]-[^01\s]\S*|(?:^|\s)[^\s-]+(?:\s|$)")
-    )
-    notes.add(
-        "unlabelled-impression",
-        "impressions without a label 0 or 1 count as not clicked",
-        "noted",
-        odd,
-        shown,
-    )
-    events = explode_lists(_one_row_a_user(rows, notes), notes)
-    items = _joined(news, source, notes)
-    _note_known_share(rows["history"], news, items, bool(source.texts), notes)
-    dataset = assemble(items, events, notes, null_words=source.null_words, listed=True)
-    return replace(dataset, impressions=_impressions(dataset.items[ITEM], source, notes))
+        Clicks of the history have no time of their own. All of a row's interactions get
+        the time of the row: they happened then or before.
+
+        Raises DataError when a file is missing or nothing is left.
+        """
+        source: MindData = self.settings
+        news_file, behaviors_file, *_ = self.files()
+        news = _news(news_file, source, notes)
+        rows = read_delimited(
+            behaviors_file, "\t", notes, columns=_BEHAVIORS, quoted=False, encoding=source.encoding
+        )
+        shown = pl.col("impressions")
+        odd = rows.filter(
+            pl.col("impressions").str.contains(r"(?:^|\s)\S*[^\s]-[^01\s]\S*|(?:^|\s)[^\s-]+(?:\s|$)")
+        )
+        notes.add(
+            "unlabelled-impression",
+            "impressions without a label 0 or 1 count as not clicked",
+            "noted",
+            odd,
+            shown,
+        )
+        events = explode_lists(_one_row_a_user(rows, notes), notes)
+        items = _joined(news, source, notes)
+        _note_known_share(rows["history"], news, items, bool(source.texts), notes)
+        dataset = assemble(items, events, notes, null_words=source.null_words, listed=True)
+        return replace(dataset, impressions=_impressions(dataset.items[ITEM], source, notes))
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> MindData | None:
+        """Recognise the files; see `Reader`."""
+        known = {"news.tsv", "behaviors.tsv"} <= names
+        return MindData(format="mind", path=folder) if known else None
 
 
 _LABEL: Final = "label"
@@ -309,24 +321,3 @@ def _one_row_a_user(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return chosen.select(
         FILE, LINE, USER, pl.col("_past").list.concat(clicked).alias(ITEMS), pl.col("_moment").alias(TIME)
     )
-
-
-class Mind(Reader):
-    """MIND; see `read_mind`."""
-
-    Settings = MindData
-    signs = "MIND (news.tsv, behaviors.tsv)"
-
-    def files(self) -> tuple[Path, ...]:
-        """List the files; see `mind_files`."""
-        return mind_files(self.settings)
-
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_mind`."""
-        return read_mind(self.settings)
-
-    @classmethod
-    def detect(cls, folder: Path, names: set[str]) -> MindData | None:
-        """Recognise the files; see `Reader`."""
-        known = {"news.tsv", "behaviors.tsv"} <= names
-        return MindData(format="mind", path=folder) if known else None

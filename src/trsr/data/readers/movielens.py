@@ -18,7 +18,7 @@ from trsr.data.repair import assemble, rated
 from trsr.data.text_files import require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
-from trsr.records import ITEM, TIME, USER, Finding
+from trsr.records import ITEM, TIME, USER
 
 _GENRES: Final = (
     "unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama",
@@ -43,47 +43,61 @@ _NAMES: Final = {
 """What columns are called in files with a header, in small letters."""
 
 
-def movielens_files(source: MovieLensData) -> tuple[Path, ...]:
-    """List the file of movies, the files of ratings, and that of tags where it is read.
+class MovieLens(Reader):
+    """MovieLens."""
 
-    Raises DataError when there is no file of movies or of ratings.
-    """
-    there = {path.name for path in source.path.glob("*")}
-    movies = source.movies or next((name for name in _MOVIES if name in there), None)
-    found = ([name for name in group if name in there] for group in _RATINGS)
-    ratings = list(source.ratings) or next((group for group in found if group), [])
-    for what, names, known, setting in (
-        ("movies", [movies] if movies else [], _MOVIES, "movies"),
-        ("ratings", ratings, [name for group in _RATINGS for name in group], "ratings"),
-    ):
-        if not names:
-            message = (
-                f"{source.path}: no file of {what} ({', '.join(known)}) here, found "
-                f"{', '.join(sorted(there)[:12]) or 'nothing'}; check data.path, or name it by data.{setting}"
-            )
-            raise DataError(message)
-    tags = ["tags.csv"] if source.tags else []
-    return tuple(source.path / name for name in (str(movies), *ratings, *tags))
+    Settings = MovieLensData
+    signs = "MovieLens (u.data or u1.base, ratings.dat, or ratings.csv with movies.csv)"
 
+    def files(self) -> tuple[Path, ...]:
+        """List the file of movies, the files of ratings, and that of tags where it is read.
 
-@noting
-def read_movielens(source: MovieLensData, notes: Notes, seed: int = 0) -> Dataset:
-    """Read ratings, of which those of at least `min_rating` are interactions, and the movies' texts.
+        Raises DataError when there is no file of movies or of ratings.
+        """
+        source: MovieLensData = self.settings
+        there = {path.name for path in source.path.glob("*")}
+        movies = source.movies or next((name for name in _MOVIES if name in there), None)
+        found = ([name for name in group if name in there] for group in _RATINGS)
+        ratings = list(source.ratings) or next((group for group in found if group), [])
+        for what, names, known, setting in (
+            ("movies", [movies] if movies else [], _MOVIES, "movies"),
+            ("ratings", ratings, [name for group in _RATINGS for name in group], "ratings"),
+        ):
+            if not names:
+                message = (
+                    f"{source.path}: no file of {what} ({', '.join(known)}) here, found "
+                    f"{', '.join(sorted(there)[:12]) or 'nothing'}; check data.path, or name it by "
+                    f"data.{setting}"
+                )
+                raise DataError(message)
+        tags = ["tags.csv"] if source.tags else []
+        return tuple(source.path / name for name in (str(movies), *ratings, *tags))
 
-    Raises DataError when a file or column is missing, or nothing is left.
-    """
-    movies_file, *files = movielens_files(source)
-    tags = _tags(files.pop(), source, notes) if source.tags else None
-    items = _movies(movies_file, source, notes)
-    if tags is not None:
-        items = items.join(tags, on=ITEM, how="left", maintain_order="left")
-    ratings = pl.concat([_ratings(path, source, notes) for path in files])
-    events = rated(ratings, "rating", source.min_rating, notes)
-    times = read_times(events, TIME, notes, remedy="MovieLens' times are seconds since 1970")
-    events = events.select(FILE, LINE, USER, ITEM, times.alias(TIME))
-    if source.targets:
-        events = _targets_last(events, items, source, notes)
-    return assemble(items, events, notes, null_words=source.null_words, seed=seed)
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read ratings, of which those of at least `min_rating` are interactions, and the movies' texts.
+
+        Raises DataError when a file or column is missing, or nothing is left.
+        """
+        source: MovieLensData = self.settings
+        movies_file, *files = self.files()
+        tags = _tags(files.pop(), source, notes) if source.tags else None
+        items = _movies(movies_file, source, notes)
+        if tags is not None:
+            items = items.join(tags, on=ITEM, how="left", maintain_order="left")
+        ratings = pl.concat([_ratings(path, source, notes) for path in files])
+        events = rated(ratings, "rating", source.min_rating, notes)
+        times = read_times(events, TIME, notes, remedy="MovieLens' times are seconds since 1970")
+        events = events.select(FILE, LINE, USER, ITEM, times.alias(TIME))
+        if source.targets:
+            events = _targets_last(events, items, source, notes)
+        return assemble(items, events, notes, null_words=source.null_words, seed=seed)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> MovieLensData | None:
+        """Recognise the files; see `Reader`."""
+        known = {"u.data", "u1.base", "ratings.dat"} & names or {"ratings.csv", "movies.csv"} <= names
+        return MovieLensData(format="movielens", path=folder) if known else None
 
 
 def _targets_last(
@@ -206,24 +220,3 @@ def _tags(path: Path, source: MovieLensData, notes: Notes) -> pl.DataFrame:
     )
     text = pl.col("tag").head(source.tags).str.join(", ")
     return counted.group_by(ITEM, maintain_order=True).agg(text.alias("tags"))
-
-
-class MovieLens(Reader):
-    """MovieLens; see `read_movielens`."""
-
-    Settings = MovieLensData
-    signs = "MovieLens (u.data or u1.base, ratings.dat, or ratings.csv with movies.csv)"
-
-    def files(self) -> tuple[Path, ...]:
-        """List the files; see `movielens_files`."""
-        return movielens_files(self.settings)
-
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_movielens`."""
-        return read_movielens(self.settings, seed)
-
-    @classmethod
-    def detect(cls, folder: Path, names: set[str]) -> MovieLensData | None:
-        """Recognise the files; see `Reader`."""
-        known = {"u.data", "u1.base", "ratings.dat"} & names or {"ratings.csv", "movies.csv"} <= names
-        return MovieLensData(format="movielens", path=folder) if known else None

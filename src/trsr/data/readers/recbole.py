@@ -18,7 +18,7 @@ from trsr.data.repair import assemble, explode_lists, rated
 from trsr.data.text_files import require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
-from trsr.records import HISTORY, ITEM, ITEMS, TIME, USER, Finding
+from trsr.records import HISTORY, ITEM, ITEMS, TIME, USER
 
 _TYPES: Final = ("token", "token_seq", "float", "float_seq")
 _PARTS: Final = (".train.inter", ".valid.inter", ".test.inter")
@@ -27,23 +27,66 @@ _LONGEST_STITCHED: Final = 200
 """Stitching compares every two rows at every gap; RecBole cuts lists at 50 items."""
 
 
-def recbole_files(source: RecBoleData) -> tuple[Path, ...]:
-    """List the item file, then the files of interactions.
+class RecBole(Reader):
+    """RecBole's atomic files."""
 
-    Raises DataError when the name can't be told, or a file is not there.
-    """
-    name = source.name or _only_name(source)
-    inters = [source.path / file for file in source.files or _inter_files(source.path, name)]
-    item_file = source.path / f"{name}.item"
-    if not inters or not item_file.is_file():
-        wanted = item_file if inters else source.path / f"{name}.inter"
-        message = (
-            f"{wanted}: no such file; RecBole's data are NAME.inter and, for the texts, NAME.item with a "
-            f"header such as `{source.item_field}:token<tab>title:token_seq`. Put it there, or set data.name "
-            "or data.path"
-        )
-        raise DataError(message)
-    return item_file, *inters
+    Settings = RecBoleData
+    signs = "RecBole (NAME.inter, NAME.item)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the item file, then the files of interactions.
+
+        Raises DataError when the name can't be told, or a file is not there.
+        """
+        source: RecBoleData = self.settings
+        name = source.name or _only_name(source)
+        inters = [source.path / file for file in source.files or _inter_files(source.path, name)]
+        item_file = source.path / f"{name}.item"
+        if not inters or not item_file.is_file():
+            wanted = item_file if inters else source.path / f"{name}.inter"
+            message = (
+                f"{wanted}: no such file; RecBole's data are NAME.inter and, for the texts, NAME.item with a "
+                f"header such as `{source.item_field}:token<tab>title:token_seq`. Put it there, or set "
+                "data.name or data.path"
+            )
+            raise DataError(message)
+        return item_file, *inters
+
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read RecBole's atomic files: rows of one interaction, or of a list of items and the next one.
+
+        Raises DataError when a file or field is missing, a field has no known type, or nothing is left.
+        """
+        source: RecBoleData = self.settings
+        item_file, *inter_files = self.files()
+        items = _items(item_file, source, notes)
+        tables = [_read_typed(path, source, notes)[0] for path in inter_files]
+        lists = f"{source.item_field}{_LIST_SUFFIX}"
+        with_lists = {lists in table.columns for table in tables}
+        if len(with_lists) == 2:
+            message = (
+                f"{source.path}: only some of the files of interactions have the field {lists!r}; set "
+                "data.files"
+            )
+            raise DataError(message)
+        take = _listed if with_lists == {True} else _single
+        rows = [take(path, table, source, notes) for path, table in zip(inter_files, tables, strict=True)]
+        if len({tuple(table.columns) for table in rows}) > 1:
+            message = (
+                f"{source.path}: only some of the files have the field {source.time_field!r}; set data.files"
+            )
+            raise DataError(message)
+        events = pl.concat(rows)
+        if with_lists == {True}:
+            events = _stitched_where_needed(events, notes)
+        return assemble(items, events, notes, null_words=source.null_words, seed=seed)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> RecBoleData | None:
+        """Recognise the files; see `Reader`."""
+        known = any(name.endswith(".inter") for name in names)
+        return RecBoleData(format="recbole", path=folder) if known else None
 
 
 def _only_name(source: RecBoleData) -> str:
@@ -64,35 +107,6 @@ def _inter_files(folder: Path, name: str) -> list[str]:
     if (folder / f"{name}.inter").is_file():
         return [f"{name}.inter"]
     return [f"{name}{part}" for part in _PARTS if (folder / f"{name}{part}").is_file()]
-
-
-@noting
-def read_recbole(source: RecBoleData, notes: Notes, seed: int = 0) -> Dataset:
-    """Read RecBole's atomic files: rows of one interaction, or of a list of items and the next one.
-
-    Raises DataError when a file or field is missing, a field has no known type, or nothing is left.
-    """
-    item_file, *inter_files = recbole_files(source)
-    items = _items(item_file, source, notes)
-    tables = [_read_typed(path, source, notes)[0] for path in inter_files]
-    lists = f"{source.item_field}{_LIST_SUFFIX}"
-    with_lists = {lists in table.columns for table in tables}
-    if len(with_lists) == 2:
-        message = (
-            f"{source.path}: only some of the files of interactions have the field {lists!r}; set data.files"
-        )
-        raise DataError(message)
-    take = _listed if with_lists == {True} else _single
-    rows = [take(path, table, source, notes) for path, table in zip(inter_files, tables, strict=True)]
-    if len({tuple(table.columns) for table in rows}) > 1:
-        message = (
-            f"{source.path}: only some of the files have the field {source.time_field!r}; set data.files"
-        )
-        raise DataError(message)
-    events = pl.concat(rows)
-    if with_lists == {True}:
-        events = _stitched_where_needed(events, notes)
-    return assemble(items, events, notes, null_words=source.null_words, seed=seed)
 
 
 def _read_typed(path: Path, source: RecBoleData, notes: Notes) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -219,24 +233,3 @@ def _stitched_where_needed(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         sequences = pl.concat([sequences, stitched_rows.select(sequences.columns)])
     first = rows.unique(USER, keep="first").select(USER, "_place")
     return explode_lists(sequences.join(first, on=USER).sort("_place").drop("_place"), notes)
-
-
-class RecBole(Reader):
-    """RecBole's atomic files; see `read_recbole`."""
-
-    Settings = RecBoleData
-    signs = "RecBole (NAME.inter, NAME.item)"
-
-    def files(self) -> tuple[Path, ...]:
-        """List the files; see `recbole_files`."""
-        return recbole_files(self.settings)
-
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_recbole`."""
-        return read_recbole(self.settings, seed)
-
-    @classmethod
-    def detect(cls, folder: Path, names: set[str]) -> RecBoleData | None:
-        """Recognise the files; see `Reader`."""
-        known = any(name.endswith(".inter") for name in names)
-        return RecBoleData(format="recbole", path=folder) if known else None

@@ -16,56 +16,47 @@ from trsr.data.readers.tables import ITEM_NAMES, SUFFIXES, catalogue_rows, colum
 from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import TEXT, read_lines, require_columns
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, USER, Finding
-
-
-def microlens_files(source: MicroLensData) -> tuple[Path, ...]:
-    """List the two files."""
-    return source.path / "titles.csv", source.path / "pairs.tsv"
-
-
-@noting
-def read_microlens(source: MicroLensData, notes: Notes) -> Dataset:
-    """Read MicroLens; it has no times, the order of the ids is time.
-
-    Raises DataError when a file or column is missing, or nothing is left.
-    """
-    titles_file, pairs_file = microlens_files(source)
-    titles = read_delimited(titles_file, ",", notes, encoding=source.encoding)
-    require_columns(titles_file, titles, ("item", "title"))
-    pairs = read_delimited(
-        pairs_file, "\t", notes, columns=(USER, ITEMS), quoted=False, encoding=source.encoding
-    )
-    events = _events(pairs.with_columns(pl.col(ITEMS).str.extract_all(r"\S+")), notes)
-    items = titles.select(FILE, LINE, pl.col("item").alias(ITEM), "title")
-    return assemble(items, events, notes, null_words=source.null_words)
-
-
-def _events(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
-    again = rows.filter(~pl.col(USER).str.strip_chars().is_first_distinct())
-    notes.add("further-row", "further rows of a user are put behind the first", "repaired", again, USER)
-    return explode_lists(rows, notes)
+from trsr.records import ITEM, ITEMS, USER
 
 
 class MicroLens(Reader):
-    """MicroLens; see `read_microlens`."""
+    """MicroLens."""
 
     Settings = MicroLensData
     signs = "MicroLens (pairs.tsv, titles.csv)"
 
     def files(self) -> tuple[Path, ...]:
-        """List the files; see `microlens_files`."""
-        return microlens_files(self.settings)
+        """List the two files."""
+        return self.settings.path / "titles.csv", self.settings.path / "pairs.tsv"
 
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_microlens`."""
-        return read_microlens(self.settings)
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read MicroLens; it has no times, the order of the ids is time.
+
+        Raises DataError when a file or column is missing, or nothing is left.
+        """
+        source: MicroLensData = self.settings
+        titles_file, pairs_file = self.files()
+        titles = read_delimited(titles_file, ",", notes, encoding=source.encoding)
+        require_columns(titles_file, titles, ("item", "title"))
+        pairs = read_delimited(
+            pairs_file, "\t", notes, columns=(USER, ITEMS), quoted=False, encoding=source.encoding
+        )
+        events = _events(pairs.with_columns(pl.col(ITEMS).str.extract_all(r"\S+")), notes)
+        items = titles.select(FILE, LINE, pl.col("item").alias(ITEM), "title")
+        return assemble(items, events, notes, null_words=source.null_words)
 
     @classmethod
     def detect(cls, folder: Path, names: set[str]) -> MicroLensData | None:
         """Recognise the files; see `Reader`."""
         known = {"pairs.tsv", "titles.csv"} <= names
         return MicroLensData(format="microlens", path=folder) if known else None
+
+
+def _events(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    again = rows.filter(~pl.col(USER).str.strip_chars().is_first_distinct())
+    notes.add("further-row", "further rows of a user are put behind the first", "repaired", again, USER)
+    return explode_lists(rows, notes)
 
 
 _SIGNS: Final = {"tab": "\t", "comma": ",", "space": " "}
@@ -77,21 +68,51 @@ _FILES: Final = tuple(
 )
 
 
-@noting
-def read_sequences(source: SequenceData, notes: Notes) -> Dataset:
-    """Read a file with one user a line, and a table of items; the order of the ids is time.
+class Sequences(Reader):
+    """One user a line."""
 
-    Raises DataError when a file or column is missing, the lines don't tell what parts their fields, or
-    nothing is left.
-    """
-    items = catalogue_rows(source, read_table(source.items, notes, source.encoding), notes)
-    lines = read_lines(source.sequences, notes, encoding=source.encoding)
-    lines = lines.with_columns(pl.col(TEXT).str.strip_chars()).filter(pl.col(TEXT) != "")
-    if lines.is_empty():
-        message = f"{source.sequences}: the file is empty; it must hold one user a line, `user item item`"
-        raise DataError(message)
-    events = _events(_divided(lines, source, notes), notes)
-    return assemble(items, events, notes, null_words=source.null_words)
+    Settings = SequenceData
+    signs = "sequences (sequences.txt or sequential_data.txt with items.*)"
+
+    def files(self) -> tuple[Path, ...]:
+        """List the table of items, then the sequences."""
+        return self.settings.items, self.settings.sequences
+
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read a file with one user a line, and a table of items; the order of the ids is time.
+
+        Raises DataError when a file or column is missing, the lines don't tell what parts their fields, or
+        nothing is left.
+        """
+        source: SequenceData = self.settings
+        items = catalogue_rows(source, read_table(source.items, notes, source.encoding), notes)
+        lines = read_lines(source.sequences, notes, encoding=source.encoding)
+        lines = lines.with_columns(pl.col(TEXT).str.strip_chars()).filter(pl.col(TEXT) != "")
+        if lines.is_empty():
+            message = f"{source.sequences}: the file is empty; it must hold one user a line, `user item item`"
+            raise DataError(message)
+        events = _events(_divided(lines, source, notes), notes)
+        return assemble(items, events, notes, null_words=source.null_words)
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> SequenceData | None:
+        """Recognise the files; see `Reader`."""
+        sequences = next((folder / name for name in _FILES if name in names), None)
+        if sequences is None:
+            return None
+        items = table_named(folder, names, "items")
+        if items is None:
+            tables = sorted(n for n in names if n.startswith("item") and n.lower().endswith(SUFFIXES))
+            if len(tables) != 1:
+                message = (
+                    f"{sequences}: can't tell the table of items beside it (looked for items.csv "
+                    f"and the like); write a configuration with `data.items` and give that file"
+                )
+                raise DataError(message)
+            items = folder / tables[0]
+        item_id = column_for(items, ITEM_NAMES, "item_id")
+        return SequenceData(format="sequences", items=items, item_id=item_id, sequences=sequences)
 
 
 def _divided(lines: pl.DataFrame, source: SequenceData, notes: Notes) -> pl.DataFrame:
@@ -159,37 +180,3 @@ def _refuse_unclear(rows: pl.DataFrame, source: SequenceData, setting: str, show
             f"{rows[TEXT][0][:80]!r}; set data.{setting} to one of {', '.join(_SIGNS)}"
         )
         raise DataError(message)
-
-
-class Sequences(Reader):
-    """One user a line; see `read_sequences`."""
-
-    Settings = SequenceData
-    signs = "sequences (sequences.txt or sequential_data.txt with items.*)"
-
-    def files(self) -> tuple[Path, ...]:
-        """List the table of items, then the sequences."""
-        return self.settings.items, self.settings.sequences
-
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_sequences`."""
-        return read_sequences(self.settings)
-
-    @classmethod
-    def detect(cls, folder: Path, names: set[str]) -> SequenceData | None:
-        """Recognise the files; see `Reader`."""
-        sequences = next((folder / name for name in _FILES if name in names), None)
-        if sequences is None:
-            return None
-        items = table_named(folder, names, "items")
-        if items is None:
-            tables = sorted(n for n in names if n.startswith("item") and n.lower().endswith(SUFFIXES))
-            if len(tables) != 1:
-                message = (
-                    f"{sequences}: can't tell the table of items beside it (looked for items.csv "
-                    f"and the like); write a configuration with `data.items` and give that file"
-                )
-                raise DataError(message)
-            items = folder / tables[0]
-        item_id = column_for(items, ITEM_NAMES, "item_id")
-        return SequenceData(format="sequences", items=items, item_id=item_id, sequences=sequences)

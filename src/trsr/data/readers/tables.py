@@ -25,7 +25,7 @@ from trsr.data.repair import assemble, explode_lists
 from trsr.data.text_files import refuse_reserved, require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
-from trsr.records import ITEM, ITEMS, TIME, USER, Finding
+from trsr.records import ITEM, ITEMS, TIME, USER
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES: Final = (".jsonl", ".ndjson", ".json")
@@ -35,18 +35,50 @@ SUFFIXES: Final = (*_SEPARATORS, *_JSON_LINES, ".parquet")
 """File name endings that are read as tables; all but Parquet may be followed by ``.gz``."""
 
 
-def table_files(source: TableData) -> tuple[Path, ...]:
-    """List the item table, then the table of events or histories."""
-    return tuple(path for path in (source.items, source.events, source.histories) if path is not None)
+class Tables(Reader):
+    """Own tables, by the names of their columns."""
 
+    Settings = TableData
+    signs = "own tables (items.* with events.* or histories.*)"
 
-@noting
-def read_tables(source: TableData, notes: Notes, seed: int = 0) -> Dataset:
-    """Read own tables with the column names of the settings.
+    def files(self) -> tuple[Path, ...]:
+        """List the item table, then the table of events or histories."""
+        source: TableData = self.settings
+        return tuple(path for path in (source.items, source.events, source.histories) if path is not None)
 
-    Raises DataError when a file or column is missing, a file's ending is unknown, or nothing is left.
-    """
-    return _assembled(source, notes, seed, lambda path: read_table(path, notes, source.encoding))
+    @noting
+    def read(self, notes: Notes, seed: int) -> Dataset:
+        """Read own tables with the column names of the settings.
+
+        Raises DataError when a file or column is missing, a file's ending is unknown, or nothing is left.
+        """
+        source: TableData = self.settings
+        return _assembled(source, notes, seed, lambda path: read_table(path, notes, source.encoding))
+
+    @classmethod
+    def detect(cls, folder: Path, names: set[str]) -> TableData | None:
+        """Recognise the files; see `Reader`."""
+        items, events, histories = (
+            table_named(folder, names, stem) for stem in ("items", "events", "histories")
+        )
+        if items is None or (events is None and histories is None):
+            return None
+        settings: dict[str, object] = {"items": items, "item_id": column_for(items, ITEM_NAMES, "item_id")}
+        if events is not None:
+            times = first_match(column_names(events), _TIME_NAMES)
+            settings |= {
+                "events": events,
+                "user_column": column_for(events, _USER_NAMES, "user_column"),
+                "item_column": column_for(events, ITEM_NAMES, "item_column"),
+                "time_column": times,
+            }
+        elif histories is not None:
+            settings |= {
+                "histories": histories,
+                "user_column": column_for(histories, _USER_NAMES, "user_column"),
+                "history_column": column_for(histories, _LIST_NAMES, "history_column"),
+            }
+        return TableData.model_validate({"format": "tables", **settings})
 
 
 def _assembled(
@@ -361,46 +393,6 @@ def as_text(column: pl.Series) -> pl.Series:
     else:
         text = value.cast(pl.String)
     return frame.select(text).to_series()
-
-
-class Tables(Reader):
-    """own tables; see `read_tables`."""
-
-    Settings = TableData
-    signs = "own tables (items.* with events.* or histories.*)"
-
-    def files(self) -> tuple[Path, ...]:
-        """List the files; see `table_files`."""
-        return table_files(self.settings)
-
-    def read(self, seed: int) -> tuple[Dataset, tuple[Finding, ...]]:
-        """Read them; see `read_tables`."""
-        return read_tables(self.settings, seed)
-
-    @classmethod
-    def detect(cls, folder: Path, names: set[str]) -> TableData | None:
-        """Recognise the files; see `Reader`."""
-        items, events, histories = (
-            table_named(folder, names, stem) for stem in ("items", "events", "histories")
-        )
-        if items is None or (events is None and histories is None):
-            return None
-        settings: dict[str, object] = {"items": items, "item_id": column_for(items, ITEM_NAMES, "item_id")}
-        if events is not None:
-            times = first_match(column_names(events), _TIME_NAMES)
-            settings |= {
-                "events": events,
-                "user_column": column_for(events, _USER_NAMES, "user_column"),
-                "item_column": column_for(events, ITEM_NAMES, "item_column"),
-                "time_column": times,
-            }
-        elif histories is not None:
-            settings |= {
-                "histories": histories,
-                "user_column": column_for(histories, _USER_NAMES, "user_column"),
-                "history_column": column_for(histories, _LIST_NAMES, "history_column"),
-            }
-        return TableData.model_validate({"format": "tables", **settings})
 
 
 ITEM_NAMES: Final = (

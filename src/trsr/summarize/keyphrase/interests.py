@@ -33,13 +33,9 @@ class Weights:
 class Interests:
     """What several consecutive blocks show: `all` of them together, older ones faded.
 
-    Parameters
-    ----------
-    newest, previous
-        The last block and the one before it, neither faded: what changes of taste are read from.
-    counts
-        Number of items that have a feature at full weight, never faded: tells a habit
-        from a single purchase, and both from what descriptions say in passing.
+    Changes of taste are read from `newest` and `previous`, the last two blocks, neither faded. `counts` is
+    the number of items that have a feature at full weight, never faded: it tells a habit from a single
+    purchase, and both from what descriptions say in passing.
     """
 
     blocks: int
@@ -163,15 +159,9 @@ _BURST: Final = 1.5
 class Periods:
     """One user's interests, taken apart in time.
 
-    Parameters
-    ----------
-    recent
-        The last block; when it is shorter than the one before it, filled up from that one in proportion.
-    past
-        All that came before, faded; no items when there was nothing before.
-    lasting
-        Weight of what lasts. A burst among the newest items counts as much as its
-        past promised and half as much again; without a past everything counts.
+    `recent` is the last block; when it is shorter than the one before it, filled up from that one in
+    proportion. `past` is all that came before, faded. `lasting` is the weight of what lasts: a burst among
+    the newest items counts as much as its past promised and half as much again; without a past all counts.
     """
 
     recent: Weights

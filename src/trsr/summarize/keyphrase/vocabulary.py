@@ -54,17 +54,10 @@ _BODY_WEIGHT: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A feature of one item, as the item writes it.
+    """A feature of one item, as the item writes it; `weight` is 1 but in a description.
 
-    Parameters
-    ----------
-    weight
-        1 for an attribute and in a title, less in a description.
-    is_label
-        True when a hashtag is nothing but this phrase.
-    is_thing
-        True when no word follows that belongs to it: in "steel desk lamp, 18V" that
-        is so for "lamp" and "desk lamp", which say what the item is.
+    A hashtag that `is_label` is nothing but this phrase. A phrase that `is_thing` says what the item is: no
+    word follows that belongs to it, as "lamp" and "desk lamp" in "steel desk lamp, 18V".
     """
 
     feature: Feature

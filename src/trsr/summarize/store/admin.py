@@ -28,19 +28,10 @@ class StoredModel:
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """What lies in a store.
+    """What lies in a store, by model, most answers first; `under_way` are claims on unanswered calls.
 
-    Parameters
-    ----------
-    models
-        By model, most answers first.
-    users
-        Users whose text is in some answer.
-    without_user
-        Answers of which it isn't known whose text they hold: those of format 1, and
-        those for histories that were given without a user.
-    under_way
-        Claims on calls that are not answered.
+    Of the answers `without_user` it isn't known whose text they hold: those of format 1, and those for
+    histories that were given without a user.
     """
 
     models: tuple[StoredModel, ...]
@@ -59,12 +50,7 @@ class StoreStats:
 class Selection:
     """Answers to delete: all conditions that are given must hold.
 
-    Parameters
-    ----------
-    current_templates
-        Template versions that are in use; answers worded by others are meant.
-    without_user
-        Only answers of which it isn't known whose text they hold.
+    `current_templates` are the versions in use: answers worded by others are meant.
     """
 
     older_than_days: float | None = None

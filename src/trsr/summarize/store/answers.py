@@ -227,27 +227,11 @@ class Store:
     store; the first answer to a question stays, and with `claim` no two of them pay
     for the same one. Threads may share a store.
 
-    Parameters
-    ----------
-    url
-        SQLAlchemy URL: ``sqlite:///answers.db`` (the file and its folder are made when
-        absent), or ``postgresql://user:password@host/database`` for several machines.
-    lease_s
-        Seconds after which the claims of a process that shows no sign of life are
-        free. Processes of this machine that have ended are known at once.
-    patience_s
-        Seconds for which a database that goes away, such as a server that is
-        restarted, is waited for.
-
-    Attributes
-    ----------
-    poll_s
-        Seconds to wait before looking again for what others have claimed.
-
-    Raises
-    ------
-    StoreError
-        When the URL can't be opened, or what lies there is no store.
+    The URL is ``sqlite:///answers.db`` (the file and its folder are made when absent), or
+    ``postgresql://user:password@host/database`` for several machines. After `lease_s` seconds the claims of a
+    process that shows no sign of life are free; processes of this machine that have ended are known at once.
+    A database that goes away is waited for `patience_s` seconds. `poll_s` is how long to wait before looking
+    again for what others have claimed. All methods raise StoreError when the store can't be read or written.
 
     Examples
     --------
@@ -280,13 +264,7 @@ class Store:
         self.database.close()
 
     def get_many(self, keys: Collection[str]) -> dict[str, Completion]:
-        """Return the answers that are there, by key.
-
-        Raises
-        ------
-        StoreError
-            When the store can't be read.
-        """
+        """Return the answers that are there, by key."""
         distinct = list(dict.fromkeys(keys))
         return self.database.run("read", lambda connection: _read(connection, distinct)) if distinct else {}
 
@@ -297,11 +275,6 @@ class Store:
         of this one) is at it: wait `poll_s`, look with `get_many`, and claim again.
         A claim ends with `put` or `release`; that of a killed process goes to whoever
         claims next, at the latest after its lease.
-
-        Raises
-        ------
-        StoreError
-            When the store can't be written to: before anything is paid for.
         """
         return self._claims.take(set(keys)) if keys else set()
 
@@ -310,24 +283,9 @@ class Store:
         self._claims.drop(keys)
 
     def put(self, question: Question, completion: Completion, users: Iterable[str] = ()) -> Completion:
-        """Commit an answer, say whose text it holds, and end its claim.
+        """Commit an answer, say whose items or summaries stand in its prompt, and end its claim.
 
-        Parameters
-        ----------
-        question, completion
-            What was asked and answered.
-        users
-            The users whose items or summaries stand in the prompt.
-
-        Returns
-        -------
-        Completion
-            The answer that stands: the one given, or that which was there first.
-
-        Raises
-        ------
-        StoreError
-            When the answer can't be written.
+        Returns the answer that stands: the one given, or that which was there first.
         """
         key, row = question.key, _row(question, completion)
 
@@ -342,18 +300,7 @@ class Store:
         return stands
 
     def tie(self, users: Mapping[str, Iterable[str]]) -> None:
-        """Say whose text stored answers hold, also of those who were answered from the store.
-
-        Parameters
-        ----------
-        users
-            Key of an answer to the users with that prompt.
-
-        Raises
-        ------
-        StoreError
-            When the store can't be written to.
-        """
+        """Say whose text stored answers hold, by key, also of those who were answered from the store."""
         listed = {key: tuple(names) for key, names in users.items()}
         known = self.database.run("read", lambda connection: _ties(connection, list(listed)))
         missing = {key: [name for name in names if (key, name) not in known] for key, names in listed.items()}

@@ -24,12 +24,8 @@ from trsr.llm.generator import Chat
 class Question:
     """All that decides an answer.
 
-    Parameters
-    ----------
-    model
-        Identity of the generator: id, revision and, of a local model, its number format.
-    template
-        Names and versions of the templates that worded it.
+    `model` is the generator's identity: id, revision and, of a local model, its number format. `template`
+    names the templates that worded it, with their versions.
 
     Examples
     --------
