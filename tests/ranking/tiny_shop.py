@@ -51,7 +51,7 @@ def users(count: int, candidates: int = 5) -> list[RankingUser]:
 
 
 def tokenizer(answers: tuple[str, str] = ("yes", "no")) -> PreTrainedTokenizerFast:
-    words = [path.read_text(encoding="utf-8") for path in sorted(BUILT_IN.glob("rank*.jinja"))]
+    words = [path.read_text(encoding="utf-8") for path in sorted(BUILT_IN.glob("rank*fix.jinja"))]
     lines = [" ".join(item.fields.values()) for item in ITEMS]
     return train_tokenizer(lines, words, answers, 600)
 
