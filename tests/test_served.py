@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,15 @@ import pytest
 import tiny_shop
 from numpy.typing import NDArray
 
+from counting_server import CountingServer, counting_server
 from scoring_server import ScoringServer, scoring_server
 from trsr.config import Config, load
 from trsr.errors import BudgetError, ConfigError, ModelError, WriterError
 from trsr.llm import pacing
+from trsr.prompts.item_text import ApproximateTokens, item_line
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
-from trsr.served import ServedRanker
+from trsr.served import ORDERS, ServedOrder, ServedRanker
 from trsr.summarize.store import Store
 from trsr.summarize.store.admin import forget, measure
 
@@ -215,3 +220,91 @@ def test_candidates_with_equal_texts_are_asked_about_once(
     [scores] = ranker.score([twice])
     assert scores[0] == scores[3]
     assert len(server.bodies[0]["items"]) == 3
+
+
+NUMBERED = re.compile(r"(\d+)\. (.*)")
+
+
+def shown_in(prompt: str) -> list[str]:
+    """Read the candidates out of the one message of a request, as they are numbered there."""
+    [message] = json.loads(prompt)
+    return [line for _, line in NUMBERED.findall(message["content"])]
+
+
+def ranker_of_orders(server: CountingServer, folder: Path, **model: Any) -> ServedOrder:
+    told = {"kind": "endpoint", "protocol": "chat", "base_url": server.base_url, "model": "chat"}
+    prompting = tiny_shop.PROMPTING.model_dump(mode="json") | {"item_tokens": 12}
+    return ServedOrder(
+        load(overrides={"out": str(folder / "run"), "prompt": prompting, "model": told | model})
+    )
+
+
+def test_an_order_of_all_candidates_becomes_their_scores_and_is_paid_for_once(tmp_path: Path) -> None:
+    """The chat model behind the server puts candidates by their texts, whatever their numbers."""
+    people = tiny_shop.users(3, candidates=6)
+    with counting_server() as server:
+
+        def alphabetical(prompt: str) -> str:
+            lines = shown_in(prompt)
+            order = sorted(range(len(lines)), key=lines.__getitem__)
+            return f"Here are all {len(lines)}: " + " > ".join(str(place + 1) for place in order) + "."
+
+        server.say = alphabetical
+        ranker = ranker_of_orders(server, tmp_path)
+        scores = ranker.score(people)
+        turned = [replace(user, candidates=user.candidates[::-1]) for user in people]
+        again = ranker_of_orders(server, tmp_path)
+        reversed_scores = again.score(turned)
+        assert sum(server.asked.values()) == 3, "another order of the same candidates is the same question"
+        prompts = list(server.asked)
+    for user, found, other in zip(people, scores, reversed_scores, strict=True):
+        lines = [item_line(item, ApproximateTokens(), 12) for item in user.candidates]
+        distinct = sorted(set(lines))
+        assert found.tolist() == [len(distinct) - distinct.index(line) for line in lines]
+        assert other[::-1].tolist() == found.tolist()
+    assert again.told["calls"] == 0
+    assert again.told[ORDERS] == {"whole": 3}
+    # The newest items stand there oldest first, and the candidates in an order that tells nothing.
+    recent = [item_line(item, ApproximateTokens(), 12) for item in people[0].history[-2:]]
+    assert any("\\n- ".join(["", *recent]) in prompt for prompt in prompts)
+    assert all(shown_in(prompt) != sorted(shown_in(prompt)) for prompt in prompts)
+
+
+def test_orders_that_are_none_or_leave_candidates_out_are_asked_for_again_and_counted(tmp_path: Path) -> None:
+    [user] = tiny_shop.users(1, candidates=6)
+    asked: list[str] = []
+
+    def answers(*texts: str) -> Callable[[str], str]:
+        waiting = iter(texts)
+        return lambda prompt: asked.append(prompt) or next(waiting)
+
+    with counting_server() as server:
+        for number, (texts, counts, named) in enumerate(
+            [
+                (["2 > 1 > 2 > 99 > 3 > 4"], {"incomplete": 1}, 4),
+                (["I can't say.", "3 > 1"], {"asked again": 1, "incomplete": 1}, 2),
+                (["6 > 5", "all of them"], {"asked again": 1, "incomplete": 1}, 2),
+                (["no", "none"], {"asked again": 1, "none": 1}, 0),
+            ]
+        ):
+            server.say = answers(*texts)
+            ranker = ranker_of_orders(server, tmp_path / str(number))
+            [scores] = ranker.score([user])
+            assert ranker.told[ORDERS] == counts
+            assert sorted(scores[scores > 0].tolist()) == list(range(7 - named, 7))
+            assert ranker.told["calls"] == len(texts)
+    repeated = [prompt for prompt in asked if "left most of them out" in prompt]
+    assert len(asked) == 7
+    assert len(repeated) == 3
+
+
+def test_a_chat_model_gives_no_probability(tmp_path: Path) -> None:
+    chat = {"kind": "endpoint", "protocol": "chat", "base_url": "http://localhost:9/v1", "model": "m"}
+    with pytest.raises(
+        ConfigError, match=r"chat writes orders, which are no p\(yes\): name it in comparison"
+    ):
+        ServedRanker(load(overrides={"out": str(tmp_path), "model": chat}))
+    with pytest.raises(
+        ConfigError, match="protocol vllm sends the ids of the model's own tokenizer: name it"
+    ):
+        load(overrides={"out": str(tmp_path), "model": chat | {"protocol": "vllm"}})

@@ -246,7 +246,7 @@ def settings_of(what: str, kind: str, settings: Mapping[str, Any], built_in: Map
     except ValidationError as error:
         known = ", ".join(declared.model_fields) or "none"
         wrong = "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: "
+            "".join(f"{name}: " for name in [".".join(map(str, each["loc"]))] if name)
             + ("no such setting" if each["type"] == "extra_forbidden" else each["msg"])
             for each in error.errors()
         )

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trsr.baselines.item_encoder import Lsa, Reducer, Vectors, open_encoder, read_vectors
+from trsr.baselines.item_encoder import Lsa, Vectors, open_encoder, read_vectors
 from trsr.errors import ConfigError, DataError
 from trsr.registry import ENCODERS
 
@@ -92,20 +92,6 @@ def test_files_of_other_kinds_and_none_are_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             read_vectors(tmp_path / name)
-
-
-def test_principal_components_keep_what_differs_and_nothing_stays_nothing() -> None:
-    draw = np.random.default_rng(0)
-    low = draw.normal(size=(30, 2)) @ draw.normal(size=(2, 8)) + 5
-    vectors = np.concatenate([low, np.zeros((1, 8)), low[:1]]).astype(np.float32)
-    reducer = Reducer("pca", 4, seed=0)
-    reducer.fit(vectors)
-    reduced = reducer(vectors)
-    distances = [np.linalg.norm(table[:30, None] - table[None, :30], axis=2) for table in (low, reduced)]
-    assert np.allclose(*distances, atol=1e-3)
-    assert not reduced[30].any()
-    assert np.array_equal(reduced[31], reduced[0])
-    assert Reducer("none", 4, seed=0)(vectors) is vectors
 
 
 def test_an_encoder_is_named_like_any_part() -> None:

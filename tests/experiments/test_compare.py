@@ -65,6 +65,28 @@ def test_whole_catalogue_and_two_stages_have_rows_and_columns_of_their_own(finis
     assert "NDCG@10" not in columns
 
 
+def test_lists_of_the_catalogue_are_measured_beyond_accuracy(finished: Finished) -> None:
+    rows = {row["system"]: row for row in figures(finished)["catalogue"]["rows"]}
+    table = pl.read_parquet(finished.written.parquet)
+    popular, tfidf = rows["popularity"]["beyond"], rows["tfidf"]["beyond"]
+    for k in (10, 20):
+        # Everybody is shown the same few items, but for those of their own history, and none is a find.
+        assert popular[f"Coverage@{k}"]["mean"] < tfidf[f"Coverage@{k}"]["mean"] <= 1
+        assert popular[f"Novelty@{k}"]["mean"] < tfidf[f"Novelty@{k}"]["mean"]
+        assert popular[f"Coverage@{k}"]["low"] is None
+        # The fused ranker reads few items here: where its lists are shorter, there is nothing to say.
+        measured = {name: row for name, row in rows.items() if f"Coverage@{k}" in row["beyond"]}
+        assert set(rows) - set(measured) <= {"fused"}
+        for name, row in measured.items():
+            shown = table.row(by_predicate=pl.col("system") == name, named=True)
+            assert shown[f"catalogue Coverage@{k}"] == pytest.approx(
+                row["beyond"][f"Coverage@{k}"]["mean"], abs=1e-6
+            )
+            assert row["beyond"][f"Novelty@{k}"]["low"] < row["beyond"][f"Novelty@{k}"]["mean"]
+    for name, row in rows.items():
+        assert row["beyond"]["Serendipity@10"]["mean"] <= row["metrics"]["Recall@10"]["mean"], name
+
+
 def test_two_stage_figures_agree_with_ranks_among_the_retrieved(finished: Finished) -> None:
     """A retriever that orders its own items has, up to their number, its ranks in the catalogue."""
     told = figures(finished)

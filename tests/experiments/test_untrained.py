@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ import polars as pl
 import pytest
 import tiny_shop
 
+from counting_server import counting_server
 from scoring_server import ScoringServer, scoring_server
 from small_run import small_config
 from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.config.ranking import HuggingFaceModel
-from trsr.data.prepare import read_items
+from trsr.data.prepare import prepare, read_items
 from trsr.errors import ConfigError
 from trsr.experiments.compare import compare
 from trsr.experiments.tables import select_systems
@@ -123,6 +126,42 @@ def test_a_run_without_training_makes_a_bundle_that_ranks(folder: Path, tmp_path
         assert got[item] == pytest.approx(score, abs=1e-6)
 
 
+def test_a_chat_model_has_a_row_by_the_orders_that_it_writes(tmp_path: Path) -> None:
+    """Behind the server is one that knows each user's target, and forgets a candidate of the first list."""
+    comparison: dict[str, Any] = {"baselines": ["popularity"], "language_models": [], "seeds": [0]}
+    chat = {"kind": "endpoint", "protocol": "chat", "model": "org/writes"}
+    with counting_server() as server:
+        comparison["untrained"] = [{"model": chat | {"base_url": server.base_url}, "by": "order"}]
+        config = small_config(tmp_path / "run", **SMALL, comparison=comparison)
+        prepared = prepare(config)
+        titles = dict(zip(prepared.items["item_id"], prepared.items["title"], strict=True))
+        newest = [titles[history[-1]] for history in prepared.histories["history"]]
+        targets = [titles[item] for item in prepared.histories["target"]]
+        number_of_call = itertools.count()
+
+        def order(prompt: str) -> str:
+            shown = re.findall(r"\\n(\d+)\. title: ([^;\\]*)", prompt)
+            assert len(shown) == 21, "each sampler's candidates are a list of their own"
+            *_, last = re.findall(r"\\n- title: ([^;\\]*)", prompt)
+            # Titles are cut at the line's end.
+            wanted = [target for title, target in zip(newest, targets, strict=True) if title.startswith(last)]
+            first = sorted(shown, key=lambda line: not any(one.startswith(line[1]) for one in wanted))
+            return " > ".join(number for number, _ in first[: 20 + min(1, next(number_of_call))])
+
+        server.say = order
+        written = compare(config, say=lambda line: None)
+        calls = sum(server.asked.values())
+    told = json.loads(written.figures.read_text(encoding="utf-8"))
+    [_, row] = told["tables"][0]["rows"]
+    assert row["system"] == "writes order"
+    assert calls == 2 * sum(told["provenance"]["users"][split] for split in ("valid", "test"))
+    description = told["systems"][1]["description"]
+    assert description.startswith("A chat model, not trained here, is shown all candidates at once")
+    assert description.endswith(f"Of {calls} orders 1 left candidates out, which stand level behind.")
+    by_name = {each["system"]: each["metrics"]["NDCG@10"]["mean"] for each in told["tables"][0]["rows"]}
+    assert by_name["writes order"] > by_name["popularity"] + 0.2
+
+
 def test_what_can_not_be_is_a_wrong_setting(folder: Path, server: ScoringServer, tmp_path: Path) -> None:
     here, _, there = models(folder, server)
 
@@ -131,6 +170,10 @@ def test_what_can_not_be_is_a_wrong_setting(folder: Path, server: ScoringServer,
 
     with pytest.raises(ConfigError, match=r"likelihood is of a model on this machine"):
         config(there | {"by": "likelihood"})
+    chat = {"kind": "endpoint", "protocol": "chat", "base_url": "http://localhost:9/v1", "model": "m"}
+    for wrong in (there | {"by": "order"}, here | {"by": "order"}, {"model": chat}):
+        with pytest.raises(ConfigError, match=r"set by: order and model.protocol: chat together, or neither"):
+            config(wrong)
     with pytest.raises(ConfigError, match=r"two are 'tiny p\(yes\)'"):
         config(here, here)
     few = here["model"] | {"quantization": "4bit"}

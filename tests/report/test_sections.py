@@ -98,6 +98,15 @@ def test_sampled_and_whole_catalogue_figures_never_share_a_table(
     assert "5,310 other items" in comparison_page.split('id="catalogue"')[1]
 
 
+def test_lists_beyond_accuracy_are_folded_up_below_the_catalogue(comparison_page: str) -> None:
+    """Coverage, which is of all users together, stands there without an interval."""
+    section = comparison_page.split('id="catalogue"')[1]
+    folded = section.split("What the lists are beyond being right")[1].split("</details>")[0]
+    text = " ".join(re.sub(r"<[^>]+>", " ", folded).split())
+    assert text.count("@10") == 3
+    assert text.endswith("Random order 0.987 0.012 0.004–0.032 11.750 11.500–12.250")
+
+
 def test_the_best_is_bold_and_who_cannot_be_told_from_it_is_marked(
     comparison: Results, comparison_page: str
 ) -> None:

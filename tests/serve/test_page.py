@@ -25,8 +25,7 @@ from trsr.serve.app import create_app
 from trsr.serve.door import COOKIE, Figures, Keys, make_key
 from trsr.serve.engine import Engine
 from trsr.serve.keeping import _undone
-from trsr.serve.page import _growth
-from trsr.serve.profiles import Titles
+from trsr.serve.profiles import Titles, growth_of
 from trsr.serve.user_routes import profile_of
 from trsr.users import UserRow
 
@@ -112,8 +111,8 @@ def test_a_profile_in_sections_shows_its_notes_and_what_caused_them(
 
 def test_blocks_that_are_read_alone_add_nothing_to_those_before(service: Served) -> None:
     profile = profile_of(service.engine, service.engine.recommender.users.get(service.users[1]))
-    assert any(new for each in _growth(profile, "recurrent")[1:] for _, new in each["pieces"])
-    assert not any(new for each in _growth(profile, "hierarchical") for _, new in each["pieces"])
+    assert any(new for each in growth_of(profile.blocks, "recurrent")[1:] for _, new in each["pieces"])
+    assert not any(new for each in growth_of(profile.blocks, "hierarchical") for _, new in each["pieces"])
 
 
 def test_an_explanation_shows_what_the_api_says(service: Served) -> None:
@@ -161,18 +160,37 @@ def test_items_are_found_by_words_of_their_titles(service: Served) -> None:
     assert f'value="{service.items[3]}"' in told
 
 
-def test_a_catalogue_that_is_too_large_to_rank_leaves_the_profile(service: Served) -> None:
+def test_the_whole_catalogue_is_shown_as_it_is_recommended(service: Served) -> None:
+    recommender = service.engine.recommender
     service.append(("without candidates", service.items[0], LATER))
-    assert "of the catalogue, the best 20 shown" in page_of(service, "without candidates")
-    limits = service.engine.limits
-    service.engine.limits = replace(limits, candidates=10)
-    try:
-        told = page_of(service, "without candidates")
-    finally:
-        service.engine.limits = limits
+    service.until(lambda: service.profile("without candidates")["unread_events"] == 0)
+    for user in ("without candidates", service.users[11]):
+        said = service.post("/v1/recommend", {"user": user, "k": 20}).json()["items"]
+        html = service.client.get("/page/user", params={"user": user, "of": "catalogue"}).text
+        shown = [unescape(line) for line in re.findall(r'<span class="line">(.*?)</span>', html)]
+        assert shown == [recommender.describe(each["item"]) for each in said]
+        first = said[0]["item"]
+        asked = {"user": user, "item": first, "of": "catalogue"}
+        assert f"{said[0]['score']:.4f}" in text_of(service.client.get("/page/explain", params=asked))
+        given = {} if user == "without candidates" else {"catalogue": True}
+        told = service.post("/v1/explain", {"user": user, "item": first} | given).json()
+        assert told["score"] == pytest.approx(said[0]["score"])
+        tried = form(service, "what-if", user=user, of="catalogue", summary="Only mugs.", add=first)
+        body = {"user": user, "summary": "Only mugs.", "k": 20}
+        body["history"] = [*recommender.users.get(user).history, first]
+        other = service.post("/v1/recommend", body).json()["items"]
+        side = tried.text.partition("<h3>What if</h3>")[2].partition("</ol>")[0]
+        lines = [unescape(line) for line in re.findall(r'<span class="clamp">(.*?)</span>', side)]
+        assert lines == [recommender.describe(each["item"]) for each in other]
+        assert side.count(">new<") == len({each["item"] for each in other} - {each["item"] for each in said})
+
+
+def test_what_cannot_be_ranked_leaves_the_profile(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.engine, "limits", replace(service.engine.limits, candidates=10))
+    told = page_of(service, service.users[12])
     assert "Can't be ranked now:" in told
     assert "--max-candidates" in told
-    assert service.engine.recommender.describe(service.items[0]) in told
+    assert service.profile(service.users[12])["summary"] in told
 
 
 def test_a_bundle_says_that_it_knows_nobody(service: Served) -> None:

@@ -7,15 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from trsr.artifacts import hash_path
-from trsr.baselines.base import Learnt, Places, TrainingData, row_kinds
+from trsr.baselines.base import Learnt, Places, TrainingData
+from trsr.baselines.reducer import Reducer, ReducerName, open_reducer, scaled
 from trsr.config.section import Section, named_by
 from trsr.errors import ConfigError, DataError
 from trsr.prompts.words import words
@@ -263,10 +264,6 @@ def _read_csv(path: Path, separator: str = ",") -> pl.DataFrame:
     )
 
 
-ReducerName = Literal["pca", "random", "none"]
-"""Principal components, a Gaussian random projection, or the vectors as they are."""
-
-
 class VectorSettings(Section):
     """What items' vectors are made of."""
 
@@ -275,7 +272,10 @@ class VectorSettings(Section):
     `language_model(model='smollm2-135m', pooling='mean')`, `llm2rec(model='smollm2-135m')`,
     `file(path='vectors.parquet')`, or your own."""
     reducer: ReducerName = "pca"
-    """How vectors become as wide as they are needed: `pca`, `random` (a Gaussian projection), or `none`."""
+    """How vectors become as wide as they are needed: `pca`, `random` (a Gaussian projection), `lda` (what
+    tells `classes` apart), `autoencoder` (the middle of a network that gives vectors back), or `none`."""
+    classes: str = ""
+    """Field of the items whose values are the classes of the reducer `lda`, such as category."""
     fields: tuple[str, ...] = ()
     """Text fields that are read, such as `(title,)`; empty: those of `items.fields`."""
     permuted: bool = False
@@ -285,59 +285,34 @@ class VectorSettings(Section):
         """Say what the encoder is; see `trsr.registry.identity`."""
         return identity("encoder", self.encoder, ENCODERS)
 
+    @model_validator(mode="after")
+    def _classes_for_lda(self) -> Self:
+        if (self.reducer == "lda") != bool(self.classes):
+            message = (
+                "the reducer lda learns what tells classes of items apart, and no other reads them: name "
+                "their field by classes, such as category, with lda alone; got reducer "
+                f"{self.reducer!r}, classes {self.classes!r}"
+            )
+            raise ValueError(message)
+        return self
 
-class Reducer(Learnt):
-    """A linear map to fewer numbers, learnt from the catalogue's vectors; a vector of 0 stays 0."""
-
-    learnt = ("_centre", "_directions")
-
-    def __init__(self, kind: ReducerName, width: int, seed: int) -> None:
-        self._kind, self._width, self._seed = kind, width, seed
-        self._centre = np.empty(0, np.float32)
-        self._directions = np.empty((0, 0), np.float32)
-
-    def fit(self, vectors: Vectors) -> None:
-        """Learn the map from vectors ``(n, width)``."""
-        known = vectors[vectors.any(axis=1)]
-        if self._kind == "none" or not known.size:
-            return
-        self._centre = np.zeros(vectors.shape[1], np.float32)
-        if self._kind == "pca":
-            library = importlib.import_module("sklearn.decomposition")
-            kept = min(self._width, *known.shape)
-            made = library.PCA(kept, svd_solver="covariance_eigh").fit(known.astype(np.float64))
-            self._centre, directions = made.mean_.astype(np.float32), made.components_
-        else:
-            library = importlib.import_module("sklearn.random_projection")
-            made = library.GaussianRandomProjection(self._width, random_state=self._seed).fit(known)
-            directions = made.components_
-        self._directions = directions.astype(np.float32)
-
-    def __call__(self, vectors: Vectors) -> Vectors:
-        """Reduce vectors, ``(n, width)``; missing directions of a small catalogue are 0."""
-        if not self._directions.size:
-            return vectors
-        # Each vector once: at another place of a product it is rounded differently, and doesn't tie.
-        _, firsts, own = np.unique(row_kinds(vectors), return_index=True, return_inverse=True)
-        different = vectors[firsts]
-        reduced = np.zeros((len(different), self._width), np.float32)
-        reduced[:, : len(self._directions)] = (different - self._centre) @ self._directions.T
-        reduced[~different.any(axis=1)] = 0.0
-        made: Vectors = reduced[own]
-        return made
+    def fitted_reducer(self, vectors: Vectors, items: pl.DataFrame, width: int, seed: int) -> Reducer:
+        """Learn from the catalogue's vectors, ``(n_items, n)``, how vectors become `width` numbers."""
+        reducer = open_reducer(self.reducer, width, seed)
+        reducer.fit(vectors, item_classes(items, self.classes) if self.classes else ())
+        return reducer
 
 
-def scaled(vectors: Vectors, length: float) -> Vectors:
-    """Scale a table so that its rows, but those of 0, have this root mean square length.
+def item_classes(items: pl.DataFrame, field: str) -> list[str | None]:
+    """Give the value of one field of every item, None where it is empty; raises `ConfigError` without it.
 
     Examples
     --------
-    >>> scaled(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32), 10.0).tolist()
-    [[6.0, 8.0], [0.0, 0.0]]
+    >>> item_classes(pl.DataFrame({"item_id": ["a", "b"], "category": ["tools ", None]}), "category")
+    ['tools', None]
     """
-    squares = (vectors.astype(np.float64) ** 2).sum(axis=1)
-    found = float(np.sqrt(squares[squares > 0].mean())) if squares.any() else 1.0
-    return (vectors * (length / found)).astype(np.float32)
+    stripped = pl.Series(item_texts(items, (field,)), dtype=pl.String).str.strip_chars()
+    return [value or None for value in stripped.to_list()]
 
 
 def start_table(settings: Any, data: TrainingData, seed: int) -> tuple[Vectors, tuple[str, ...]]:
@@ -350,18 +325,18 @@ def start_table(settings: Any, data: TrainingData, seed: int) -> tuple[Vectors, 
     keys = encoder.keys(data.items, settings.fields or data.fields)
     encoder.fit(keys, data.sequences)
     vectors = encoder.encode(keys)
-    reducer = Reducer(settings.reducer, settings.width, seed)
-    reducer.fit(vectors)
+    reducer = settings.fitted_reducer(vectors, data.items, settings.width, seed)
     reduced = reducer(vectors)
     if settings.adapter == "none" and reduced.shape[1] != settings.width:
         message = (
             f"the vectors of {settings.encoder} have {reduced.shape[1]} numbers, and items have "
-            f"{settings.width}: set reducer to pca or random, an adapter, or width to {reduced.shape[1]}"
+            f"{settings.width}: set reducer to pca, random, lda or autoencoder, an adapter, or width to "
+            f"{reduced.shape[1]}"
         )
         raise ConfigError(message)
     if settings.permuted:
         reduced = reduced[np.random.default_rng(seed).permutation(len(reduced))]
-    return scaled(reduced, settings.length), tuple(encoder.notes)
+    return scaled(reduced, settings.length), (*encoder.notes, *reducer.notes)
 
 
 def _of_length_1(vectors: Vectors) -> Vectors:

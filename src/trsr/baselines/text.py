@@ -28,7 +28,8 @@ from trsr.baselines.base import (
     row_kinds,
     share_ties,
 )
-from trsr.baselines.item_encoder import Reducer, ReducerName, VectorSettings, item_texts, open_encoder
+from trsr.baselines.item_encoder import VectorSettings, item_texts, open_encoder
+from trsr.baselines.reducer import ReducerName, open_reducer
 from trsr.config.section import Section
 from trsr.errors import ConfigError
 from trsr.prompts.words import words
@@ -236,7 +237,7 @@ class LLMSeqSimSettings(VectorSettings):
     """How items become vectors, histories a vector, and two vectors a likeness."""
 
     reducer: ReducerName = "none"
-    """How vectors become `width` numbers: `pca`, `random` (a Gaussian projection), or `none`."""
+    """How vectors become `width` numbers: as for `llm2sasrec`, or `none`."""
     width: int = Field(64, ge=1)
     """Numbers that the reducer leaves."""
     decay: DecayName = "harmonic"
@@ -264,7 +265,7 @@ class LLMSeqSim(ReadsText):
         super().__init__(**settings)
         self._how = self._compared()
         self._encoder = open_encoder(self._how.encoder, self.seed)
-        self._reducer = Reducer(self._how.reducer, self._how.width, self.seed)
+        self._reducer = open_reducer(self._how.reducer, self._how.width, self.seed)
         self._fields: tuple[str, ...] = ()
         self._keys: list[str] = []
         self._vectors = np.empty((0, 0))
@@ -276,12 +277,12 @@ class LLMSeqSim(ReadsText):
         self._keys = self._encoder.keys(data.items, self._fields)
         self._encoder.fit(self._keys, data.sequences)
         vectors = self._encoder.encode(self._keys)
-        self._reducer.fit(vectors)
+        self._reducer = self._how.fitted_reducer(vectors, data.items, self._how.width, self.seed)
         self._vectors = self._made(vectors)
         if self._how.permuted:
             self._vectors = self._vectors[np.random.default_rng(self.seed).permutation(len(self._vectors))]
         self._kinds = row_kinds(self._vectors)
-        self.notes = tuple(self._encoder.notes)
+        self.notes = (*self._encoder.notes, *self._reducer.notes)
 
     def with_items(self, items: pl.DataFrame, among: Places) -> LLMSeqSim:
         """Make a system that knows other items; see `ReadsText`."""

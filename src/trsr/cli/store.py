@@ -220,15 +220,16 @@ def _open(config: Config, url: str | None) -> Store:
 
 
 def _templates_in_use(config: Config) -> list[str]:
-    from trsr.prompts.templates import RANKING_TEMPLATES, Templates  # noqa: PLC0415
+    from trsr.prompts.templates import RANK_ORDER, RANKING_TEMPLATES, Templates  # noqa: PLC0415
     from trsr.summarize.captions import template_version  # noqa: PLC0415  as above
     from trsr.summarize.llm_writer import STYLES, VERBS, template_versions  # noqa: PLC0415
 
     templates = Templates(config.prompt.domain, config.prompt.templates)
     verbs = [template_versions(templates, verb, style) for verb in VERBS for style in STYLES]
     verbs.append(template_version(templates))
-    scores = " ".join(f"{name} {templates.version(name)}" for name in RANKING_TEMPLATES[:2])
-    return [*verbs, *(f"{verb} repair {templates.version('repair')}" for verb in verbs), scores]
+    yes = " ".join(f"{name} {templates.version(name)}" for name in RANKING_TEMPLATES[:2])
+    scores = [yes, f"{RANK_ORDER} {templates.version(RANK_ORDER)}"]
+    return [*verbs, *(f"{verb} repair {templates.version('repair')}" for verb in verbs), *scores]
 
 
 def _save(lines: TextIO, count: int, suffix: str, target: Path) -> None:

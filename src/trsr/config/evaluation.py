@@ -62,9 +62,10 @@ class Untrained(Section):
     """What tables call it; empty: the model's own name and what ranks."""
     model: Annotated[HuggingFaceModel | EndpointModel, Field(discriminator="kind")]
     """A model on this machine, or one behind a server."""
-    by: Literal["p_yes", "likelihood"] = "p_yes"
+    by: Literal["p_yes", "likelihood", "order"] = "p_yes"
     """What ranks. `p_yes`: the probability of the answer yes against no. `likelihood`: how much likelier the
-    candidate's text is after the user's part of the prompt than alone; of a model on this machine."""
+    candidate's text is after the user's part of the prompt than alone; of a model on this machine. `order`:
+    the order that a chat model writes of all candidates at once (`protocol: chat`)."""
     length: Literal["sum", "mean"] = "sum"
     """Of the likelihood: the logarithm over the whole text, whose order is that of how likely the text makes
     the user's history; or its mean over the text's tokens."""
@@ -73,7 +74,7 @@ class Untrained(Section):
     def label(self) -> str:
         """What tables and files call it."""
         own = self.model.path if isinstance(self.model, HuggingFaceModel) else self.model.model
-        told = {"p_yes": "p(yes)", "likelihood": "likelihood"}[self.by]
+        told = {"p_yes": "p(yes)", "likelihood": "likelihood", "order": "order"}[self.by]
         mean = " mean" if self.by == "likelihood" and self.length == "mean" else ""
         return self.name or f"{own.rstrip('/').rpartition('/')[2]} {told}{mean}"
 
@@ -82,6 +83,8 @@ class Untrained(Section):
         """What it is, in one sentence for the page."""
         if self.by == "p_yes":
             return "A language model as it stands, without training: the probability of yes against no."
+        if self.by == "order":
+            return "A chat model, not trained here, is shown all candidates at once and writes their order."
         mean = ", on the average of its tokens" if self.length == "mean" else ""
         return (
             "A language model as it stands, without training: how much likelier the candidate's text is "
@@ -92,6 +95,13 @@ class Untrained(Section):
     def _can_be_had(self) -> Untrained:
         if self.by == "likelihood" and isinstance(self.model, EndpointModel):
             message = "by: likelihood is of a model on this machine (kind: huggingface); servers give p_yes"
+            raise ValueError(message)
+        chats = isinstance(self.model, EndpointModel) and self.model.protocol == "chat"
+        if chats != (self.by == "order"):
+            message = (
+                "by: order is what a chat model behind a server writes, and all that it gives: set by: order "
+                "and model.protocol: chat together, or neither"
+            )
             raise ValueError(message)
         return self
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from trsr.config.section import BaselineName, Section, checking
-from trsr.config.summary import Endpoint, Limits, Price, Quantization
+from trsr.config.summary import ChatEndpoint, Limits, Price, Quantization, Sampling
 from trsr.registry import METRICS, make_part, spell
 
 
@@ -67,32 +67,45 @@ class HuggingFaceModel(_Questioned):
     """Run code that comes with the model. Leave off unless you have read that code."""
 
 
-class EndpointModel(Endpoint):
-    """A causal language model behind a server that tells probabilities; it ranks as it stands.
+class EndpointModel(ChatEndpoint):
+    """A language model behind a server that tells probabilities, or writes an order; it ranks as it stands.
 
     Every answer goes to the store of `summary.store`, and is paid for once.
     """
 
     kind: Literal["endpoint"]
     """The model's name."""
-    protocol: Literal["vllm", "sglang", "completions", "transformers"]
+    protocol: Literal["vllm", "sglang", "completions", "transformers", "chat"]
     """How it is asked. `vllm`: `/generative_scoring`. `sglang`: `/v1/score`. `completions`: `/v1/completions`
     with `echo` and `logprobs`. `transformers`: `/v1/systemone` of `transformers serve`, in whose words the
-    question ends."""
-    tokenizer: str
+    question ends. `chat`: `/v1/chat/completions` of any, which writes the order of all candidates; for
+    `comparison.untrained` with `by: order` alone."""
+    tokenizer: str = ""
     """Folder, `.gguf` file, known name or hub id of the model's own tokenizer: prompts are sent as its token
-    ids, and the answers must be single tokens of it."""
+    ids, and the answers must be single tokens of it. `chat` needs none."""
     check_tokens: bool = True
     """Compare the tokenizer with the server's, by `/tokenize`, before the first question is paid for, and
     stop when the server reads another number of tokens than it was sent."""
     candidates: int = Field(32, ge=1)
-    """Candidates a request, at most; `transformers` has one."""
+    """Candidates a request, at most; `transformers` has one, `chat` all."""
+    sampling: Sampling = Sampling(max_new_tokens=256)
+    """How `chat` draws its answer; models that think aloud need more tokens."""
     price: Price = Price()
     """What the model costs."""
     limits: Limits = Limits()
     """The most that one command may pay for scores."""
 
     setting: ClassVar[str] = "model"
+    shorter: ClassVar[str] = "prompt.recent_items, prompt.item_tokens or model.sampling.max_new_tokens"
+
+    @model_validator(mode="after")
+    def _with_tokenizer(self) -> EndpointModel:
+        if self.protocol != "chat" and not self.tokenizer:
+            message = (
+                f"tokenizer: protocol {self.protocol} sends the ids of the model's own tokenizer: name it"
+            )
+            raise ValueError(message)
+        return self
 
 
 RankingModel = Annotated[CompactModel | HuggingFaceModel | EndpointModel, Field(discriminator="kind")]

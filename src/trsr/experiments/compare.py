@@ -8,8 +8,9 @@ killed goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Untrained
 from trsr.data.prepare import Prepared
 from trsr.errors import TrsrError
+from trsr.evaluation.beyond_accuracy import LIST_LENGTHS
 from trsr.experiments.fused import FusedSystem, over_catalogue
 from trsr.experiments.progress import Job, Progress, render_text
 from trsr.experiments.progress import Work as Sort
@@ -41,6 +43,7 @@ from trsr.fusion.fusion import too_few
 from trsr.records import FUSED, Split
 from trsr.registry import BASELINES, identity, path_name
 from trsr.report.results import Choice, Kind
+from trsr.served import ORDERS
 from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.work import Artifact, Work
@@ -100,6 +103,7 @@ class Comparison:
         # Nobody orders what is retrieved where there is no language model.
         wanted_items = work.config.comparison.retrieve if wanted.language_models else 0
         self.depth = retrieval_depth(protocol, wanted_items)
+        self._listed = retrieval_depth(protocol, max(wanted_items, *LIST_LENGTHS))
         self._baselines = Baselines(
             work, protocol, kept=work.config.fusion.companions if wanted.fused else ()
         )
@@ -131,7 +135,8 @@ class Comparison:
             work.say(f"retriever, by validation: {retriever.chosen}")
             handing = next(system for system in floor if system.name == retriever.chosen)
             forms = [self._reranked(system, handing) for system in forms]
-            systems = [*(handing.as_retrieved() if system is handing else system for system in floor), *forms]
+            own = handing.as_retrieved(self.depth or 0)
+            systems = [*(own if system is handing else system for system in floor), *forms]
         if wanted.fused:
             try:
                 best = next(system for system in forms if system.name == chosen.chosen)
@@ -166,7 +171,7 @@ class Comparison:
         for seed in self._seeds_of(name):
             with self._progress.job(Job(Sort.BASELINE, name, seed)) as job:
                 scored = self._baselines.scores(
-                    f"{path_name(name)}/seed-{seed}", name, seed, self.depth, begin=job.begin
+                    f"{path_name(name)}/seed-{seed}", name, seed, self._listed, begin=job.begin
                 )
                 job.seconds = scored.value.info.seconds
             runs.append(scored.value)
@@ -178,7 +183,8 @@ class Comparison:
         model, scored = answer_variant(
             self._work, self._prepared, self._protocol, standing(untrained), seed, self._progress
         )
-        info = replace(scored.info, details={**scored.info.details, DESCRIPTION: untrained.description})
+        told = " ".join(filter(None, (untrained.description, _orders_told(scored.info.details))))
+        info = replace(scored.info, details={**scored.info.details, DESCRIPTION: told})
         runs = (replace(scored, info=info),)
         return SystemScores(untrained.label, Kind.BASELINE, (seed,), runs, summaries=model.told)
 
@@ -207,7 +213,7 @@ class Comparison:
     def _reranked(self, system: SystemScores, retriever: SystemScores) -> SystemScores:
         """Let a form of the language model order what the retriever hands on, for the test users."""
         users = self._protocol.splits[Split.TEST].users
-        retrieved = [retriever.at(seed).catalogue[Split.TEST].retrieved for seed in system.seeds]
+        retrieved = [retriever.handed_on(seed, self.depth or 0) for seed in system.seeds]
         scores = []
         for seed, items in zip(system.seeds, retrieved, strict=True):
             model = self._models[system.name, seed]
@@ -239,7 +245,7 @@ class Comparison:
         runs = tuple(self._everywhere(fused, form, seed) for seed in self._seeds)
         if retriever is None:
             return SystemScores(FUSED, Kind.FUSED, self._seeds, runs)
-        retrieved = [retriever.at(seed).catalogue[Split.TEST].retrieved for seed in self._seeds]
+        retrieved = [retriever.handed_on(seed, self.depth or 0) for seed in self._seeds]
         reranked = []
         for seed, items in zip(self._seeds, retrieved, strict=True):
             told = {name: self._companion(name, seed, items) for name in names}
@@ -271,3 +277,18 @@ class Comparison:
             items,
             lambda: self._baselines.score(name, own, Split.TEST, items),
         ).value
+
+
+def _orders_told(details: Mapping[str, Any]) -> str:
+    """Say what the answers of a model that writes orders were worth; nothing where all were whole.
+
+    Examples
+    --------
+    >>> _orders_told({ORDERS: {"asked again": 1, "incomplete": 3, "whole": 36}})
+    'Of 39 orders 3 left candidates out, which stand level behind.'
+    """
+    counts = details.get(ORDERS, {})
+    short, none, whole = (counts.get(name, 0) for name in ("incomplete", "none", "whole"))
+    parts = [f"{short:,} left candidates out, which stand level behind"] if short else []
+    parts += [f"{none:,} were none, so that all candidates are level"] if none else []
+    return f"Of {short + none + whole:,} orders {'; '.join(parts)}." if parts else ""

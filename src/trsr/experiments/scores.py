@@ -285,9 +285,13 @@ class SystemScores:
         """Add the scores of the two-stage ranking."""
         return replace(self, retrieved=tuple(retrieved), reranked=tuple(reranked))
 
-    def as_retrieved(self) -> SystemScores:
+    def handed_on(self, seed: int, depth: int) -> Places:
+        """Give the first items that it retrieves for the test users, ``(n_test_users, depth)``."""
+        return self.at(seed).catalogue[Split.TEST].retrieved[:, :depth]
+
+    def as_retrieved(self, depth: int) -> SystemScores:
         """Let a retriever's own order stand as a second stage that changes nothing."""
-        retrieved = [run.catalogue[Split.TEST].retrieved for run in self.runs]
+        retrieved = [self.handed_on(seed, depth) for seed in self.seeds]
         return self.with_second_stage(
             retrieved,
             [np.tile(-np.arange(rows.shape[1], dtype=np.float64), (len(rows), 1)) for rows in retrieved],

@@ -31,6 +31,7 @@ from trsr.experiments.report import figures
 from trsr.experiments.systems import LanguageModel
 from trsr.experiments.tables import rounded
 from trsr.experiments.variants import configure
+from trsr.ranking.ranker import Ranker
 from trsr.records import (
     SPLIT,
     Split,
@@ -38,6 +39,7 @@ from trsr.records import (
 from trsr.report import study as told
 from trsr.report.page import render
 from trsr.report.results import LEVEL
+from trsr.served import ServedRanker
 from trsr.stages.caption import caption
 from trsr.stages.prepare import prepare
 from trsr.stages.summarize import summarize
@@ -274,7 +276,9 @@ class Study:
         def make(config: Config) -> Made:
             catalogue = Catalogue(self.prepared.value.items, model.config.ranking_fields)
             tasks = ranking_tasks(self.prepared.value, model.summaries.value, catalogue, Split.TEST)
-            encoded = model.ranker.value.encode(tasks)
+            ranker = model.ranker.value
+            assert isinstance(ranker, Ranker | ServedRanker)  # no other is a run's own
+            encoded = ranker.encode(tasks)
             prefixes = np.array([len(user.prefix) for user in encoded])
             read = prefixes + [sum(map(len, user.suffixes)) for user in encoded]
             most = model.config.prompt.recent_items

@@ -58,6 +58,7 @@ from trsr.records import (
 )
 from trsr.registry import BASELINES, identity, path_name
 from trsr.report.results import Kind
+from trsr.served import ServedOrder
 from trsr.stages.train import is_pretrained_here
 from trsr.stages.work import Artifact, Made, Work
 
@@ -163,17 +164,18 @@ class LanguageModel:
 
     def _answer(self, protocol: EvaluationProtocol, name: str) -> SeedScores:
         started = time.monotonic()
-        scores = {}
+        scores: dict[Split, dict[Sampler, Floats]] = {split: {} for split in protocol.splits}
         for split, data in protocol.splits.items():
-            # All samplers' candidates at once: what is told of a user is computed once.
-            offered = np.concatenate(list(data.candidates.values()), axis=1)
-            asked, found = offered != NOTHING, np.full(offered.shape, -np.inf)
-            lists = [row[row != NOTHING] for row in offered]
-            flat = self.score(protocol, split, lists, f"{unquote(name).replace('/', ', ')}: {split}")
-            found[asked] = np.concatenate([*flat, np.empty(0)])
-            widths = np.cumsum([rows.shape[1] for rows in data.candidates.values()])[:-1]
-            parts = np.split(found, widths, axis=1)
-            scores[split] = dict(zip(data.candidates, parts, strict=True))
+            title, tables = f"{unquote(name).replace('/', ', ')}: {split}", data.candidates
+            # All samplers' candidates at once, unless they are put into one order: a user is read once.
+            alone = isinstance(self.ranker.value, ServedOrder)
+            for group in [[sampler] for sampler in tables] if alone else [list(tables)]:
+                offered = np.concatenate([tables[sampler] for sampler in group], axis=1)
+                asked, found = offered != NOTHING, np.full(offered.shape, -np.inf)
+                flat = self.score(protocol, split, [row[row != NOTHING] for row in offered], title)
+                found[asked] = np.concatenate([*flat, np.empty(0)])
+                widths = np.cumsum([tables[sampler].shape[1] for sampler in group])[:-1]
+                scores[split] |= zip(group, np.split(found, widths, axis=1), strict=True)
         return SeedScores(scores, {}, self._info(protocol, time.monotonic() - started))
 
     def _score_on_cluster(

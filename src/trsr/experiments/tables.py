@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, get_args
 
 import polars as pl
@@ -14,9 +14,17 @@ from trsr.config.evaluation import BaselineName, LanguageModelName, Sampler, Unt
 from trsr.config.summary import TableWriter
 from trsr.data.candidates import training_counts
 from trsr.errors import ConfigError
+from trsr.evaluation.beyond_accuracy import LIST_LENGTHS, coverage, novelty, serendipity
 from trsr.evaluation.catalogue import CEILING
 from trsr.evaluation.metrics import Protocol as MetricProtocol
-from trsr.evaluation.metrics import Recall, metric_names, metrics_at, plain_name, protocol_label
+from trsr.evaluation.metrics import (
+    Recall,
+    metric_names,
+    metrics_at,
+    metrics_frame,
+    plain_name,
+    protocol_label,
+)
 from trsr.evaluation.scoreboard import RULES, choose, slice_results, slices, summarise
 from trsr.evaluation.statistics import (
     Estimate,
@@ -306,13 +314,36 @@ class Tables:
         items = self._protocol.prepared.items.height
         history = "the history among them" if self._config.split.keeps_history else "but the user's history"
         note = f"All {items:,} items {history}. {self._read_in_full(systems)}"
+        beyond = {system.name: self._beyond(system) for system in systems if system.name in frames}
         return MetricTable(
             sampler=self._named(CATALOGUE),
             candidates=items,
-            rows=self._rows(plain, {}),
+            rows=tuple(replace(row, beyond=beyond[row.system]) for row in self._rows(plain, {})),
             tests=self._pairs(plain, ()),
             note=f"{note} {self._rows_told(Split.TEST)}".strip(),
         )
+
+    def _beyond(self, system: SystemScores) -> dict[str, Estimate]:
+        """Measure lists beyond their accuracy; what shorter lists can't tell is absent."""
+        data, counts = self._protocol.splits[Split.TEST], self._protocol.data.counts
+        runs = [run.catalogue[Split.TEST] for run in system.runs if Split.TEST in run.catalogue]
+        split = [Split.TEST.value] * len(data.users)
+        found: dict[str, Estimate] = {}
+        for k in LIST_LENGTHS:
+            lists = [run.retrieved[:, :k] for run in runs]
+            told = [{f"Serendipity@{k}": serendipity(run.ranks, data.targets, counts, k)} for run in runs]
+            if all(rows.shape[1] == k for rows in lists):
+                covered = [coverage(rows, len(counts)) for rows in lists]
+                found[f"Coverage@{k}"] = Estimate(sum(covered) / len(covered), math.nan, math.nan)
+                for of_run, rows in zip(told, lists, strict=True):
+                    of_run[f"Novelty@{k}"] = novelty(rows, counts)
+            found |= self._summary(
+                [
+                    metrics_frame(data.users, split, run.ranks.tied, of_run, data.persons)
+                    for run, of_run in zip(runs, told, strict=True)
+                ]
+            )
+        return found
 
     def _read_in_full(self, systems: Sequence[SystemScores]) -> str:
         """Say how a system with the language model can be in the table, and what its own lists are worth."""

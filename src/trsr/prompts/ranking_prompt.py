@@ -162,21 +162,19 @@ class RankingPrompt:
         whole = neutralise(summary)
         summary = self._tokens.cut(whole, self.prompting.summary_tokens)
         dropped = 0
-        length = self._length(summary, lines)
-        if length > self.prefix_tokens:  # of a long history, not each item is tried in turn
+        text, ids = self._encoded(summary, lines)
+        if len(ids) > self.prefix_tokens:  # of a long history, not each item is tried in turn
             dropped = bisect_left(
                 range(len(lines)),
                 True,
-                key=lambda first: self._length(summary, lines[first:]) <= self.prefix_tokens,
+                key=lambda first: len(self._encoded(summary, lines[first:])[1]) <= self.prefix_tokens,
             )
-            length = self._length(summary, lines[dropped:])
-        while length > self.prefix_tokens and summary:
-            keep = self._tokens.count(summary) - (length - self.prefix_tokens)
+            text, ids = self._encoded(summary, lines[dropped:])
+        while len(ids) > self.prefix_tokens and summary:
+            keep = self._tokens.count(summary) - (len(ids) - self.prefix_tokens)
             summary = self._tokens.cut(summary, keep)
-            length = self._length(summary, lines[dropped:])
+            text, ids = self._encoded(summary, lines[dropped:])
         lost = 0 if summary == whole else self._tokens.count(whole) - self._tokens.count(summary)
-        text = self._render_prefix(summary, lines[dropped:])
-        ids = (*self.leading, *self._encode([text])[0])
         return Prefix(ids, text, Cut(dropped, lost))
 
     def is_cut(self, summary: str) -> bool:
@@ -241,8 +239,9 @@ class RankingPrompt:
         blank = self.templates.render(self._nearest_name, nearest=["-"] * count, degree=ALIKE, most=ALIKE)
         return self._count("\n" + blank) + count * self.prompting.nearest_tokens
 
-    def _length(self, summary: str, lines: Sequence[str]) -> int:
-        return len(self.leading) + self._count(self._render_prefix(summary, lines))
+    def _encoded(self, summary: str, lines: Sequence[str]) -> tuple[str, tuple[int, ...]]:
+        text = self._render_prefix(summary, lines)
+        return text, (*self.leading, *self._encode([text])[0])
 
     def _count(self, text: str) -> int:
         return len(self._encode([text])[0])

@@ -37,6 +37,8 @@ SUMMARY_TEMPLATES: Final = (
 """What writers with a language model read."""
 RANKING_TEMPLATES: Final = ("rank_prefix", "rank_suffix", "rank_compact_prefix", "rank_compact_suffix")
 """What every ranking model reads, those of the compact model last."""
+RANK_ORDER: Final = "rank_order"
+"""What a chat model reads that writes the order of all candidates."""
 _NEAREST_TEMPLATES: Final = ("rank_nearest", "rank_compact_nearest")
 
 

@@ -91,10 +91,6 @@ class Scorer(Protocol):
         """Return scores, one array of shape ``(n_candidates,)`` a user; see `Ranker.score`."""
         ...
 
-    def encode(self, users: Sequence[RankingUser]) -> list[EncodedUser]:
-        """Turn ranking tasks into token ids."""
-        ...
-
 
 class Ranker:
     """Answers yes or no about candidates.

@@ -16,7 +16,7 @@ from trsr.progress import Progress
 from trsr.prompts.ranking_prompt import Cut, Encode, RankingPrompt
 from trsr.ranking.shared_prefix.forward import PrefixMemory, remembered_logits
 from trsr.ranking.shared_prefix.layout import UserPrompts
-from trsr.ranking.shared_prefix.strategy import Path, Plan, candidate_logits, row_budget
+from trsr.ranking.shared_prefix.strategy import Path, Plan, candidate_logits, joint_budget
 from trsr.records import Item
 
 
@@ -176,7 +176,8 @@ def score(
                 told = {suffix: next(p_yes) for suffix in own}
                 scores.append(np.array([told[suffix] for suffix in user.suffixes]))
             bar.advance(len(part))
-    model.train(was_training)
+    if was_training:
+        model.train()
     return scores
 
 
@@ -191,7 +192,7 @@ def _logits(
     words = (answers.yes, answers.no)
     if memory is not None and plan.path is Path.PACKED:
         return remembered_logits(
-            model, prompts, words, budget=row_budget(model), trims=plan.trims, memory=memory
+            model, prompts, words, budget=joint_budget(model), trims=plan.trims, memory=memory
         )
     return candidate_logits(
         model, prompts, words, plan, budget=batch_tokens if plan.path is Path.PLAIN else None

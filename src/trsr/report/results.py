@@ -44,10 +44,10 @@ class System:
     training_examples
         Examples that it was trained on; None for a system that isn't trained.
     training_negatives
-        In words, such as ``4 a positive, uniform`` or ``all items (softmax)``; empty when none.
+        In words, such as ``4 a positive, uniform``; empty when none.
     seconds
-        Mean over seeds of the seconds until the system can score, as measured (training and, for
-        the language model, its summaries); None when it was not measured.
+        Mean over seeds of the measured seconds until it can score (training, a language model's summaries
+        among it); None when it was not measured.
     seeds
         Seeds over which it was trained; 1 for a system without chance.
     """
@@ -81,6 +81,9 @@ class SystemRow:
     exact
         Measure to its exact expectation under uniform negatives, computed from the target's rank in
         the whole catalogue; empty where full ranks don't exist.
+    beyond
+        ``Coverage@10`` and so on of lists of the whole catalogue; see `trsr.evaluation.beyond_accuracy`. The
+        ends of coverage's interval are NaN, as it is of all users together.
     """
 
     system: str
@@ -90,6 +93,7 @@ class SystemRow:
     by_seed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     p_against_best: Mapping[str, float] = field(default_factory=dict)
     exact: Mapping[str, float] = field(default_factory=dict)
+    beyond: Mapping[str, Estimate] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float:
         """Give the mean of a metric; NaN where it was not, or could not be, measured."""
@@ -249,8 +253,8 @@ class FusionWeights:
 class Agreement:
     """How often two systems hit for the same users.
 
-    A hit is a target among the first `k`. `shared` has the share of users for whom both hit, ``(n_systems,
-    n_systems)``, in the order of `systems`; on the diagonal the system's own share.
+    A hit is a target among the first `k`. `shared` has the share of users for whom both of `systems` hit,
+    ``(n_systems, n_systems)``, on the diagonal a system's own.
     """
 
     sampler: str
@@ -286,14 +290,8 @@ class RankedList:
 class UserCase:
     """One user in full: what was known, what was written, how it was ranked.
 
-    Parameters
-    ----------
-    history
-        One line per item before the target, oldest first.
-    summary
-        What the language model read about the user; empty without a summary.
-    steps
-        Summaries on the way to it, in the order in which they were written.
+    `history` has one line per item before the target, oldest first; `summary` is what the language model read
+    about the user, empty without one, and `steps` are those on the way to it, in the order of writing.
     """
 
     user_id: str
@@ -359,7 +357,7 @@ class Provenance:
     seconds
         Wall time of the whole command; None when unknown.
     test
-        The paired test and its resamples, in words; may be empty.
+        The paired test, in words; may be empty.
     """
 
     command: str
@@ -403,10 +401,8 @@ class Results:
         whole catalogue are left out.
     two_stage, fusion, agreement, cases
         None where there was none.
-    rows
-        Whether a user may have several of what was measured.
-    calibration
-        One per system that gives a probability.
+    rows, calibration
+        Whether a user may have several of what was measured; one per system that gives a probability.
     """
 
     name: str
@@ -491,6 +487,10 @@ def _figures(name: str, row: SystemRow) -> dict[str, float | None]:
             figures[f"{name} {metric} expected"] = row.exact[metric]
         if metric in row.p_against_best:
             figures[f"{name} {metric} p against best"] = row.p_against_best[metric]
+    for metric, estimate in row.beyond.items():
+        figures[f"{name} {metric}"] = estimate.mean
+        if not math.isnan(estimate.low):
+            figures |= {f"{name} {metric} low": estimate.low, f"{name} {metric} high": estimate.high}
     return figures
 
 

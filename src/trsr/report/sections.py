@@ -92,6 +92,12 @@ def pictures(results: Results) -> dict[str, Any]:
     }
 
 
+def catalogue(results: Results) -> dict[str, Any]:
+    """Show ranks in the whole catalogue, and below them what its lists are beyond accurate."""
+    rows = results.catalogue.rows if results.catalogue else ()
+    return {"beyond": in_order(name for row in rows for name in row.beyond)}
+
+
 def probabilities(results: Results) -> dict[str, Any]:
     """Show whether probabilities hold, and the fused ranker's weights by falling size."""
     figures = [
@@ -189,7 +195,7 @@ _RESULTS = "results.html.jinja"
 RESULT = Section("result", "", "", _RESULTS, result)
 TABLES = Section("tables", "Tables", "Tables", _RESULTS, tables)
 PICTURES = Section("pictures", "Pictures", "Pictures", _RESULTS, pictures)
-CATALOGUE = Section("catalogue", "Whole catalogue", "In the whole catalogue", _RESULTS)
+CATALOGUE = Section("catalogue", "Whole catalogue", "In the whole catalogue", _RESULTS, catalogue)
 PROBABILITIES = Section(
     "probabilities", "Probabilities", "Can the probabilities be believed?", _RESULTS, probabilities
 )

@@ -25,6 +25,7 @@ _NAMES: Final = {
     "fused": "Fused ranker",
     "language_model": "Language model",
     "cold item": "Item that training never saw",
+    "in the history": "Item of the history",
 }
 _DESCRIPTIONS: Final = {
     "tallrec": "The language model reads the whole history as text and answers yes or no.",

@@ -96,6 +96,8 @@ class Answer:
         Whether a person wrote the summary.
     found
         What was recommended out of the whole catalogue; the candidates are its items, then.
+    is_newcomer
+        Whether the user is known, but came after the run, which has frozen no candidates.
     """
 
     request: Request
@@ -105,6 +107,7 @@ class Answer:
     edited: bool = False
     warnings: tuple[str, ...] = ()
     found: Recommendation | None = None
+    is_newcomer: bool = False
 
     def order(self) -> list[int]:
         """Return the candidates' places, best first, equal ones in the order given."""
@@ -118,6 +121,7 @@ class _Prepared:
     unread: int = 0
     edited: bool = False
     warnings: tuple[str, ...] = ()
+    is_newcomer: bool = False
 
 
 class Engine(Keeper):
@@ -199,9 +203,14 @@ class Engine(Keeper):
         """How many requests wait for the model."""
         return len(self._scoring)
 
-    async def explain(self, asked: Asked, *, catalogue: bool = False) -> tuple[Explanation, Answer]:
-        """Say who said what of the only candidate; raises as `rank`. `catalogue` as in `Scorer.explain`."""
+    async def explain(self, asked: Asked, *, catalogue: bool | None = None) -> tuple[Explanation, Answer]:
+        """Say who said what of the only candidate; raises as `rank`.
+
+        `catalogue` as in `Scorer.explain`; None: where nothing was frozen for a known user, so that the score
+        is that of the list that `rank` gives.
+        """
         answer = await self.rank(asked)
+        catalogue = answer.is_newcomer if catalogue is None else catalogue
         explain = partial(self.recommender.scorer.explain, answer.request, catalogue=catalogue)
         return await self._model(explain), answer
 
@@ -273,7 +282,8 @@ class Engine(Keeper):
             for at, (request, scored, made) in zip(places, found, strict=True):
                 each, names = asked[at], scorer.names(request.candidates)
                 said = (*each.warnings, *(made.notes if made else ()))
-                answers[at] = Answer(request, names, scored, each.unread, each.edited, said, made)
+                told = (each.unread, each.edited, said, made, each.is_newcomer)
+                answers[at] = Answer(request, names, scored, *told)
         return [answers[at] for at in range(len(asked))]
 
     def _prepare(self, asked: Asked) -> _Prepared:
@@ -291,7 +301,8 @@ class Engine(Keeper):
             if asked.summary is not None:
                 row = replace(row, edited=asked.summary)
             request = recommender.request_of(row, () if wanted else asked.candidates)
-            prepared = _Prepared(request, wanted, row.unread, row.edited is not None, warnings)
+            told = (row.unread, row.edited is not None, warnings, row.candidates is None)
+            prepared = _Prepared(request, wanted, *told)
         most = self.limits.candidates
         if wanted is None and not request.candidates:
             items = min(recommender.whole.items, most)

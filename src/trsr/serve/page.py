@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
@@ -30,14 +30,12 @@ from trsr.report.bill import BillLine, read_bill
 from trsr.serve.answering import Answering
 from trsr.serve.door import COOKIE, Refusal
 from trsr.serve.engine import Answer, Asked, Engine
-from trsr.serve.profiles import SECTIONS, Titles, grown, line
+from trsr.serve.profiles import Titles, growth_of, line
 from trsr.serve.rerank import Documents
-from trsr.serve.schemas import ProfileOut
 from trsr.serve.user_routes import User, profile_of
 from trsr.stages.summarize import BILL
 from trsr.summarize.cost import Bill
 from trsr.summarize.forecast import why_no_model
-from trsr.summarize.sections import read_profile
 from trsr.users import UserRow
 
 REGRET_S: Final = 60
@@ -50,8 +48,9 @@ _LONGEST_NAME: Final = 1000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DAY: Final = 250_000_000_000
 """Seconds; a date of the year 9892."""
+_WHOLE: Final = "catalogue"
 _BEST: Final = 20
-"""Items shown of a ranked catalogue."""
+"""Items shown of the whole catalogue."""
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _FILES: Final = {
     "look.css": Path(words.__file__).parent / "templates" / "page.css",  # as all pages
@@ -69,15 +68,14 @@ _HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """An item at its place, and how far it rose (or fell, below 0) from where it stood before."""
+    """An item at its place, and how far it rose (or fell, below 0) from where it stood; None: it is new."""
 
     rank: int
     item: str
     line: str
     score: float
     p_yes: float
-    rose: int = 0
-    score_before: float = 0.0
+    rose: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +117,14 @@ def _looking(routes: APIRouter, page: _Page) -> None:
         return await page.home(request, begins=begins, found=found, said=said)
 
     @routes.get("/page/user")
-    async def user(request: Request, user: str = User, said: str = "") -> Response:
-        return await page.user(request, await answered(engine.user(user)), said=said)
+    async def user(request: Request, user: str = User, said: str = "", of: str = "") -> Response:
+        return await page.user(request, await answered(engine.user(user)), of, said=said)
 
     @routes.post("/page/what-if")
     async def what_if(request: Request) -> Response:
         form = await _form(request)
         row = await answered(engine.user(_one(form, "user")))
-        return await page.user(request, row, tried=form)
+        return await page.user(request, row, _text(form, "of"), tried=form)
 
     @routes.get("/page/items")
     async def items(
@@ -138,12 +136,22 @@ def _looking(routes: APIRouter, page: _Page) -> None:
         return page.show(request, "items", added=page.lines(known), found=page.lines(new), words=words)
 
     @routes.get("/page/explain")
-    async def explain(request: Request, user: str = User, item: str = Query(max_length=1000)) -> Response:
-        told, answer = await answered(engine.explain(Asked(user, candidates=[item])))
+    async def explain(
+        request: Request, user: str = User, item: str = Query(max_length=1000), of: str = ""
+    ) -> Response:
+        asked = Asked(user, candidates=[item])
+        told, answer = await answered(engine.explain(asked, catalogue=of == _WHOLE or None))
         catalogue = engine.recommender.catalogue
         recent = [(line(catalogue, name), p_yes) for name, p_yes in told.without_item]
         return page.show(
-            request, "explain", user=user, line=line(catalogue, item), told=told, answer=answer, recent=recent
+            request,
+            "explain",
+            user=user,
+            of=of,
+            line=line(catalogue, item),
+            told=told,
+            answer=answer,
+            recent=recent,
         )
 
 
@@ -159,13 +167,13 @@ def _changing(routes: APIRouter, page: _Page) -> None:
         user, text = _one(form, "user"), _text(form, "summary")
         Documents(engine).require_short(text)
         await answered(engine.edit(user, text), timed=False)
-        return _go("/page/user", user=user, said="edited")
+        return _back(form, "edited")
 
     @routes.post("/page/change/written")
     async def written(request: Request) -> Response:
-        user = _one(await _form(request), "user")
-        await answered(engine.edit(user, None), timed=False)
-        return _go("/page/user", user=user, said="written")
+        form = await _form(request)
+        await answered(engine.edit(_one(form, "user"), None), timed=False)
+        return _back(form, "written")
 
     @routes.post("/page/change/rewrite")
     async def rewrite(request: Request) -> Response:
@@ -175,13 +183,13 @@ def _changing(routes: APIRouter, page: _Page) -> None:
         if not block.isdecimal():
             raise Refusal(422, "invalid", f"block must be a number, got {block[:40]!r}")
         await answered(engine.rewrite(user, int(block), text, fresh="fresh" in form), timed=False)
-        return _go("/page/user", user=user, said="rewritten")
+        return _back(form, "rewritten")
 
     @routes.post("/page/change/undo")
     async def undo(request: Request) -> Response:
-        user = _one(await _form(request), "user")
-        await answered(engine.undo(user), timed=False)
-        return _go("/page/user", user=user, said="undone")
+        form = await _form(request)
+        await answered(engine.undo(_one(form, "user")), timed=False)
+        return _back(form, "undone")
 
     @routes.post("/page/change/leave")
     async def leave(request: Request) -> Response:
@@ -191,9 +199,9 @@ def _changing(routes: APIRouter, page: _Page) -> None:
 
     @routes.post("/page/change/stay")
     async def stay(request: Request) -> Response:
-        user = _one(await _form(request), "user")
-        await answered(engine.stay(user), timed=False)
-        return _go("/page/user", user=user, said="stayed")
+        form = await _form(request)
+        await answered(engine.stay(_one(form, "user")), timed=False)
+        return _back(form, "stayed")
 
     @routes.post("/page/change/delete")
     async def delete(request: Request) -> Response:
@@ -281,17 +289,23 @@ class _Page:
         )
 
     async def user(
-        self, request: Request, row: UserRow, said: str = "", tried: Mapping[str, list[str]] | None = None
+        self,
+        request: Request,
+        row: UserRow,
+        of: str,
+        said: str = "",
+        tried: Mapping[str, list[str]] | None = None,
     ) -> Response:
-        """Show a user's profile and ranking, and what was tried."""
+        """Show a user's profile and ranking, of the run's candidates or the catalogue, and what was tried."""
         engine = self.engine
-        # Users who came after the run have no frozen candidates: the best of the catalogue is shown.
-        wanted = None if row.candidates else Wanted(_BEST, repeats="never")
-        answer, problem = await self._rank(Asked(row.user_id, candidates=row.candidates, wanted=wanted))
+        # Users who came after the run have no frozen candidates.
+        of = "" if row.candidates and of != _WHOLE else _WHOLE
+        asked = Asked(row.user_id, wanted=Wanted(_BEST)) if of else Asked(row.user_id)
+        answer, problem = await self._rank(asked)
         ranked = self._ranked(answer) if answer else ()
         what_if = self._tried(row, tried or {})
         if tried is not None and answer is not None:
-            what_if = await self._try(row, what_if, ranked)
+            what_if = await self._try(row, asked, what_if, ranked)
         profile = profile_of(engine, row)
         writer = self._recommender.config.summary.writer
         return self.show(
@@ -299,13 +313,13 @@ class _Page:
             "user",
             row=row,
             profile=profile,
-            growth=_growth(profile, self._recommender.config.summary.paradigm),
+            growth=growth_of(profile.blocks, self._recommender.config.summary.paradigm),
             paradigm=self._recommender.config.summary.paradigm,
             shown=self._recommender.config.prompt.recent_items,
             answer=answer,
             ranked=ranked,
             problem=problem,
-            best=len(ranked) if row.candidates else _BEST,
+            of=of,
             what_if=what_if,
             is_tried=tried is not None,
             added=self.lines(what_if.added),
@@ -339,11 +353,10 @@ class _Page:
             return None, refusal.message
 
     def _ranked(self, answer: Answer, before: Sequence[Ranked] = ()) -> tuple[Ranked, ...]:
-        stood = {each.item: each for each in before}
+        stood = {each.item: each.rank for each in before}
         scored, found = answer.scored, []
         for rank, at in enumerate(answer.order(), start=1):
             item = answer.items[at].id
-            old = stood.get(item)
             found.append(
                 Ranked(
                     rank,
@@ -351,8 +364,7 @@ class _Page:
                     line(self._recommender.catalogue, item),
                     float(scored.scores[at]),
                     float(scored.p_yes[at]),
-                    old.rank - rank if old else 0,
-                    old.score if old else 0.0,
+                    stood[item] - rank if item in stood else None,
                 )
             )
         return tuple(found)
@@ -366,15 +378,13 @@ class _Page:
         summary = _text(form, "summary") if "summary" in form else row.shown or ""
         return WhatIf(summary, without, added, "anew" in form)
 
-    async def _try(self, row: UserRow, what_if: WhatIf, before: Sequence[Ranked]) -> WhatIf:
-        same = [each.item for each in before]  # in both rankings
+    async def _try(self, row: UserRow, asked: Asked, what_if: WhatIf, before: Sequence[Ranked]) -> WhatIf:
         history = [item for place, item in enumerate(row.history) if place not in what_if.without]
-        asked = Asked(
-            row.user_id,
+        asked = replace(
+            asked,
             history=[*history, *what_if.added],
             summary=None if what_if.anew else what_if.summary,
-            candidates=row.candidates,
-            wanted=None if row.candidates else Wanted(len(same), allow=same, repeats="never"),
+            candidates=None if asked.wanted else row.candidates,
         )
         answer, problem = await self._rank(asked)
         shared = (what_if.summary, what_if.without, what_if.added, what_if.anew)
@@ -414,24 +424,6 @@ def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _growth(profile: ProfileOut, paradigm: str) -> list[dict[str, Any]]:
-    """Say of each block what was written, and what that added to the summary before and left out of it.
-
-    A block that is read alone, and not behind what was written before, adds nothing to that.
-    """
-    found, before, edits = [], "", []
-    for block in profile.blocks:
-        told, edited = block.summary or "", ""
-        if paradigm == SECTIONS and block.summary is not None:
-            edits.append(block.summary)
-            told, edited = read_profile(edits).text, block.summary
-        follows = bool(before) and paradigm in ("recurrent", SECTIONS)
-        pieces, gone = grown(before, told) if follows else ([(told, False)], [])
-        found.append({"block": block, "pieces": pieces, "gone": gone if told else [], "edits": edited})
-        before = told or before
-    return found
-
-
 # -- Forms and templates -------------------------------------------------------------------------------------
 
 
@@ -458,12 +450,18 @@ def _text(form: Mapping[str, list[str]], name: str) -> str:
     return form.get(name, [""])[0].replace("\r\n", "\n").strip()
 
 
+def _back(form: Mapping[str, list[str]], said: str) -> Response:
+    """Go back to a user's page, to the ranking that was looked at."""
+    return _go("/page/user", user=_one(form, "user"), of=_text(form, "of"), said=said)
+
+
 def _go(path: str, **asked: str) -> Response:
     return RedirectResponse(_url(path, **asked), 303)
 
 
 def _url(path: str, **asked: str) -> str:
-    return f"{path}?{urlencode(asked)}" if asked else path
+    given = urlencode({name: value for name, value in asked.items() if value})
+    return f"{path}?{given}" if given else path
 
 
 def _shown(template: str, status: int, **content: Any) -> Response:

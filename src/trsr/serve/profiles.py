@@ -14,7 +14,7 @@ from trsr.errors import DataError, WriterError
 from trsr.prompts.words import words
 from trsr.recommender import Recommender
 from trsr.records import Summary, Usage, UserSummary
-from trsr.serve.schemas import NoteOut
+from trsr.serve.schemas import BlockOut, NoteOut
 from trsr.stages.forget import forget_user
 from trsr.summarize.forecast import why_no_model
 from trsr.summarize.sections import read_profile
@@ -113,6 +113,24 @@ def grown(before: str, after: str) -> tuple[list[tuple[str, bool]], list[str]]:
     ]
     gone = [piece for piece in _PIECE.findall(before) if _telling(piece) - told]
     return merged, [*dict.fromkeys(gone)]
+
+
+def growth_of(blocks: Sequence[BlockOut], paradigm: str) -> list[dict[str, Any]]:
+    """Say of each block what was written, and what that added to the summary before and left out of it.
+
+    A block that is read alone, and not behind what was written before, adds nothing to that.
+    """
+    found, before, edits = [], "", []
+    for block in blocks:
+        told, edited = block.summary or "", ""
+        if paradigm == SECTIONS and block.summary is not None:
+            edits.append(block.summary)
+            told, edited = read_profile(edits).text, block.summary
+        follows = bool(before) and paradigm in ("recurrent", SECTIONS)
+        pieces, gone = grown(before, told) if follows else ([(told, False)], [])
+        found.append({"block": block, "pieces": pieces, "gone": gone if told else [], "edits": edited})
+        before = told or before
+    return found
 
 
 def line(catalogue: Catalogue, item_id: str) -> str:

@@ -79,7 +79,11 @@ class ExplainAsked(Who):
     """One item to be explained."""
 
     item: ItemId | Texts = Field(description="The item: an id, or text fields.")
-    catalogue: bool = Field(False, description="By the score that `recommend` gives, of the whole catalogue.")
+    catalogue: bool | None = Field(
+        None,
+        description="By the score that `recommend` gives, of the whole catalogue; none: for users who came "
+        "after the run, for whom it froze no candidates.",
+    )
 
 
 class BatchOfRank(_Form):

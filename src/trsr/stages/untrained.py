@@ -19,7 +19,7 @@ from trsr.ranking.likelihood import LikelihoodRanker
 from trsr.ranking.ranker import CARD, Ranker, Scorer
 from trsr.ranking.scoring import RankingUser
 from trsr.records import CANDIDATES, HISTORY, MEASURED, SPLIT, USER, Usage
-from trsr.served import ServedRanker
+from trsr.served import ServedOrder, ServedRanker
 from trsr.stages.train import LOG, outside, shown_items
 from trsr.stages.work import Artifact, Made, Work
 from trsr.summarize.cost import Bill
@@ -39,13 +39,16 @@ def stand(
     ranks = {"by": "p_yes", "length": "sum"}
     if untrained is not None:
         ranks = {"by": untrained.by, "length": untrained.length}
-    opened: list[Ranker | ServedRanker] = []
+    orders = ranks["by"] == "order"
+    opened: list[Ranker | ServedRanker | ServedOrder] = []
     told = [prepared.digest] if work.config.prompt.nearest_items else []
 
     def make(config: Config) -> Made:
-        ranker = _open(config, prepared.value.items, start.value)
+        ranker = _served(config, orders) or fresh_ranker(
+            config, start.value, catalogue=shown_items(config, prepared.value.items)
+        )
         opened.append(ranker)
-        if isinstance(ranker, ServedRanker):
+        if not isinstance(ranker, Ranker):
             write_json(ranker.card, folder / CARD)
         else:
             ranker.save(folder, weights=ranker.origin.base is None)
@@ -56,7 +59,7 @@ def stand(
         return Made([folder])
 
     def load(made: Artifact[Scorer]) -> Scorer:
-        ranker = opened[0] if opened else _again(work.config, made.path)
+        ranker = opened[0] if opened else _served(work.config, orders) or Ranker.load(made.path)
         if untrained is not None and untrained.by == "likelihood":
             assert isinstance(ranker, Ranker)  # the settings refuse servers
             return LikelihoodRanker(ranker, untrained.length)
@@ -73,14 +76,10 @@ def stand(
     )
 
 
-def _open(config: Config, items: pl.DataFrame, start: Path | None) -> Ranker | ServedRanker:
-    if isinstance(config.model, EndpointModel):
-        return ServedRanker(config)
-    return fresh_ranker(config, start, catalogue=shown_items(config, items))
-
-
-def _again(config: Config, folder: Path) -> Ranker | ServedRanker:
-    return ServedRanker(config) if isinstance(config.model, EndpointModel) else Ranker.load(folder)
+def _served(config: Config, orders: bool) -> ServedRanker | ServedOrder | None:
+    if not isinstance(config.model, EndpointModel):
+        return None
+    return ServedOrder(config) if orders else ServedRanker(config)
 
 
 def plan_scores(config: Config, folder: RunFolder, items: pl.DataFrame) -> list[Forecast]:

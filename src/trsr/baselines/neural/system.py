@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from trsr.artifacts import write_json
 from trsr.baselines.base import Baseline, Places, TrainingData, share_ties
-from trsr.baselines.item_encoder import ReducerName, VectorSettings, open_encoder, start_table
+from trsr.baselines.item_encoder import VectorSettings, open_encoder, start_table
 from trsr.baselines.neural import architectures
 from trsr.baselines.neural.network import (
     Adapter,
@@ -30,6 +30,7 @@ from trsr.baselines.neural.network import (
     Settings,
 )
 from trsr.baselines.neural.training import TrainingRecord, pad, train
+from trsr.baselines.reducer import ReducerName
 from trsr.baselines.validation import Validation
 from trsr.errors import ArtifactError, DataError, ModelError
 

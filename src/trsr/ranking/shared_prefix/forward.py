@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import linear
 
 from trsr.errors import ModelError
@@ -234,21 +233,18 @@ def answer_columns(model: nn.Module, inputs: dict[str, Any], answers: Sequence[i
     wanted = torch.tensor(list(answers), device=inputs["input_ids"].device)
     if head is None or type(head) is not nn.Linear:
         return _logits(model(**inputs)).index_select(-1, wanted)
-    name = next(name for name, module in model.named_modules() if module is head)
-    rows = {f"{name}.{part}": value.index_select(0, wanted) for part, value in head.named_parameters()}
-    # Not tied: the input embedding keeps all its rows when it is the same tensor.
-    with _in_float32(head):
-        return _logits(functional_call(model, rows, args=(), kwargs=inputs, tie_weights=False))
+    with _giving(head, wanted):
+        return _logits(model(**inputs))
 
 
 @contextmanager
-def _in_float32(head: nn.Linear) -> Iterator[None]:
-    """Let the answers' logits be computed in float32: with the 8 bits of bfloat16 candidates would tie."""
+def _giving(head: nn.Linear, wanted: Tensor) -> Iterator[None]:
+    """Let the head compute the wanted rows alone, in float32: with the 8 bits of bfloat16 they would tie."""
 
     def forward(input: Tensor) -> Tensor:
-        bias = None if head.bias is None else head.bias.float()
+        bias = None if head.bias is None else head.bias.index_select(0, wanted).float()
         with torch.autocast(input.device.type, enabled=False):
-            return linear(input.float(), head.weight.float(), bias)
+            return linear(input.float(), head.weight.index_select(0, wanted).float(), bias)
 
     head.forward = forward  # type: ignore[method-assign]
     try:

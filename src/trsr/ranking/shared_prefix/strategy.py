@@ -20,6 +20,8 @@ from trsr.ranking.shared_prefix.layout import UserPrompts, factor, pack, share_r
 
 _CPU_ROW: Final = 1024
 """Tokens of a row whose activations a processor's cache still holds."""
+_CPU_WIDTH: Final = 256
+"""Of models that are narrower, the steps of a row cost more than its numbers."""
 _GPU_ROW: Final = 16_384
 """Tokens of a row that fills a GPU."""
 _PLAIN_ROWS: Final = 7
@@ -111,6 +113,13 @@ def candidate_logits(
 def row_budget(model: nn.Module) -> int:
     """Return the tokens of a packed row that suit the model's device."""
     return _CPU_ROW if next(model.parameters()).device.type == "cpu" else _GPU_ROW
+
+
+def joint_budget(model: nn.Module) -> int:
+    """Return the tokens of a row that several users' requests share: more where a CPU's model is narrow."""
+    budget = row_budget(model)
+    width: int = pretrained(model).config.get_text_config().hidden_size
+    return budget * max(1, _CPU_WIDTH // width) if budget == _CPU_ROW else budget
 
 
 def _packed(
