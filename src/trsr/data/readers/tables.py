@@ -372,7 +372,7 @@ def _from_histories(source: TableData, path: Path, table: pl.DataFrame, notes: N
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """Write any column as text: flat lists by spaces, nested values as JSON, 5.0 in whole-number floats as 5."""
+    """Write any column as text: flat lists by spaces, nested values as JSON, 5.0 of whole floats as 5."""
     frame = column.to_frame("_value")
     value = pl.col("_value")
     inner = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else None
