@@ -268,3 +268,11 @@ def test_any_text_is_a_time_or_missing_or_refused(texts):
         return
     lost = sum(findings[rule].count for rule in ("bad-time", "empty-time") if rule in findings)
     assert sum(time is None for time in times) == lost
+
+
+def test_times_without_a_zone_beside_local_ones_are_noted():
+    bare, local = "2024-01-01 10:00", "2024-01-01T10:00:00+02:00"
+    times, findings = read([bare, local, "1704103200", "10/Jan/2024:13:55:36 -0700"])
+    assert times[0] - times[1] == 2 * 3600 * 1_000_000
+    assert (findings["missing-zone"].count, findings["missing-zone"].examples) == (1, (f"e.csv:2: {bare}",))
+    assert read([bare, "2024-01-01T10:00:00Z"])[1] == {}

@@ -14,6 +14,7 @@ from trsr.data.notes import Notes
 from trsr.errors import DataError
 
 _WHOLE_FLOAT: Final = r"^-?\d+\.0+$"
+_WHOLE_NUMBER: Final = r"^-?\d+(?:\.0+)?$"
 _EXACT: Final = 1 << 53
 """From here on floats no longer hold every whole number."""
 
@@ -58,9 +59,9 @@ def mended_ids(
 ) -> pl.DataFrame:
     """Mend columns of ids, and leave out rows without one.
 
-    White space around ids is removed. Where every id of a column is a whole float, as tables have them
-    that once had a gap in a column of numbers, ``7.0`` is ``7``; null words are no ids; any other text is
-    an id as it is.
+    White space around ids is removed. Where every id of a column is a whole number, ``7.0``, as tables have
+    it that once had a gap in a column of numbers, is ``7``, also beside others without a point; null words
+    are no ids; any other text is an id as it is.
     """
     for column in columns:
         rows = _without_floats(_stripped(rows, column, notes), column, notes)
@@ -81,15 +82,20 @@ def _stripped(rows: pl.DataFrame, column: str, notes: Notes) -> pl.DataFrame:
 
 
 def _without_floats(rows: pl.DataFrame, column: str, notes: Notes) -> pl.DataFrame:
-    ids = rows[column].drop_nulls()
-    ids = ids.filter(ids != "")
-    # One look at the first id spares most tables a look at all of them.
-    if not ids.head(1).str.contains(_WHOLE_FLOAT).any() or not ids.str.contains(_WHOLE_FLOAT).all():
+    floats = rows.filter(pl.col(column).str.ends_with("0") & pl.col(column).str.contains(_WHOLE_FLOAT))
+    if floats.is_empty():
         return rows
     shown = pl.format("{} {}", pl.lit(column), column)
-    filled = rows.filter(pl.col(column) != "")
-    notes.add("float-id", "ids that are whole floats, such as 7.0, are read as 7", "repaired", filled, shown)
-    large = filled.filter(pl.col(column).cast(pl.Float64).abs() >= _EXACT)
+    without = pl.col(column).str.replace(r"\.0+$", "")
+    ids = rows[column].drop_nulls()
+    if not ids.filter(ids != "").str.contains(_WHOLE_NUMBER).all():
+        message = (
+            "ids such as 7.0 stand beside 7, and are others, as not all ids are numbers: write them alike"
+        )
+        notes.add("twin-id", message, "noted", floats.filter(without.is_in(ids.unique().implode())), shown)
+        return rows
+    notes.add("float-id", "ids that are whole floats, such as 7.0, are read as 7", "repaired", floats, shown)
+    large = floats.filter(pl.col(column).cast(pl.Float64).abs() >= _EXACT)
     message = "ids are too large for floats, which round them: write the ids as text or whole numbers"
     notes.add("rounded-id", message, "noted", large, shown)
-    return rows.with_columns(pl.col(column).str.replace(r"\.0+$", ""))
+    return rows.with_columns(without)

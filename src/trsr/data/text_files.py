@@ -24,6 +24,26 @@ TEXT: Final = "_text"
 _BLOCK_BYTES: Final = 1 << 26
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _START_BYTES: Final = 4096
+_TAB: Final = 9
+_AS_TEXT: Final = "save its table as CSV (UTF-8)"
+_UNPACK: Final = "unpack it, or pack it by gzip"
+_OTHER_KINDS: Final = {
+    b"PK\x03\x04": ("a ZIP archive, as Excel's workbooks are", f"unpack it; of a workbook, {_AS_TEXT}"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", _AS_TEXT),
+    b"SQLite format 3": (
+        "an SQLite database",
+        "write each table out: sqlite3 -header -csv FILE 'select * from TABLE' > TABLE.csv",
+    ),
+    b"PAR1": ("a Parquet file", "let its name end in .parquet"),
+    b"ARROW1": ("an Arrow file", "write it as Parquet"),
+    b"ORC": ("an ORC file", "write it as Parquet"),
+    b"Obj\x01": ("an Avro file", "write it as Parquet or JSON lines"),
+    b"BZh": ("packed by bzip2", _UNPACK),
+    b"\xfd7zXZ": ("packed by xz", _UNPACK),
+    b"\x28\xb5\x2f\xfd": ("packed by zstd", _UNPACK),
+    b"7z\xbc\xaf": ("a 7z archive", _UNPACK),
+}
+"""What files begin with that are no text: what they are, and the next step."""
 _MARKS: Final = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
@@ -67,6 +87,9 @@ def line_blocks(
     the file is refused, as encodings of other languages can't be told apart for sure. NUL bytes
     and byte-order marks are removed. All of it is noted with file and line.
     """
+    if told := other_kind(path):
+        message = f"{path}: {told}"
+        raise DataError(message)
     wide = None if encoding else _wide_encoding(path)
     done, accents, unreadable = 0, 0, 0
     for block in _byte_blocks(path, block_bytes, encoding or wide):
@@ -121,6 +144,20 @@ def _opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     except OSError as error:
         message = f"{path}: can't be read ({error.strerror or error}); check that it is a readable file"
         raise DataError(message) from error
+
+
+def other_kind(path: Path) -> str:
+    """Say what a file that is no text is, and what to do about it, by its first bytes; else nothing."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_START_BYTES)
+    except OSError:
+        return ""
+    kinds = (
+        f"this is {what}; {step}" for sign, (what, step) in _OTHER_KINDS.items() if start.startswith(sign)
+    )
+    # A text may begin with letters such as ORC, but has no control characters as these files do.
+    return next(kinds, "") if min(start, default=_TAB) < _TAB else ""
 
 
 def _wide_encoding(path: Path) -> str | None:

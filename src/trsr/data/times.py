@@ -171,7 +171,9 @@ def _told_by_each(rows: pl.DataFrame, texts: pl.Series, notes: Notes, day_first:
     written = texts.set(numbers["float"].is_not_null(), None)
     if written.null_count() == len(written):
         return times
-    return times.fill_null(_spelled(written, _is_day_first(rows, written, notes, day_first)))
+    read = _spelled(written, _is_day_first(rows, written, notes, day_first))
+    _note_missing_zones(rows, read, notes)
+    return times.fill_null(read[_TIME])
 
 
 def _numbers(texts: pl.Series) -> pl.DataFrame:
@@ -215,7 +217,7 @@ def _in_digits(rows: pl.DataFrame, numbers: pl.DataFrame, notes: Notes) -> pl.Se
         whole = numbers["whole"].filter(peers)
         if not len(whole) or whole.null_count() or not whole.is_between(first, last).all():
             continue
-        dates = _spelled(whole.cast(pl.String), day_first=False)
+        dates = _spelled(whole.cast(pl.String), day_first=False)[_TIME]
         if dates.null_count():
             continue
         times = times.scatter(peers.arg_true(), dates)
@@ -284,19 +286,32 @@ def _is_day_first(rows: pl.DataFrame, written: pl.Series, notes: Notes, given: b
     return day_first
 
 
-def _spelled(texts: pl.Series, day_first: bool) -> pl.Series:
-    """Read texts by the first spelling that fits each."""
+def _spelled(texts: pl.Series, day_first: bool) -> pl.DataFrame:
+    """Read texts by the first spelling that fits each; also give the zone that each names."""
     texts = texts.str.strip_chars("[]\"' ").str.to_lowercase()
     times = pl.Series(_TIME, [None], dtype=pl.Int64).new_from_index(0, len(texts))
+    zones = pl.Series("zone", [None], dtype=pl.String).new_from_index(0, len(texts))
     for pattern in (*_SPELLINGS, _BY_NUMBERS[day_first]):
         left = (times.is_null() & texts.is_not_null()).arg_true()
         if not len(left):
             break
-        times = times.scatter(left, _read(texts.gather(left), pattern))
-    return times
+        read = _read(texts.gather(left), pattern)
+        times, zones = times.scatter(left, read[_TIME]), zones.scatter(left, read["zone"])
+    return pl.DataFrame([times, zones])
 
 
-def _read(texts: pl.Series, pattern: str) -> pl.Series:
+def _note_missing_zones(rows: pl.DataFrame, read: pl.DataFrame, notes: Notes) -> None:
+    """Note times without a zone beside local ones: they may be local, too, and then are hours off."""
+    if read.select((_offset_seconds() != 0).any()).item():
+        bare = rows.filter(read[_TIME].is_not_null() & read["zone"].is_null())
+        message = (
+            "times without a zone stand beside times with one, and are read as UTC; if they are local times, "
+            "write their zone"
+        )
+        notes.add("missing-zone", message, "noted", bare, _TIME)
+
+
+def _read(texts: pl.Series, pattern: str) -> pl.DataFrame:
     found = texts.str.extract_groups(pattern).struct.unnest()
     absent = [name for name in _PARTS if name not in found.columns]
     found = found.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent)
@@ -317,7 +332,7 @@ def _read(texts: pl.Series, pattern: str) -> pl.Series:
         pl.col("part").fill_null("0").str.head(6).str.pad_end(6, "0"),
     )  # fmt: skip
     moment = local.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us").dt.epoch("us")
-    return found.select((moment - _offset_seconds() * 1_000_000).alias(_TIME)).to_series()
+    return found.select((moment - _offset_seconds() * 1_000_000).alias(_TIME), "zone")
 
 
 def _offset_seconds() -> pl.Expr:

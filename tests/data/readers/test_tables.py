@@ -92,7 +92,7 @@ def test_typed_columns_of_parquet_become_text(tmp_path):
     pl.DataFrame({"user_id": ["u"], "item_id": [1]}).write_parquet(tmp_path / "e.parquet")
     dataset, _ = read(tables(tmp_path, items="i.parquet", events="e.parquet", time_column=None))
     assert dataset.items.rows() == [
-        ("1", "1.5", "x y", '{"k":1}', "true", "01"), ("2", "", "", '{"k":2}', "false", ""),
+        ("1", "1.5", "x, y", "k: 1", "true", "01"), ("2", "", "", "k: 2", "false", ""),
     ]  # fmt: skip
 
 
@@ -119,6 +119,58 @@ def test_unknown_endings_and_damaged_parquet_are_refused(write):
         read(tables(folder, items="i.parquet", events="e.csv"))
     with pytest.raises(DataError, match=r"ending must be one of \.csv"):
         table_ending(Path("items.xlsx"))
+
+
+def test_lists_and_objects_in_texts_are_words_whatever_the_format(tmp_path, counts_of):
+    values = [["a", "b, c"], None, ["x", None]]
+    nested = [{"name": "Bø", "in": [1]}, {"name": None, "in": []}, None]
+    frame = pl.DataFrame({"item_id": ["1", "2", "3"], "tags": values, "brand": nested})
+    frame.write_parquet(tmp_path / "i.parquet")
+    frame.write_ndjson(tmp_path / "i.jsonl")
+    frame.with_columns(
+        pl.Series("tags", [str(["a", "b, c"]), "[NEW] lamp", "['x']"]), brand=pl.lit("{}")
+    ).write_csv(tmp_path / "i.csv")
+    (tmp_path / "e.csv").write_text("user_id,item_id\nu,1\n")
+    told = {}
+    for name in ("i.parquet", "i.jsonl", "i.csv"):
+        dataset, findings = read(tables(tmp_path, items=name, events="e.csv", time_column=None))
+        told[name] = dataset.items.rows()
+        assert counts_of(findings)["list-in-text"]
+    assert told["i.parquet"] == told["i.jsonl"]
+    assert told["i.jsonl"] == [("1", "a, b, c", "name: Bø, in: 1"), ("2", "", "in: "), ("3", "x", "")]
+    assert [tags for _, tags, _ in told["i.csv"]] == ["a b, c", "[NEW] lamp", "x"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04\x14\0", "ZIP archive, as Excel's workbooks are; unpack it"),
+        (b"SQLite format 3\0", "SQLite database; write each table out: sqlite3"),
+        (b"PAR1\x15\x04", "Parquet file; let its name end in .parquet"),
+        (b"\x28\xb5\x2f\xfd\x04", "packed by zstd; unpack it"),
+    ],
+)
+@pytest.mark.parametrize("name", ["e.csv", "e.other"])
+def test_files_of_another_kind_are_told_by_their_content(tmp_path, write, content, words, name):
+    folder = write({"i.csv": ITEMS})
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read(tables(folder, items="i.csv", events=name))
+
+
+def test_a_text_may_begin_as_another_kind_does(write):
+    folder = write({"i.csv": "ORC,item_id\nGrom,a\n", "e.csv": "user_id,item_id\nu,a\n"})
+    dataset, _ = read(tables(folder, items="i.csv", events="e.csv", time_column=None))
+    assert dataset.items.rows() == [("a", "Grom")]
+
+
+def test_a_file_in_a_folder_of_parts_that_is_none_is_told_to_be_moved(write):
+    folder = write({"i.csv": ITEMS})
+    (folder / "e").mkdir()
+    (folder / "e" / "1.csv").write_text(EVENTS)
+    (folder / "e" / "README.txt").write_text("daily")
+    with pytest.raises(DataError, match=r"README.txt: .* or move it out of the folder .*e, whose files"):
+        read(tables(folder, items="i.csv", events="e"))
 
 
 def test_column_names_of_every_format(tmp_path):
@@ -265,7 +317,7 @@ def test_null_words_of_every_kind_of_table(tmp_path):
     assert dataset.items.rows() == [("a", "", "t", "1"), ("c", "Y", "", "")]
     assert dataset.histories.rows() == [("u", ["a", "c"], [DAY, DAY + 86400])]
     counted = {finding.rule: finding.count for finding in findings}
-    assert counted == {"null-word": 7, "missing-id": 3}
+    assert counted == {"null-word": 7, "missing-id": 3, "list-in-text": 3}
 
 
 def test_a_shop_that_sells_none_keeps_it(write):

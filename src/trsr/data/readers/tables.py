@@ -15,14 +15,14 @@ from urllib.parse import unquote
 import polars as pl
 
 from trsr.config.data import ItemTableData, TableData
-from trsr.data.cleaning import empty_as_null, ids_in_text
+from trsr.data.cleaning import empty_as_null, ids_in_text, text_of_json, text_of_list
 from trsr.data.dataset import Dataset, Reader
 from trsr.data.delimited import UNNAMED, header_of, read_delimited
 from trsr.data.ids import id_texts
 from trsr.data.json_lines import first_keys, read_json_lines
 from trsr.data.notes import FILE, LINE, Notes, noting
 from trsr.data.repair import assemble, explode_lists
-from trsr.data.text_files import refuse_reserved, require_columns
+from trsr.data.text_files import other_kind, refuse_reserved, require_columns
 from trsr.data.times import read_times
 from trsr.errors import DataError
 from trsr.records import ITEM, ITEMS, TIME, USER
@@ -30,6 +30,7 @@ from trsr.records import ITEM, ITEMS, TIME, USER
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES: Final = (".jsonl", ".ndjson", ".json")
 _INDEX_NAMES: Final = ("index", "level_0")
+_SHOWN: Final = 34
 _NO_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 SUFFIXES: Final = (*_SEPARATORS, *_JSON_LINES, ".parquet")
 """File name endings that are read as tables; all but Parquet may be followed by ``.gz``."""
@@ -243,7 +244,10 @@ def table_ending(path: Path, table: Path | None = None) -> str:
             return ending
         if path.suffix and not path.name.startswith("part-"):
             break
-    message = f"{path}: the file's ending must be one of {', '.join(SUFFIXES)}; rename or convert it"
+    step = other_kind(path) or "rename or convert it"
+    if table not in (None, path):
+        step += f", or move it out of the folder {table}, whose files are all read"
+    message = f"{path}: the file's ending must be one of {', '.join(SUFFIXES)}; {step}"
     raise DataError(message)
 
 
@@ -293,9 +297,32 @@ def catalogue_rows(source: ItemTableData, table: pl.DataFrame, notes: Notes) -> 
             f"{list(fields)}; name them in `data.text_fields` as `name: column`"
         )
         raise DataError(message)
+    table = table.with_columns(
+        _as_json(table[name]) for name in {*fields.values()} if table[name].dtype.is_nested()
+    )
     table = empty_as_null(table, list({source.item_id, *fields.values()}), source.null_words, notes)
     texts = [as_text(table[column]).alias(name) for name, column in fields.items()]
-    return table.select(FILE, LINE, id_texts(table[source.item_id]).alias(ITEM)).with_columns(texts)
+    rows = table.select(FILE, LINE, id_texts(table[source.item_id]).alias(ITEM)).with_columns(texts)
+    return _in_words(rows, list(fields), notes)
+
+
+def _in_words(rows: pl.DataFrame, fields: Sequence[str], notes: Notes) -> pl.DataFrame:
+    """Write lists and objects that stand in texts as words; notes take them before and after."""
+    for name in fields:
+        text = pl.col(name)
+        written = rows.with_row_index("_row").filter(text.str.contains(r"^\s*[\[{]"))
+        bare = text.str.strip_chars()
+        is_json = bare.str.json_path_match("$").is_not_null()
+        words = pl.when(is_json).then(text_of_json(bare, ", ")).otherwise(text_of_list(bare)).alias("_words")
+        changed = written.with_columns(words).filter(pl.col("_words") != bare)
+        shown = pl.format(
+            "{}: {} → {}", pl.lit(name), text.str.head(_SHOWN), pl.col("_words").str.head(_SHOWN)
+        )
+        message = "lists and objects in texts are written as words"
+        notes.add("list-in-text", message, "repaired", changed, shown)
+        if changed.height:
+            rows = rows.with_columns(rows[name].clone().scatter(changed["_row"], changed["_words"]))
+    return rows
 
 
 def _text_columns(table: pl.DataFrame, item_id: str, notes: Notes) -> list[str]:
@@ -377,7 +404,7 @@ def _from_histories(source: TableData, path: Path, table: pl.DataFrame, notes: N
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """Write any column as text: lists by spaces, nested values as JSON, 5.0 in whole-number floats as 5."""
+    """Write any column as text: flat lists by spaces, nested values as JSON, 5.0 of whole floats as 5."""
     frame = column.to_frame("_value")
     value = pl.col("_value")
     inner = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else None
@@ -385,7 +412,7 @@ def as_text(column: pl.Series) -> pl.Series:
         flat = value.cast(pl.List(inner))
         text = flat.list.eval(pl.element().cast(pl.String)).list.join(" ", ignore_nulls=True)
     elif column.dtype.is_nested():
-        text = pl.struct(value).struct.json_encode().str.strip_prefix('{"_value":').str.strip_suffix("}")
+        return _as_json(column)
     elif column.dtype == pl.Binary:
         text = value.bin.encode("hex")
     elif column.dtype.is_float() and bool((column.drop_nulls() % 1 == 0).all()):
@@ -393,6 +420,12 @@ def as_text(column: pl.Series) -> pl.Series:
     else:
         text = value.cast(pl.String)
     return frame.select(text).to_series()
+
+
+def _as_json(column: pl.Series) -> pl.Series:
+    value = pl.struct(pl.col(column.name).alias("_value"))
+    text = value.struct.json_encode().str.strip_prefix('{"_value":').str.strip_suffix("}")
+    return column.to_frame().select(text.alias(column.name)).to_series().set(column.is_null(), None)
 
 
 ITEM_NAMES: Final = (
