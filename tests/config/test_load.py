@@ -48,6 +48,29 @@ def test_all_wrong_settings_are_reported_at_once(tmp_path: Path) -> None:
     assert str(path) in text
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("trainning: {epochs: 2}", "trainning: no such setting; did you mean training?"),
+        ("model: {hiden: 32}", "no such setting; did you mean model.hidden?"),
+        ("summary: {writer: {kind: keyphrase, phrase: 3}}", "did you mean summary.writer.phrases?"),
+        (
+            "data: {format: tables, items: i.csv, events: e.csv, user_colum: u}",
+            "did you mean data.user_column?",
+        ),
+        ("block_size: 5", "block_size: no such setting; did you mean summary.block_size"),
+        ("training: {nonsense: 1}", "training.nonsense: no such setting"),
+    ],
+)
+def test_an_unknown_setting_is_told_with_the_one_that_was_meant(
+    tmp_path: Path, written: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(write(tmp_path, written))
+    assert told in str(raised.value)
+    assert str(raised.value).endswith("?") is ("did you" in told)
+
+
 def test_precedence_is_override_then_file_then_preset_then_default(tmp_path: Path) -> None:
     path = write(tmp_path, "preset: paper\ntraining: {epochs: 2, batch_size: 3}\n")
     config = load(path, {"training.batch_size": 7})

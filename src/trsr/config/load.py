@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -35,6 +36,7 @@ from trsr.config.ranking import (
 from trsr.config.section import Section
 from trsr.config.summary import Limits, Prompting, Summarization
 from trsr.errors import ConfigError, DataError
+from trsr.registry import READERS
 
 
 class Config(Section):
@@ -353,7 +355,7 @@ def _explain(error: ValidationError, path: Path | str | None) -> str:
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{place}: no such setting")
+            lines.append(f"{place}: no such setting{_meant(problem['loc'])}")
         elif problem["type"] == "missing":
             lines.append(f"{place}: is required")
         else:
@@ -361,3 +363,23 @@ def _explain(error: ValidationError, path: Path | str | None) -> str:
             lines.append(f"{place}: {problem['msg']}{got}")
     head = f"{path or 'configuration'}: {len(lines)} setting{'s' if len(lines) > 1 else ''} to mend"
     return "\n  ".join([head, *lines])
+
+
+def _meant(place: tuple[int | str, ...]) -> str:
+    """Say which setting an unknown one may have been meant for: of a similar name, or the same elsewhere."""
+    known = [*dict.fromkeys(_names(Config))]
+    # Where a section has several kinds, pydantic puts the kind between, which is no part of a setting's name.
+    *sections, last = map(str, place)
+    above = [part for at, part in enumerate(sections) if ".".join(sections[: at + 1]) in known or not at]
+    near = get_close_matches(".".join([*above, last]), known, n=1, cutoff=0.85)
+    near = near or [name for name in known if name.endswith(f".{last}")][:3]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _names(section: type[Section], above: str = "") -> Iterator[str]:
+    """Name all settings below a section, in dots; those of data are of all readers."""
+    for name, field in section.model_fields.items():
+        yield above + name
+        own = map(source_settings, READERS) if name == "data" else _sections(name, {}, field.annotation)
+        for inner in own:
+            yield from _names(inner, f"{above}{name}.")
