@@ -207,7 +207,7 @@ class Scorer:
 
     def warm(self) -> None:
         """Read the catalogue's texts into tokens, once, rather than in the first requests for each item."""
-        self.ranker.prompt.warm(self._shown.items(self._shown.ids))
+        self.ranker.prompt.warm(map(self._shown.item, self._shown.ids))
 
     def forget(self) -> None:
         """Forget what is held of users."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections import Counter
@@ -30,7 +29,7 @@ from trsr.prompts.templates import RANK_ORDER, Templates
 from trsr.ranking.scoring import EncodedUser, RankingUser, encode_users, find_answers
 from trsr.records import Item, Usage
 from trsr.summarize.cost import Budget, cost
-from trsr.summarize.purchases import Purchases, finish, purchases
+from trsr.summarize.purchases import Purchases, finish, purchases, work_through
 from trsr.summarize.store import Question, Store
 
 _Asked = TypeVar("_Asked")
@@ -68,7 +67,10 @@ class _Served:
 
     def most(self, question: Question) -> Usage:
         """Return the most that a request can cost."""
-        return self.generator.most(question.chat, self._sampling)
+        return self._most(question.chat)
+
+    def _most(self, chat: Chat) -> Usage:
+        return self.generator.most(chat, self._sampling)
 
     async def _ask_all(
         self,
@@ -80,30 +82,21 @@ class _Served:
         """Let `answer` make of each what it buys; raises as `ServedRanker.score` does."""
         answers: dict[int, _Answer] = {}
         refused: list[str] = []
-        waiting = iter(enumerate(asked))
         ahead = 2 * self._model.concurrency
 
-        async def work(buying: Purchases) -> None:
-            for place, (user, question) in waiting:
-                try:
-                    answers[place] = await answer(buying, user, question)
-                except Unanswered as failure:
-                    refused.append(failure.reason)
-                bar.advance(1)
+        async def work(waiting: tuple[int, tuple[RankingUser, _Asked]]) -> None:
+            place, (user, question) = waiting
+            try:
+                answers[place] = await answer(buying, user, question)
+            except Unanswered as failure:
+                refused.append(failure.reason)
+            bar.advance(1)
 
-        def most(chat: Chat) -> Usage:
-            return self.generator.most(chat, self._sampling)
-
-        try:
-            async with (
-                self.generator.session(self._sampling) as answering,
-                purchases(store, self.budget, answering, most, ahead) as buying,
-                asyncio.TaskGroup() as group,
-            ):
-                for _ in range(min(ahead, len(asked))):
-                    group.create_task(work(buying))
-        except ExceptionGroup as several:  # what one request met ends the others
-            raise several.exceptions[0] from several.exceptions[0].__cause__
+        async with (
+            self.generator.session(self._sampling) as answering,
+            purchases(store, self.budget, answering, self._most, ahead) as buying,
+        ):
+            await work_through(enumerate(asked), work, min(ahead, len(asked)))
         if refused:
             message = (
                 f"{len(refused):,} of {len(asked):,} requests for scores have no answer, the first: "

@@ -11,9 +11,10 @@ history are like the candidate: the one thing of the user that is told apart for
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from trsr.config.summary import Prompting
@@ -128,9 +129,9 @@ class RankingPrompt:
         self._suffix = lru_cache(maxsize=_CACHED_ITEMS)(self._make_suffix)
         self._prefix = lru_cache(maxsize=_CACHED_USERS)(self._make_prefix)
 
-    def warm(self, items: Sequence[Item]) -> None:
+    def warm(self, items: Iterable[Item]) -> None:
         """Build what all users share of items, so that no request waits for it; of as many as are kept."""
-        for item in items[:_CACHED_ITEMS]:
+        for item in islice(items, _CACHED_ITEMS):
             if self.nearness is None:
                 self.suffix(item)
             else:

@@ -26,7 +26,7 @@ from trsr.summarize.checks import Asked, Verdict
 from trsr.summarize.cost import Bill, Budget
 from trsr.summarize.forecast import Forecast, Planner, learn
 from trsr.summarize.llm_writer import LanguageModelWriter, PromptWriter, Shown, Wording
-from trsr.summarize.purchases import finish, side_by_side
+from trsr.summarize.purchases import finish, work_through
 from trsr.summarize.sections import Profile
 from trsr.summarize.store import Question, Store
 from trsr.summarize.writer import Unwritten
@@ -161,7 +161,7 @@ async def _describe(
         written[image.key] = await _one(session.caption(image))
         advance()
 
-    await side_by_side(found, work, min(_UNDER_WAY, len(found)))
+    await work_through(found, work, min(_UNDER_WAY, len(found)))
     return written
 
 

@@ -156,7 +156,7 @@ async def purchases(
             await opened.close()
 
 
-async def side_by_side(
+async def work_through(
     waiting: Iterable[_T], work: Callable[[_T], Coroutine[Any, Any, None]], most: int
 ) -> None:
     """Let `most` be under way; whoever is done takes the next. What one meets that ends the run ends all."""

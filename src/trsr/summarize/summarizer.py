@@ -22,7 +22,7 @@ from trsr.records import Block, Item, Summary, Usage, UserSummary
 from trsr.summarize.cost import Budget
 from trsr.summarize.keyphrase.vocabulary import Phrasebook
 from trsr.summarize.paradigms import Paradigm, cut, cut_by_tokens, open_paradigm
-from trsr.summarize.purchases import finish, side_by_side
+from trsr.summarize.purchases import finish, work_through
 from trsr.summarize.sections import Profile
 from trsr.summarize.writer import SessionWriter, Unwritten, Writer, open_writer
 
@@ -125,7 +125,7 @@ async def _write_all(
         await asyncio.sleep(0)  # a writer that never waits leaves room for an interruption
 
     async with writer.session() if isinstance(writer, SessionWriter) else nullcontext(writer) as opened:
-        await side_by_side(enumerate(growths), work, min(_UNDER_WAY, len(growths)))
+        await work_through(enumerate(growths), work, min(_UNDER_WAY, len(growths)))
     return [written[place] for place in range(len(growths))]
 
 
