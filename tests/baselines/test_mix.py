@@ -70,7 +70,7 @@ def test_whether_items_are_taken_again_is_learnt_from_the_data(repeats: bool) ->
     assert penalty == 0 if repeats else penalty >= 1
     [note, *_] = system.notes
     assert f"penalty {penalty:g}" in note
-    assert "24 validation users" in note
+    assert "24 validation rows" in note
 
 
 def test_chosen_weights_are_no_worse_than_any_single_change(tmp_path: Path) -> None:
@@ -144,13 +144,3 @@ def test_validation_ranks_what_the_protocol_ranks() -> None:
         return np.eye(N_ITEMS)[newest]
 
     assert Validation(data)(finds_newest) == 1
-    shown = dataclasses.replace(
-        data,
-        valid_candidates=np.array([[1, 2, NOTHING], [3, 4, 5]], np.int32),
-        valid_histories=data.valid_histories[:2],
-        valid_targets=np.array([1, 0]),
-        rule=SplitRule(protocol="impressions"),
-    )
-    scores = lambda _, asked: asked.astype(np.float64)  # noqa: E731
-    # The greater number of two wins, the least of three is last.
-    assert Validation(shown)(scores) == pytest.approx((1 + 0.5) / 2)
