@@ -144,3 +144,14 @@ def test_validation_ranks_what_the_protocol_ranks() -> None:
         return np.eye(N_ITEMS)[newest]
 
     assert Validation(data)(finds_newest) == 1
+    shown = dataclasses.replace(
+        data,
+        valid_candidates=np.array([[1, 2, NOTHING], [3, 4, 5]], np.int32),
+        valid_histories=data.valid_histories[:2],
+        valid_targets=np.array([1, 0]),
+        rule=SplitRule(protocol="impressions"),
+        given=True,
+    )
+    scores = lambda _, asked: asked.astype(np.float64)  # noqa: E731
+    # The greater number of two wins, the least of three is last.
+    assert Validation(shown)(scores) == pytest.approx((1 + 0.5) / 2)

@@ -60,6 +60,12 @@ def test_of_several_positives_all_are_told_and_the_target_is_one_of_them(prepare
     assert training_data(prepared).valid_positives is None
 
 
+@pytest.mark.parametrize(("sampler", "given"), [("uniform", False), ("file", True), ("impressions", True)])
+def test_who_chose_the_candidates_is_told(prepared: Prepared, sampler: str, given: bool) -> None:
+    asked = prepared.candidates.with_columns(sampler=pl.lit(sampler))
+    assert training_data(replace(prepared, candidates=asked)).given is given
+
+
 def test_background_users_are_learnt_from(prepared: Prepared) -> None:
     assert prepared.background.height > 0
     without = replace(prepared, background=prepared.background.clear())

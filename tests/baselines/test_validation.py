@@ -39,6 +39,10 @@ def test_the_figure_by_hand(data: TrainingData) -> None:
     assert Validation(data)(by_number) == pytest.approx((0.5 + np.mean(gains)) / 2)
 
 
+def test_given_candidates_alone_decide(data: TrainingData) -> None:
+    assert Validation(dataclasses.replace(data, given=True))(by_number) == pytest.approx(0.5)
+
+
 def test_a_constant_takes_the_mean_of_all_ranks(data: TrainingData) -> None:
     gains = [1.0, 1 / np.log2(3), 0.5]
     among_others = [np.mean(gains), np.mean(gains[:2]), np.mean(gains)]
@@ -52,6 +56,7 @@ def test_of_impressions_all_that_was_clicked_counts_among_what_was_shown(data: T
         valid_candidates=np.array([[1, 2, 3, 4], [5, 6, 2, NOTHING], [7, 8, NOTHING, NOTHING]], np.int32),
         valid_targets=np.array([0, 1, 0]),
         valid_positives=np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]], bool),
+        given=True,
     )
     # Clicked are ranks 2 and 4 of 4, then 1 of 3, then 2 of 2.
     first = (1 / np.log2(3) + 1 / np.log2(5)) / (1 + 1 / np.log2(3))
@@ -73,6 +78,7 @@ def test_many_impressions_are_measured_by_some_evenly_spaced(data: TrainingData)
         valid_candidates=np.tile(np.array([[2, 3]], np.int32), (n_rows, 1)),
         valid_targets=np.zeros(n_rows, np.int64),
         valid_positives=np.tile(np.array([[True, False]]), (n_rows, 1)),
+        given=True,
     )
     asked = Validation(many)
     assert (len(asked.users), asked.users[0], asked.users[-1]) == (4000, "0", "9000")

@@ -19,6 +19,7 @@ from scipy import sparse
 from trsr.artifacts import replacing
 from trsr.config.data import SplitRule
 from trsr.config.section import Section
+from trsr.data.candidates import SAMPLER
 from trsr.errors import ArtifactError, ConfigError
 from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, POSITIVES, SPLIT, TARGET, USER, Split
 from trsr.registry import BASELINES, find_part, make_part, parse, spell
@@ -51,6 +52,9 @@ class TrainingData:
         the first of them. None where it is the target alone.
     rule
         The protocol, which says what validation users are asked.
+    given
+        Whether the candidates that are measured were given, by a file or as impressions: they alone are
+        then what choices go by.
     """
 
     items: pl.DataFrame
@@ -62,6 +66,7 @@ class TrainingData:
     valid_targets: NDArray[np.int64]
     valid_positives: NDArray[np.bool_] | None = None
     rule: SplitRule = field(default_factory=SplitRule)
+    given: bool = False
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -111,6 +116,7 @@ def training_data(
         ),
         valid_positives=positive_places(candidates, valid[POSITIVES], ids) if POSITIVES in valid else None,
         rule=rule or SplitRule(),
+        given=SAMPLER in valid.columns and bool(valid[SAMPLER].is_in(["file", "impressions"]).any()),
     )
 
 

@@ -26,9 +26,11 @@ class Validation:
 
     Among sampled candidates it is half of these, half of other users' targets: against uniform candidates
     alone a network looks best as soon as it knows what is popular, and training would end before it tells
-    popular items apart. Targets of others are as popular as targets are. Of impressions it is that of all
-    that was clicked among what was shown, and in the whole catalogue, for the protocols that rank it, that of
-    the target; of 4,000 rows at most, evenly spaced. Of the data nothing but the validation users is used.
+    popular items apart. Targets of others are as popular as targets are. Where candidates are given, by a
+    file or as impressions, it is that among them alone, of all that was clicked, or among uniform ones of
+    users whom the file doesn't name: what is measured decides. In the whole catalogue, for the protocols that
+    rank it, it is that of the target. Of catalogue and impressions it is that of 4,000 rows at most, evenly
+    spaced. Of the data nothing but the validation users is used.
 
     Attributes
     ----------
@@ -42,18 +44,17 @@ class Validation:
 
     def __init__(self, data: TrainingData) -> None:
         self._whole, self._keeps_history = data.rule.whole_catalogue, data.rule.keeps_history
-        taken = np.arange(len(data.valid_histories))
-        if self._whole or data.valid_positives is not None:
+        taken, of_rows = np.arange(len(data.valid_histories)), self._whole or data.valid_positives is not None
+        if of_rows:
             width = data.items.height if self._whole else data.valid_candidates.shape[1]
             most = max(1, min(_ROWS, _CELLS // max(1, width), len(taken)))
             taken = np.unique(np.linspace(0, len(taken) - 1, most).astype(np.int64)) if len(taken) else taken
         self.users = tuple(data.valid_users[row] for row in taken)
         self.histories = tuple(data.valid_histories[row] for row in taken)
-        what = "rows" if self._whole or data.valid_positives is not None else "users"
-        self.rows = f"{len(taken):,} validation {what}"
+        self.rows = f"{len(taken):,} validation {'rows' if of_rows else 'users'}"
         self._candidates, self._columns = data.valid_candidates[taken], data.valid_targets[taken]
         self.offered: Places | None = None if self._whole else np.maximum(self._candidates, 0)
-        self._positives = None if data.valid_positives is None else data.valid_positives[taken]
+        self._positives = self._clicked(data, taken) if data.given else None
         if not self.histories or self._positives is not None:
             return
         self._targets = np.take_along_axis(self._candidates, self._columns[:, None], axis=1)
@@ -65,6 +66,12 @@ class Validation:
                 [np.isin(row, history) for row, history in zip(self._others, self.histories, strict=True)]
             )
             self.offered = np.concatenate([self._candidates, self._others], axis=1)
+
+    def _clicked(self, data: TrainingData, taken: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark the positives among given candidates."""
+        if data.valid_positives is not None:
+            return data.valid_positives[taken]
+        return np.arange(self._candidates.shape[1]) == self._columns[:, None]
 
     def __call__(self, score: Score) -> float:
         """Measure a system; NaN without validation users."""
