@@ -71,7 +71,8 @@ class Validation:
         """Mark the positives among given candidates."""
         if data.valid_positives is not None:
             return data.valid_positives[taken]
-        return np.arange(self._candidates.shape[1]) == self._columns[:, None]
+        target: NDArray[np.bool_] = np.arange(self._candidates.shape[1]) == self._columns[:, None]
+        return target
 
     def __call__(self, score: Score) -> float:
         """Measure a system; NaN without validation users."""
