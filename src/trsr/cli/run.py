@@ -222,6 +222,14 @@ Seeds = Annotated[
         help="Training seeds, by comma: --seeds 0,1 (else those of `comparison`).",
     ),
 ]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pair",
+        metavar="A,B",
+        help="Test two systems against each other: --pair sasrec,tfidf (else comparison.pairs). Repeatable.",
+    ),
+]
 Dimensions = Annotated[
     str | None,
     typer.Option(
@@ -243,6 +251,7 @@ def compare(
     config: ConfigPath = None,
     only: Only = None,
     seeds: Seeds = None,
+    pair: Pairs = None,
     settings: Settings = None,
     out: OutFolder = None,
     users: TrialUsers = None,
@@ -264,10 +273,13 @@ def compare(
 
     For a first look: trsr compare CONFIG --only popularity,tfidf,itemknn
 
+    Each system is tested against the best; --pair A,B tests A against B. The
+    same command with a --pair more tests it by the scores that are there.
+
     Stop it when you like: the same command goes on where it was, and what is
     complete is not trained again.
     """
-    given = [*(settings or []), *options(users), *_seed_setting("comparison", seeds)]
+    given = [*(settings or []), *options(users), *_seed_setting("comparison", seeds), *_pair_setting(pair)]
     resolved = read_config(config, given, out)
     from trsr.experiments.compare import compare as run_comparison  # noqa: PLC0415  torch stays out of help
 
@@ -394,6 +406,14 @@ def _command() -> str:
 
 def _seed_setting(section: str, seeds: str | None) -> list[str]:
     return [] if seeds is None else [f"{section}.seeds={_numbers(seeds)}"]
+
+
+def _pair_setting(pairs: list[str] | None) -> list[str]:
+    named = [_names(pair) or [] for pair in pairs or []]
+    if wrong := [pair for pair, names in zip(pairs or [], named, strict=True) if len(names) != 2]:
+        message = f"--pair must be two systems by comma, such as --pair sasrec,tfidf, got {wrong[0]!r}"
+        raise ConfigError(message)
+    return [f"comparison.pairs={json.dumps(named)}"] if named else []
 
 
 def _numbers(seeds: str) -> list[int]:
