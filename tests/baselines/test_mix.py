@@ -150,6 +150,7 @@ def test_validation_ranks_what_the_protocol_ranks() -> None:
         valid_histories=data.valid_histories[:2],
         valid_targets=np.array([1, 0]),
         rule=SplitRule(protocol="impressions"),
+        given=True,
     )
     scores = lambda _, asked: asked.astype(np.float64)  # noqa: E731
     # The greater number of two wins, the least of three is last.

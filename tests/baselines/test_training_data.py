@@ -44,6 +44,12 @@ def test_validation_users_stand_apart_with_their_targets_among_the_candidates(pr
     assert len(data.sequences) == trained + prepared.background.height
 
 
+@pytest.mark.parametrize(("sampler", "given"), [("uniform", False), ("file", True), ("impressions", True)])
+def test_who_chose_the_candidates_is_told(prepared: Prepared, sampler: str, given: bool) -> None:
+    asked = prepared.candidates.with_columns(sampler=pl.lit(sampler))
+    assert training_data(replace(prepared, candidates=asked)).given is given
+
+
 def test_background_users_are_learnt_from(prepared: Prepared) -> None:
     assert prepared.background.height > 0
     without = replace(prepared, background=prepared.background.clear())

@@ -39,6 +39,10 @@ def test_the_figure_by_hand(data: TrainingData) -> None:
     assert Validation(data)(by_number) == pytest.approx((0.5 + np.mean(gains)) / 2)
 
 
+def test_given_candidates_alone_decide(data: TrainingData) -> None:
+    assert Validation(dataclasses.replace(data, given=True))(by_number) == pytest.approx(0.5)
+
+
 def test_a_constant_takes_the_mean_of_all_ranks(data: TrainingData) -> None:
     gains = [1.0, 1 / np.log2(3), 0.5]
     among_others = [np.mean(gains), np.mean(gains[:2]), np.mean(gains)]

@@ -76,40 +76,6 @@ def test_the_plan_is_the_seeds() -> None:
     assert plan_epochs(users, SMALL, 1) != plan_epochs(users, SMALL, 2)
 
 
-def test_context_is_left_out_by_the_seed_and_changes_nothing_else_of_the_plan() -> None:
-    users = encoded(400)
-    whole = plan_epochs(users, SMALL, 1)
-    dropping = SMALL.model_copy(update={"context_dropout": 0.25})
-    plan = plan_epochs(users, dropping, 1)
-    assert plan == plan_epochs(users, dropping, 1)
-    assert [[dataclasses.replace(one, lacks=0) for one in batch] for batch in plan] == whole
-    counts = np.bincount([one.lacks for batch in plan for one in batch], minlength=4) / (2 * 400)
-    assert counts == pytest.approx([0.75**2, 0.25 * 0.75, 0.25 * 0.75, 0.25**2], abs=0.05)
-
-
-def test_what_is_left_out_of_an_example_is_left_out_of_its_prompt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ranker = tiny_shop.ranker()
-    person = dataclasses.replace(tiny_shop.users(2)[1], summary="Likes green things.")
-    forms: list[dict[str, Any]] = [{}, {"summary": ""}, {"history": ()}, {"summary": "", "history": ()}]
-    known = [one.prefix for one in ranker.encode([dataclasses.replace(person, **form) for form in forms])]
-    assert len(set(known)) == 4
-    seen: list[int] = []
-    original = training._RankingTrainer.compute_loss
-
-    def spy(self: Any, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        seen.extend(known.index(user.prefix) for user in inputs["users"])
-        return original(self, model, inputs, *args, **kwargs)
-
-    monkeypatch.setattr(training._RankingTrainer, "compute_loss", spy)
-    settings = SMALL.model_copy(update={"method": "full", "epochs": 1, "context_dropout": 0.5})
-    fine_tune(ranker, [person] * 24, [], settings, tmp_path, seed=0)
-    planned = plan_epochs(ranker.encode([person] * 24), settings, 0)
-    assert seen == [example.lacks for batch in planned for example in batch]
-    assert set(seen) == {0, 1, 2, 3}
-
-
 def test_recall_sum_by_hand() -> None:
     first, tied, last = np.array([9.0, 1, 2, 3, 4]), np.ones(5), np.array([0.0, *range(1, 12)])
     assert recall_sum([first], [0]) == 3.0

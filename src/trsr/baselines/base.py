@@ -19,6 +19,7 @@ from scipy import sparse
 from trsr.artifacts import replacing
 from trsr.config.data import SplitRule
 from trsr.config.section import Section
+from trsr.data.candidates import SAMPLER
 from trsr.errors import ArtifactError, ConfigError
 from trsr.records import CANDIDATES, HISTORY, ITEM, ITEMS, POSITIVES, SPLIT, TARGET, USER, Split
 from trsr.registry import BASELINES, find_part, make_part, parse, spell
@@ -48,6 +49,9 @@ class TrainingData:
         Column of the target among the candidates, ``(n_valid,)``.
     rule
         The protocol, which says what validation users are asked.
+    given
+        Whether the candidates that are measured were given, by a file or as impressions: they alone are
+        then what choices go by.
     """
 
     items: pl.DataFrame
@@ -58,6 +62,7 @@ class TrainingData:
     valid_candidates: NDArray[np.int32]
     valid_targets: NDArray[np.int64]
     rule: SplitRule = field(default_factory=SplitRule)
+    given: bool = False
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -110,6 +115,7 @@ def training_data(
             dtype=np.int64,
         ),
         rule=rule or SplitRule(),
+        given=SAMPLER in valid.columns and bool(valid[SAMPLER].is_in(["file", "impressions"]).any()),
     )
 
 

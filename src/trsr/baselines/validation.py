@@ -26,9 +26,10 @@ class Validation:
 
     Among sampled candidates it is half of these, half of other users' targets: against uniform candidates
     alone a network looks best as soon as it knows what is popular, and training would end before it tells
-    popular items apart. Targets of others are as popular as targets are. Of impressions it is that among
-    what was shown. In the whole catalogue, for the protocols that rank it, it is that of 4,000 rows at most,
-    evenly spaced. Of the data nothing but the validation users is used.
+    popular items apart. Targets of others are as popular as targets are. Where candidates are given, by a
+    file or as impressions, it is that among them alone, or among uniform ones of users whom the file doesn't
+    name: what is measured decides. In the whole catalogue, for the protocols that rank it, it is that of
+    4,000 rows at most, evenly spaced. Of the data nothing but the validation users is used.
 
     Attributes
     ----------
@@ -40,7 +41,7 @@ class Validation:
 
     def __init__(self, data: TrainingData) -> None:
         self._whole, self._keeps_history = data.rule.whole_catalogue, data.rule.keeps_history
-        self._given = data.rule.protocol == "impressions"
+        self._given = data.given
         taken = np.arange(len(data.valid_histories))
         if self._whole:
             most = max(1, min(_ROWS, _CELLS // max(1, data.items.height), len(taken)))

@@ -147,9 +147,6 @@ class Training(Section):
     tokens: Literal["answer", "all"] = "answer"
     """Which tokens the loss counts: the answer alone, or every token of prompt and answer, as ordinary
     fine-tuning of language models does. `all` needs `loss: pointwise`, and costs one prompt per candidate."""
-    context_dropout: float = Field(0.0, ge=0, lt=1)
-    """Chance that a training example is shown without its summary, and that it is shown without its recent
-    items, each drawn by the seed on its own: one model then ranks with both, with either, and cold users."""
     epochs: int = Field(5, ge=1)
     """Passes over the training users; the best by validation Recall@3+5+10 is kept."""
     learning_rate: float | None = Field(None, gt=0)

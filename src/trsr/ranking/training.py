@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,7 +89,6 @@ _LOGGED_LOSSES: Final = 200
 _LEARNING_RATES: Final = {True: 1e-3, False: 1e-4}
 """Whether the model is the compact one, which is new to everything, to its learning rate."""
 _MOST_STEPS_UNSAVED: Final = 200
-_DROPOUT_STREAM: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +96,11 @@ class Example:
     """One user in one epoch: which of the candidates are asked about.
 
     Both are places: among the training users, and among the user's candidates, of which the positive is the
-    user's target. `lacks` is a place in `_LACKING`: what of the user is left out.
+    user's target.
     """
 
     user: int
     candidates: tuple[int, ...]
-    lacks: int = 0
-
-
-_LACKING: Final[tuple[dict[str, Any], ...]] = (
-    {},
-    {"summary": ""},
-    {"history": ()},
-    {"summary": "", "history": ()},
-)
-"""What may be left out of a user: nothing, the summary, the recent items, or both."""
 
 
 def plan_epochs(
@@ -120,13 +109,10 @@ def plan_epochs(
     """Plan every batch of every epoch; each epoch has the same number of whole updates.
 
     Each user is asked about the target and `settings.negatives` of the other candidates; epochs take these in
-    turn, in an order of the user's own. The seed decides negatives, order, and what is left out by
-    `settings.context_dropout`. `processes` train together; an update takes `settings.accumulation` batches of
-    each.
+    turn, in an order of the user's own. The seed decides negatives and order. `processes` train together; an
+    update takes `settings.accumulation` batches of each.
     """
     generator = np.random.default_rng(seed)
-    # Draws of its own: without dropout, the plan is as ever.
-    dropout = np.random.default_rng([seed, _DROPOUT_STREAM])
     lengths = np.array([len(user.prefix) + max(map(len, user.suffixes)) for user in users])
     others = [
         generator.permutation([place for place in range(len(user.suffixes)) if place != user.target])
@@ -141,9 +127,7 @@ def plan_epochs(
             for user in rows:
                 turn = np.arange(epoch * settings.negatives, (epoch + 1) * settings.negatives)
                 negatives = dict.fromkeys(others[user][turn % len(others[user])].tolist())
-                no_summary, no_recent = dropout.random(2) < settings.context_dropout
-                lacks = int(no_summary) + 2 * int(no_recent)
-                batch.append(Example(int(user), (users[user].target or 0, *negatives), lacks))
+                batch.append(Example(int(user), (users[user].target or 0, *negatives)))
             plan.append(batch)
     return plan
 
@@ -197,9 +181,7 @@ def fine_tune(
             message = f"user {user.user_id!r} has no known target; training and validation need one"
             raise DataError(message)
     generator = np.random.default_rng(seed)
-    learnt = _some(train, settings.max_users, generator)
-    forms = [ranker.encode([replace(user, **lacking) for user in learnt]) for lacking in _shown(settings)]
-    encoded = forms[0]
+    encoded = ranker.encode(_some(train, settings.max_users, generator))
     validation = ranker.encode(_some(valid, settings.validation_users, generator))
     processes = PartialState(cpu=not torch.cuda.is_available())
     count = processes.num_processes
@@ -214,7 +196,7 @@ def fine_tune(
         checkpoint = last_checkpoint(folder)
     settings = make_trainable(ranker, settings, seed)
     arguments = _arguments(settings, folder, seed, accumulation, updates, bool(validation))
-    trainer = _RankingTrainer(ranker, forms, validation, plan, arguments, batch_tokens, settings)
+    trainer = _RankingTrainer(ranker, encoded, validation, plan, arguments, batch_tokens, settings)
     if processes.process_index:
         # Dropout is the process's own; the weights are the main process's.
         torch.manual_seed(seed + processes.process_index)
@@ -223,11 +205,6 @@ def fine_tune(
     trainer.restore_best()
     ranker.model.eval()
     return _history(trainer.state.log_history, updates)
-
-
-def _shown(settings: Training) -> tuple[dict[str, Any], ...]:
-    """Say in which forms training sees a user; see `_LACKING`."""
-    return _LACKING if settings.context_dropout else _LACKING[:1]
 
 
 def make_trainable(ranker: Ranker, settings: Training, seed: int) -> Training:
@@ -255,7 +232,7 @@ class _RankingTrainer(PlannedTrainer):
     def __init__(
         self,
         ranker: Ranker,
-        train: Sequence[Sequence[EncodedUser]],
+        train: Sequence[EncodedUser],
         valid: Sequence[EncodedUser],
         plan: Sequence[list[Example]],
         arguments: TrainingArguments,
@@ -321,7 +298,7 @@ class _RankingTrainer(PlannedTrainer):
 
     def _collate(self, batch: list[Example]) -> dict[str, Any]:
         """Gather what is asked about each user; the first candidate of each is the target."""
-        users = [self._train_users[example.lacks][example.user].ask(example.candidates) for example in batch]
+        users = [self._train_users[example.user].ask(example.candidates) for example in batch]
         answers = [
             self._ranker.answers.no if number else self._ranker.answers.yes
             for example in batch
