@@ -173,7 +173,19 @@ def test_a_changed_setting_or_file_is_another_system(tmp_path: Path, monkeypatch
         ({"comparison.baselines": ["own_parts:newest"]}, r"derived from trsr\.baselines\.base\.Baseline"),
         ({"evaluation.metrics": ["Recall(k=3)"]}, r"names of their own, but two are Recall@3"),
         ({"data": {"format": "own_parts:Visits"}}, r"data\.log: is required"),
-        ({"data": {"format": "own_parts:Visits", "log": "x", "logs": 1}}, r"data\.logs: no such setting"),
+        (
+            {"data": {"format": "own_parts:Visits", "log": "x", "logs": 1}},
+            r"data\.logs: no such setting; did you mean data\.log\?",
+        ),
+        (
+            {"summary.writer": {"kind": "own_parts:Titles", "mots": 2}},
+            r"mots: no such setting; did you mean summary\.writer\.most\?",
+        ),
+        (
+            {"comparison.baselines": [{"kind": "sasrec", "max_epoch": 3}]},
+            r"max_epoch: no such setting; did you mean max_epochs\? \(its settings: ",
+        ),
+        ({"fusion.companions": ["tfidf(decays=0.5)"]}, r"decays: no such setting; did you mean decay\?"),
         (
             {"data": {"format": "own_parts:Ease"}},
             r"must be a class derived from trsr\.data\.dataset\.Reader",

@@ -11,6 +11,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Mapping
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -112,6 +113,8 @@ _BASES: Final = {
     "data format": "trsr.data.dataset:Reader",
 }
 _LONGEST_PATH: Final = 120
+_UNKNOWN: Final = "extra_forbidden"
+"""What pydantic calls a setting that isn't declared."""
 
 
 def is_dotted(name: str) -> bool:
@@ -247,11 +250,16 @@ def settings_of(what: str, kind: str, settings: Mapping[str, Any], built_in: Map
         known = ", ".join(declared.model_fields) or "none"
         wrong = "; ".join(
             "".join(f"{name}: " for name in [".".join(map(str, each["loc"]))] if name)
-            + ("no such setting" if each["type"] == "extra_forbidden" else each["msg"])
+            + (f"no such setting{_meant(each['loc'], declared)}" if each["type"] == _UNKNOWN else each["msg"])
             for each in error.errors()
         )
         message = f"the {what} {kind!r}: {wrong} (its settings: {known})"
         raise ConfigError(message) from error
+
+
+def _meant(place: tuple[int | str, ...], declared: type[BaseModel]) -> str:
+    near = get_close_matches(str(place[-1]), declared.model_fields, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def make_part(what: str, name: str, built_in: Mapping[str, str], **further: Any) -> Any:

@@ -15,7 +15,8 @@ from trsr.config import Config
 from trsr.config.ranking import CompactModel
 from trsr.errors import ConfigError, DataError
 from trsr.experiments import compare as compare_module
-from trsr.experiments.compare import compare
+from trsr.experiments.compare import _named, compare
+from trsr.experiments.tables import SelectedSystems
 from trsr.ranking.ranker import Ranker
 from trsr.records import CANDIDATES, SPLIT, TARGET, USER
 
@@ -217,6 +218,50 @@ def test_what_is_complete_is_skipped(finished: Finished, copied: Config) -> None
     assert len(jobs) == 12
     assert all(line.endswith("complete, skipped") for line in jobs)
     assert without_place(written.figures) == without_place(finished.written.figures)
+
+
+def test_pairs_of_a_finished_comparison_are_tested_and_nothing_is_made_again(
+    finished: Finished, copied: Config
+) -> None:
+    pairs = (("tfidf", "sasrec"), ("popularity", "recurrent"))
+    asked = copied.comparison.model_copy(update={"pairs": pairs})
+    said: list[str] = []
+    written = compare(copied.model_copy(update={"comparison": asked}), say=said.append)
+    assert all(line.endswith("complete, skipped") for line in said if line.startswith("["))
+    told, before = without_place(written.figures), without_place(finished.written.figures)
+    tables = [*told["tables"], told["catalogue"]]
+    found = [
+        [(test["first"], test["second"], test["metric"]) for test in table.pop("pairs")] for table in tables
+    ]
+    drawn = [(*pair, metric) for metric in ("Recall@3", "NDCG@10") for pair in pairs]
+    assert found == [drawn, drawn, [test for test in drawn if test[0] == "tfidf"]]
+    assert all(table.pop("pairs") == [] for table in [*before["tables"], before["catalogue"]])
+    assert told == before
+    rows = {row["system"]: row["metrics"]["NDCG@10"]["mean"] for row in told["tables"][0]["rows"]}
+    block = next(part for part in said[-1].split("\n\n") if part.startswith("Differences that were asked"))
+    line = next(
+        line for line in block.splitlines() if line.split()[:4] == ["tfidf", "sasrec", "uniform", "NDCG@10"]
+    )
+    assert float(line.split()[4].replace("−", "-")) == pytest.approx(rows["tfidf"] - rows["sasrec"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        (("tfidf", "sasrek"), "no system 'sasrek' takes part; did you mean sasrec"),
+        (("tfidf", "lightgcn"), "no system 'lightgcn' takes part; there are popularity, tfidf, bm25"),
+        (("tfidf", "bm25"), r"did you mean bm25\(b=0.5\) or bm25\(k1=1.5\)"),
+        (("tfidf", "tfidf"), "a pair is of two systems, got tfidf twice"),
+    ],
+)
+def test_a_pair_of_whom_nobody_knows_is_refused_with_the_near_name(pair: tuple[str, str], told: str) -> None:
+    wanted = SelectedSystems(("popularity", "tfidf", "bm25(b=0.5)", "bm25(k1=1.5)"), ("tallrec",), True)
+    with pytest.raises(ConfigError, match=told):
+        _named([pair], wanted, ["sasrec"])
+    assert _named([("fused", "sasrec"), ("tallrec", "bm25(b=0.5)")], wanted, ["sasrec"]) == [
+        ("fused", "sasrec"),
+        ("tallrec", "bm25(b=0.5)"),
+    ]
 
 
 def test_only_some_systems_are_asked_for(copied: Config) -> None:

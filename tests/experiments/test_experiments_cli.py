@@ -21,6 +21,7 @@ def test_a_first_look_prints_the_table_and_says_where_the_report_lies(tmp_path: 
     [
         (("compare", "--seeds", "0,x"), "--seeds must be whole numbers by comma, such as --seeds 0,1,2"),
         (("compare", "--seeds", "1,1"), "seeds must name each once, got 1, 1"),
+        (("compare", "--pair", "sasrec"), "--pair must be two systems by comma, such as --pair sasrec,tfidf"),
         (("compare", "--only", "sasreq"), "bm25, embeddings, llmseqsim, ncf"),
         (("ablate", "--seeds", "0,x"), "--seeds must be whole numbers by comma, such as --seeds 0,1,2"),
         (("ablate", "--seeds", "1,1"), "seeds must name each once, got 1, 1"),

@@ -55,6 +55,26 @@ def test_the_page_is_whole_and_balanced(comparison_page: str) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_differences_that_were_asked_for_stand_below_their_table(
+    comparison: Results, comparison_page: str
+) -> None:
+    assert "pair-tests" not in comparison_page
+    table = comparison.tables[0]
+    [test] = [test for test in table.tests if (test.first, test.second) == ("recurrent", "sasrec_text")]
+    asked = replace(comparison, tables=(replace(table, pairs=(test,)), *comparison.tables[1:]))
+    page = render(asked)
+    assert Structure(page).open == []
+    [shown] = page.split('pair-tests">')[1:]
+    row = row_of(shown.split("</table>")[0], comparison.label("recurrent"))
+    assert f"<bdi>{comparison.label('sasrec_text')}</bdi>" in row
+    assert signed(test.difference.mean) in row
+    assert f"{test.wins} / {test.losses} / {test.ties}" in row
+    assert (
+        page.index('data-table="uniform"') < page.index("pair-tests") < page.index('data-table="popularity"')
+    )
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_content_gives_the_same_bytes(comparison: Results, comparison_page: str) -> None:
     assert render(comparison) == render(comparison)  # that plots are drawn alike is a test of theirs
     assert len(comparison_page.encode()) < 2_000_000

@@ -130,6 +130,9 @@ class Comparison(Section):
     """Items that the best retriever hands to the language model in the two-stage ranking of the catalogue."""
     retriever: BaselineName | None = None
     """Who retrieves them, a system that then takes part; null: the one that does best on validation."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Pairs of systems whose difference is tested, beside every system's from the best: [[sasrec, tfidf]].
+    Whatever takes part, by the name in the table, or by its kind where one system is of it."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Comparison:

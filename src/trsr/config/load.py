@@ -36,7 +36,7 @@ from trsr.config.ranking import (
 from trsr.config.section import Section
 from trsr.config.summary import Limits, Prompting, Summarization
 from trsr.errors import ConfigError, DataError
-from trsr.registry import READERS
+from trsr.registry import READERS, dotted, find_part, is_dotted
 
 
 class Config(Section):
@@ -196,10 +196,11 @@ def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = N
             message = f"preset must be one of {', '.join(PRESETS)}, got {preset!r}"
             raise ConfigError(message)
         values = _merge(PRESETS[preset], values)
+    values = _merge(_default_kinds(), values)
     try:
-        return Config.model_validate(_merge(_default_kinds(), values))
+        return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from error
+        raise ConfigError(_explain(error, path, values)) from error
 
 
 def load_run(path: Path, limits: Limits | None = None) -> Config:
@@ -350,12 +351,12 @@ _MAY_HOLD_SECRETS: Final = ("base_url", "api_key_env", "store")
 """Settings whose wrong values are not repeated: a key or a password may stand in them."""
 
 
-def _explain(error: ValidationError, path: Path | str | None) -> str:
+def _explain(error: ValidationError, path: Path | str | None, values: Mapping[str, Any]) -> str:
     lines = []
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{place}: no such setting{_meant(problem['loc'])}")
+            lines.append(f"{place}: no such setting{_meant(problem['loc'], values)}")
         elif problem["type"] == "missing":
             lines.append(f"{place}: is required")
         else:
@@ -365,15 +366,28 @@ def _explain(error: ValidationError, path: Path | str | None) -> str:
     return "\n  ".join([head, *lines])
 
 
-def _meant(place: tuple[int | str, ...]) -> str:
+def _meant(place: tuple[int | str, ...], values: Mapping[str, Any]) -> str:
     """Say which setting an unknown one may have been meant for: of a similar name, or the same elsewhere."""
     known = [*dict.fromkeys(_names(Config))]
     # Where a section has several kinds, pydantic puts the kind between, which is no part of a setting's name.
     *sections, last = map(str, place)
     above = [part for at, part in enumerate(sections) if ".".join(sections[: at + 1]) in known or not at]
     near = get_close_matches(".".join([*above, last]), known, n=1, cutoff=0.85)
+    own = get_close_matches(last, _own_names(place[:-1], values), n=1)
+    near = [".".join([*above, *own])] if own else near
     near = near or [name for name in known if name.endswith(f".{last}")][:3]
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _own_names(place: tuple[int | str, ...], values: Any) -> list[str]:
+    """Name the settings of the own part that stands at a place; nothing where none does."""
+    for part in place:  # the kind that pydantic puts between is no key
+        is_key = part in values if isinstance(values, Mapping) else isinstance(part, int)
+        values = values[part] if is_key else values
+    kind = dotted(values.get("kind", values.get("format", ""))) if isinstance(values, Mapping) else ""
+    if not is_dotted(kind):
+        return []
+    return [*getattr(getattr(find_part("part", kind, {}), "Settings", None), "model_fields", ())]
 
 
 def _names(section: type[Section], above: str = "") -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from trsr.artifacts import RunFolder
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Untrained
 from trsr.data.prepare import Prepared
-from trsr.errors import TrsrError
+from trsr.errors import ConfigError, TrsrError
 from trsr.evaluation.beyond_accuracy import LIST_LENGTHS
 from trsr.experiments.fused import FusedSystem, over_catalogue
 from trsr.experiments.progress import Job, Progress, render_text
@@ -72,12 +73,16 @@ def compare(
     if wanted.fused and (few := too_few(len(protocol.splits[Split.VALID].users))):
         say(few)
         wanted = replace(wanted, fused=False)
+    pairs = _named(config.comparison.pairs, wanted, imported_names(run.folder))
     work = Work(config, RunFolder(run.folder.path / "comparison"), say)
     comparison = Comparison(work, prepared, protocol, wanted)
     systems, retriever = comparison.run()
     seconds = time.monotonic() - started
-    content = gather(config, protocol, systems, command, seconds, retriever, comparison.depth or 0)
+    content = gather(config, protocol, systems, command, seconds, retriever, comparison.depth or 0, pairs)
     say(render_text(content))
+    tested = {(test.first, test.second) for table in content.all_tables for test in table.pairs}
+    for first, second in (pair for pair in pairs if pair not in tested):
+        say(f"{first} minus {second}: not tested, for no candidates were ranked by both")
     return publish(content if users else replace(content, cases=None), work.folder.path)
 
 
@@ -277,6 +282,32 @@ class Comparison:
             items,
             lambda: self._baselines.score(name, own, Split.TEST, items),
         ).value
+
+
+def _named(
+    asked: Sequence[tuple[str, str]], wanted: SelectedSystems, imported: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Find the systems of pairs among those that take part; raises ConfigError with the near name."""
+    known = [*wanted.baselines, *wanted.language_models, *([FUSED] if wanted.fused else [])]
+    known += [each.label for each in wanted.untrained]
+    known += imported if wanted.imported is None else wanted.imported
+
+    def find(name: str) -> str:
+        found = [each for each in known if name == each] or [
+            each for each in known if name == each.partition("(")[0]
+        ]
+        if len(found) == 1:
+            return found[0]
+        near = found or get_close_matches(name, known, n=1)
+        meant = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+        message = f"comparison.pairs: no system {name!r} takes part; {meant}"
+        raise ConfigError(message)
+
+    pairs = [(find(first), find(second)) for first, second in asked]
+    if twice := [first for first, second in pairs if first == second]:
+        message = f"comparison.pairs: a pair is of two systems, got {twice[0]} twice"
+        raise ConfigError(message)
+    return list(dict.fromkeys(pairs))
 
 
 def _orders_told(details: Mapping[str, Any]) -> str:

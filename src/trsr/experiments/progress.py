@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from trsr.progress import clock, text_table
 from trsr.report.results import MetricTable, Results, SystemRow
-from trsr.report.words import decimal, p_value, percent
+from trsr.report.words import decimal, p_value, percent, signed
 from trsr.stages.work import SKIPPED
 
 
@@ -123,6 +123,8 @@ def render_text(results: Results) -> str:
         last = len(lines[0]) - 1 if lines else 0
         text = text_table([_head(results, table), *lines], left=(0, last))
         parts.append("\n".join([_title(results, table), *text]))
+    if pairs := _pairs(results):
+        parts.append("\n".join(pairs))
     notes = dict.fromkeys(table.note for table in results.tables if table.note)
     if notes:
         parts.append("\n".join(["Notes", *(f"  {note}" for note in notes)]))
@@ -130,6 +132,26 @@ def render_text(results: Results) -> str:
     if choices:
         parts.append("\n".join(["Chosen on validation users", *choices]))
     return "\n" + "\n\n".join(parts)
+
+
+def _pairs(results: Results) -> list[str]:
+    """Write the differences that somebody asked for, each with what it was measured among."""
+    rows = [
+        (
+            test.first,
+            test.second,
+            table.name,
+            test.metric,
+            signed(test.difference.mean),
+            f"{signed(test.difference.low)} to {signed(test.difference.high)}",
+            f"{test.wins:,} / {test.losses:,} / {test.ties:,}",
+            p_value(test.p_holm),
+        )
+        for table in results.all_tables
+        for test in table.pairs
+    ]
+    head = ("system", "minus", "among", "metric", "difference", "95%", "wins / losses / ties", "p (Holm)")
+    return ["Differences that were asked for", *text_table([head, *rows], left=(0, 1, 2, 3))] if rows else []
 
 
 def _title(results: Results, table: MetricTable) -> str:

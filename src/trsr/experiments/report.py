@@ -172,18 +172,20 @@ def gather(
     seconds: float | None = None,
     retriever: Choice | None = None,
     depth: int = 0,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> Results:
     """Measure all systems on the test users and put together what is to be told.
 
     `retriever` tells how the retriever of the two-stage ranking was chosen, None when there was none; `depth`
-    is the number of items that it handed on. `seconds` is the wall time of this command.
+    is the number of items that it handed on. `seconds` is the wall time of this command. `pairs` of systems
+    are tested beside those that the page's answers need.
     """
     judge = ValidationSelector(config, protocol)
     model, baseline, single = judge.language_model(systems), judge.baseline(systems), judge.single(systems)
     fused = next((system for system in systems if system.kind is Kind.FUSED), None)
     references = [name for name in (fused and fused.name, single and single.chosen) if name]
-    tables = Tables(config, protocol, judge.measure, references)
-    pairs = [(model.chosen, baseline.chosen)] if model and baseline else []
+    tables = Tables(config, protocol, judge.measure, references, pairs)
+    quoted = [(model.chosen, baseline.chosen)] if model and baseline else []
     by_name = {system.name: system for system in systems}
     retrieving = tables.two_stage(systems, retriever.chosen, depth) if retriever else None
     return Results(
@@ -192,7 +194,7 @@ def gather(
         systems=tuple(_system(system) for system in systems),
         tables=tuple(
             replace(table, note=f"{table.note} {_alike(systems)}".strip())
-            for table in (tables.sampled(systems, sampler, pairs) for sampler in protocol.samplers)
+            for table in (tables.sampled(systems, sampler, quoted) for sampler in protocol.samplers)
         ),
         provenance=provenance(
             config,

@@ -41,7 +41,7 @@ from trsr.experiments.scores import (
     table,
 )
 from trsr.interop.candidates import imported_path
-from trsr.ranking.ranker import Ranker, Scorer, score_lists
+from trsr.ranking.ranker import CandidateScorer, Ranker, score_lists
 from trsr.records import (
     BLOCK_SUMMARIES,
     CANDIDATES,
@@ -83,7 +83,7 @@ class LanguageModel:
         config: Config,
         summaries: Artifact[pl.DataFrame],
         start: Artifact[Path | None],
-        ranker: Artifact[Ranker] | Artifact[Scorer],
+        ranker: Artifact[Ranker] | Artifact[CandidateScorer],
     ) -> None:
         self.config = config
         self.summaries = summaries

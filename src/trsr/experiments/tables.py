@@ -253,16 +253,21 @@ class Tables:
     """Makes the tables of a comparison, on the test users.
 
     Slices and tests are by `measure`, the primary one. All others are tested against `references`: the fused
-    system, and the best single one by validation.
+    system, and the best single one by validation. `asked` are pairs that are tested besides.
     """
 
     def __init__(
-        self, config: Config, protocol: EvaluationProtocol, measure: str, references: Sequence[str]
+        self,
+        config: Config,
+        protocol: EvaluationProtocol,
+        measure: str,
+        references: Sequence[str],
+        asked: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._config = config
         self._protocol = protocol
         self._measure = measure
-        self._references = tuple(references)
+        self._references, self._asked = tuple(references), asked
         self._metrics = metrics_at(config.evaluation.ks, config.evaluation.metrics)
         # Tests in the table's first and last measure: what is quoted, and what choices go by.
         self._tested = tuple(dict.fromkeys((f"Recall@{config.evaluation.ks[0]}", measure)))
@@ -296,6 +301,7 @@ class Tables:
             candidates=candidates,
             rows=self._rows(frames, exact, tested=tested),
             tests=self._pairs(frames, pairs) if tested else (),
+            pairs=self._asked_for(frames) if tested else (),
             slices=self._slices(frames) if tested else (),
             note=f"{note} {self._rows_told(split)}".strip(),
             split=split,
@@ -320,6 +326,7 @@ class Tables:
             candidates=items,
             rows=tuple(replace(row, beyond=beyond[row.system]) for row in self._rows(plain, {})),
             tests=self._pairs(plain, ()),
+            pairs=self._asked_for(plain),
             note=f"{note} {self._rows_told(Split.TEST)}".strip(),
         )
 
@@ -446,6 +453,12 @@ class Tables:
             for test in self._tests(averaged, group, self._measure):
                 told.setdefault(frozenset((test.first, test.second)), test)
         return tuple(told.values())
+
+    def _asked_for(self, frames: Frames) -> tuple[PairedTest, ...]:
+        """Test the pairs that were asked for and are here; those of one metric are a family."""
+        pairs = [pair for pair in self._asked if set(pair) <= set(frames)]
+        averaged = {name: average_seeds(frames[name]) for pair in pairs for name in pair}
+        return tuple(test for metric in self._tested for test in self._tests(averaged, pairs, metric))
 
     def _tests(
         self, averaged: Mapping[str, pl.DataFrame], pairs: Sequence[tuple[str, str]], metric: str

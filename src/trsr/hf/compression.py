@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from trsr.errors import ModelError
+from trsr.progress import Progress
 
 _RIDGE: Final = 1e-6
 """What is added to the inputs' second moments, as a share of their mean: too few prompts are no failure."""
@@ -89,6 +90,7 @@ def compress(
     *,
     whiten: bool = True,
     align: bool = True,
+    title: str | None = None,
 ) -> list[LayerError]:
     """Replace the linear layers of a model's blocks by two smaller ones each, in place; the head stays.
 
@@ -105,6 +107,8 @@ def compress(
     align
         Calibrate each layer on what it reads when those before are compressed already, to give what the
         original gives: the best factors of rank r in the least squares of ``W X`` on ``X'``.
+    title
+        What the progress says; None to say nothing.
 
     Raises
     ------
@@ -114,27 +118,29 @@ def compress(
     blocks = _blocks(model)
     own, told = _first_inputs(model, blocks, prompts)
     reached, errors = own, []
-    for (place, block), options in zip(blocks, told, strict=True):
-        read, own = _read(block, own, options)
-        weights = {name: cast(nn.Linear, block.get_submodule(name)).weight.double() for name in read}
-        met, moments = read, None
-        for name, inputs in read.items():
-            linear = cast(nn.Linear, block.get_submodule(name))
-            rank = max(1, int(keep * linear.weight.numel() / sum(linear.weight.shape)))
-            if keep >= 1:
-                continue
-            if align and (moments is None or inputs is not moments):
-                # Layers that read the same thing, such as queries and keys, are calibrated by one look.
-                met, moments = _read(block, reached, options)[0], inputs
-            factors = factorise(linear.weight, inputs, met[name], rank, whiten=whiten, align=align)
-            block.set_submodule(name, _factors(linear, *factors))
-        met, reached = _read(block, reached, options, tuple(read))
-        for name, weight in weights.items():
-            wanted = read[name].double() @ weight.T
-            layer = block.get_submodule(name)
-            rank_now = layer.rank if isinstance(layer, Factors) else None
-            alone, in_place = (_error(layer, inputs[name], wanted) for inputs in (read, met))
-            errors.append(LayerError(f"{place}.{name}", rank_now, alone, in_place))
+    with Progress(title or "", len(blocks), "blocks", shown=title is not None) as bar:
+        for (place, block), options in zip(blocks, told, strict=True):
+            read, own = _read(block, own, options)
+            weights = {name: cast(nn.Linear, block.get_submodule(name)).weight.double() for name in read}
+            met, moments = read, None
+            for name, inputs in read.items():
+                linear = cast(nn.Linear, block.get_submodule(name))
+                rank = max(1, int(keep * linear.weight.numel() / sum(linear.weight.shape)))
+                if keep >= 1:
+                    continue
+                if align and (moments is None or inputs is not moments):
+                    # Layers that read the same thing, such as queries and keys, are calibrated by one look.
+                    met, moments = _read(block, reached, options)[0], inputs
+                factors = factorise(linear.weight, inputs, met[name], rank, whiten=whiten, align=align)
+                block.set_submodule(name, _factors(linear, *factors))
+            met, reached = _read(block, reached, options, tuple(read))
+            for name, weight in weights.items():
+                wanted = read[name].double() @ weight.T
+                layer = block.get_submodule(name)
+                rank_now = layer.rank if isinstance(layer, Factors) else None
+                alone, in_place = (_error(layer, inputs[name], wanted) for inputs in (read, met))
+                errors.append(LayerError(f"{place}.{name}", rank_now, alone, in_place))
+            bar.advance()
     return errors
 
 

@@ -82,7 +82,7 @@ class Origin:
     licence: str | None = None
 
 
-class Scorer(Protocol):
+class CandidateScorer(Protocol):
     """Whatever scores candidates by a language model; higher is better."""
 
     def score(
@@ -378,7 +378,7 @@ def _compare(ranker: Ranker, card: dict[str, Any], folder: Path) -> None:
 
 
 def score_lists(
-    ranker: Scorer,
+    ranker: CandidateScorer,
     catalogue: Catalogue,
     summaries: Mapping[str, str] | None,
     users: Sequence[str],

@@ -134,6 +134,8 @@ def encode_users(users: Sequence[RankingUser], prompt: RankingPrompt) -> list[En
 
 
 _USERS_A_CALL: Final = 32
+_PLAIN_USERS_A_CALL: Final = 4
+"""Of models that take one prompt a candidate, whose progress would else be told too seldom."""
 
 
 def score(
@@ -165,10 +167,11 @@ def score(
     if was_training:  # going through all modules takes longer than some of them do
         model.eval()
     scores: list[NDArray[np.float64]] = []
+    together = _PLAIN_USERS_A_CALL if plan.path is Path.PLAIN else _USERS_A_CALL
     bar = Progress(title or "", len(users), "users", shown=title is not None)
     with torch.no_grad(), bar:
-        for start in range(0, len(users), _USERS_A_CALL):
-            part = users[start : start + _USERS_A_CALL]
+        for start in range(0, len(users), together):
+            part = users[start : start + together]
             distinct = [list(dict.fromkeys(user.suffixes)) for user in part]
             prompts = [UserPrompts(user.prefix, own) for user, own in zip(part, distinct, strict=True)]
             logits = _logits(model, prompts, answers, plan, batch_tokens, memory)

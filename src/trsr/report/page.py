@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from trsr.progress import clock
@@ -272,22 +272,6 @@ def render(content: RunContent | Results | AblationContent | StudyContent) -> st
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    named = ("amount", "counted", "cutoff", "decimal", "family", "interval", "listed", "p_value", "percent")
-    environment.filters.update({name: getattr(words, name) for name in named})
-    environment.filters.update(
-        duration=clock,
-        sampler_name=words.sampler_name,
-        signed=words.signed,
-        split_name=words.split_name,
-        spread=spread,
-        svg=Markup,
-        system_name=words.system_name,
-    )
+    environment = words.environment(_TEMPLATES)
+    environment.filters.update(duration=clock, spread=spread, svg=Markup)
     return environment

@@ -139,10 +139,10 @@ class MetricTable:
         Paired tests, a pair in either order; `PairedTest.p_holm` is quoted. Wanted, as far as the
         systems exist and for `Results.measure` at least: best against next best; chosen language model
         against chosen baseline; fused ranker against both. Empty where none were made.
-    note
-        What else has to be known about this table, in plain words; may be empty.
-    split
-        Whose users.
+    pairs
+        Paired tests that somebody asked for, the first system of each minus the second.
+    note, split
+        What else has to be known about this table, in plain words, may be empty; whose users.
     """
 
     sampler: str
@@ -152,6 +152,7 @@ class MetricTable:
     slices: tuple[Slice, ...] = ()
     note: str = ""
     split: str = Split.TEST
+    pairs: tuple[PairedTest, ...] = ()
 
     @property
     def name(self) -> str:

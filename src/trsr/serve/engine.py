@@ -282,8 +282,16 @@ class Engine(Keeper):
             for at, (request, scored, made) in zip(places, found, strict=True):
                 each, names = asked[at], scorer.names(request.candidates)
                 said = (*each.warnings, *(made.notes if made else ()))
-                told = (each.unread, each.edited, said, made, each.is_newcomer)
-                answers[at] = Answer(request, names, scored, *told)
+                answers[at] = Answer(
+                    request,
+                    names,
+                    scored,
+                    unread=each.unread,
+                    edited=each.edited,
+                    warnings=said,
+                    found=made,
+                    is_newcomer=each.is_newcomer,
+                )
         return [answers[at] for at in range(len(asked))]
 
     def _prepare(self, asked: Asked) -> _Prepared:
@@ -301,8 +309,14 @@ class Engine(Keeper):
             if asked.summary is not None:
                 row = replace(row, edited=asked.summary)
             request = recommender.request_of(row, () if wanted else asked.candidates)
-            told = (row.unread, row.edited is not None, warnings, row.candidates is None)
-            prepared = _Prepared(request, wanted, *told)
+            prepared = _Prepared(
+                request,
+                wanted,
+                unread=row.unread,
+                edited=row.edited is not None,
+                warnings=warnings,
+                is_newcomer=row.candidates is None,
+            )
         most = self.limits.candidates
         if wanted is None and not request.candidates:
             items = min(recommender.whole.items, most)

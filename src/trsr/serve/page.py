@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, Query
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
@@ -472,15 +472,7 @@ def _shown(template: str, status: int, **content: Any) -> Response:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    named = ("amount", "counted", "cutoff", "decimal", "family", "sampler_name", "system_name")
-    environment.filters.update({name: getattr(words, name) for name in named})
+    environment = words.environment(_TEMPLATES)
     environment.filters.update(day=_day, clock=_clock)
     environment.globals.update(url=_url, version=__version__)
     return environment

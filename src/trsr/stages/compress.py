@@ -20,6 +20,7 @@ from trsr.bundle import CARD, Bundle
 from trsr.config import Config
 from trsr.config.load import load_run
 from trsr.config.ranking import EndpointModel
+from trsr.data.candidates import user_keys
 from trsr.data.dataset import Catalogue
 from trsr.data.prepare import load as load_prepared
 from trsr.errors import ConfigError, DataError
@@ -27,6 +28,7 @@ from trsr.evaluation.metrics import metrics_at, user_metrics
 from trsr.evaluation.statistics import paired_tests
 from trsr.hf import compression
 from trsr.hf.adapters import has_adapter, merge_adapter
+from trsr.progress import Progress
 from trsr.ranking.ranker import Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.records import CANDIDATES, ITEM, SCORE, SPLIT, TARGET, USER, Split
@@ -43,12 +45,17 @@ _AT_8_BITS: Final = "whitened, bytes of 8 bits"
 
 
 def compress_run(
-    run: Path, keep: float, prompts: int = 64, say: Callable[[str], None] = print
+    run: Path,
+    keep: float,
+    prompts: int = 64,
+    users: int | None = None,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Compress a run's language model into the bundle ``RUN/compressed``, and measure it beside others.
 
     Returned is what is written to its `REPORT`. Layers are fitted to prompts of training users, by the run's
-    seed; ranking is measured on all test users among the frozen candidates, of the saved model as it loads.
+    seed; ranking is measured on test users among the frozen candidates, of the saved model as it loads: on
+    `users` of them, drawn by the seed, or on all for None.
 
     Raises ConfigError when `keep` is no share, or the run's model is behind a server; ArtifactError,
     DataError or ModelError when the run isn't finished, has no users to fit to or to measure, or the model
@@ -65,10 +72,8 @@ def compress_run(
     folder.require(folder.bundle / CARD, "train")
     bundle = Bundle(folder.bundle)
     bundle.require_current(folder)
-    frozen, train, test = _users(config, folder)
-    ranker = Ranker.load(folder.model)
-    if has_adapter(ranker.model):
-        ranker = ranker.with_model(merge_adapter(ranker.model))
+    frozen, train, test, test_users = _users(config, folder, users)
+    ranker = _merged(Ranker.load(folder.model))
     rows = _prompts(ranker, train, prompts, config.seed)
     say(f"  fitting to {len(rows):,} prompts of training users, {sum(map(len, rows)):,} tokens")
 
@@ -88,8 +93,8 @@ def compress_run(
             told["file_bytes"] = _file_bytes(folder.model)
         total, without = compression.weight_bytes(model)
         told |= {"bytes": total, "bytes_without_embeddings": without}
-        told |= {"ms_a_prompt": _milliseconds(asked, test), "way": str(asked.plan.path)}
-        per_user[name] = user_metrics(frozen, _scored(asked, test), metrics)
+        told |= {"ms_a_prompt": _milliseconds(asked, test, f"{name}, time"), "way": str(asked.plan.path)}
+        per_user[name] = user_metrics(frozen, _scored(asked, test, f"{name}, ranking"), metrics)
         told["means"] = {each.name: float(per_user[name][each.name].to_numpy().mean()) for each in metrics}
         systems[name] = told | {"layers": [asdict(layer) for layer in layers]}
     primary = f"NDCG@{max(config.evaluation.ks)}"
@@ -100,6 +105,7 @@ def compress_run(
         "prompts": len(rows),
         "tokens": sum(map(len, rows)),
         "users": len(test),
+        "test_users": test_users,
         "metric": primary,
         "systems": systems,
         "tests": [asdict(each) for each in tests],
@@ -108,6 +114,10 @@ def compress_run(
     shutil.rmtree(folder.path / FOLDER, ignore_errors=True)
     place.rename(folder.path / FOLDER)
     return report | {"folder": str(folder.path / FOLDER)}
+
+
+def _merged(ranker: Ranker) -> Ranker:
+    return ranker.with_model(merge_adapter(ranker.model)) if has_adapter(ranker.model) else ranker
 
 
 _Made = tuple["PreTrainedModel", list[compression.LayerError]]
@@ -120,7 +130,7 @@ def _variants(ranker: Ranker, rows: Sequence[Sequence[int]], keep: float) -> dic
     def smaller(share: float, **options: bool) -> Callable[[], _Made]:
         def make() -> _Made:
             model = copy.deepcopy(whole)
-            return model, compression.compress(model, rows, share, **options)
+            return model, compression.compress(model, rows, share, title="fitting", **options)
 
         return make
 
@@ -137,8 +147,13 @@ def _variants(ranker: Ranker, rows: Sequence[Sequence[int]], keep: float) -> dic
     return made
 
 
-def _users(config: Config, folder: RunFolder) -> tuple[pl.DataFrame, list[RankingUser], list[RankingUser]]:
-    """Return the test users' frozen candidates, and the ranking tasks of training and test users."""
+def _users(
+    config: Config, folder: RunFolder, count: int | None
+) -> tuple[pl.DataFrame, list[RankingUser], list[RankingUser], int]:
+    """Return test users' frozen candidates, the tasks of training and of test users, and how many there are.
+
+    Of test users `count` are drawn, or all for None; the number is of all.
+    """
     prepared = load_prepared(folder)
     summaries = read_parquet(folder.require(folder.summaries, "summarize"))
     catalogue = Catalogue(prepared.items, config.ranking_fields)
@@ -150,11 +165,18 @@ def _users(config: Config, folder: RunFolder) -> tuple[pl.DataFrame, list[Rankin
             f"{folder.path}: compression needs training and test users, got {len(train)} and {len(test)}"
         )
         raise DataError(message)
-    histories = prepared.histories.filter(pl.col(SPLIT) == Split.TEST.value)
+    drawn = _drawn(test, count, config.seed)
+    histories = prepared.histories.filter(pl.col(USER).is_in([user.user_id for user in drawn]))
     frozen = histories.select(USER, SPLIT, TARGET).join(
         prepared.candidates.select(USER, CANDIDATES), on=USER, how="left"
     )
-    return frozen, train, test
+    return frozen, train, drawn, len(test)
+
+
+def _drawn(users: list[RankingUser], count: int | None, seed: int) -> list[RankingUser]:
+    """Draw some users, all for None, in their order; more hold fewer."""
+    order = np.argsort(user_keys((user.user_id for user in users), seed, "compression"), kind="stable")
+    return [users[place] for place in sorted(order[:count])]
 
 
 def _prompts(ranker: Ranker, users: Sequence[RankingUser], count: int, seed: int) -> list[list[int]]:
@@ -165,8 +187,8 @@ def _prompts(ranker: Ranker, users: Sequence[RankingUser], count: int, seed: int
     return [user.row(int(draw.integers(len(user.suffixes)))) for user in encoded]
 
 
-def _scored(ranker: Ranker, users: Sequence[RankingUser]) -> pl.DataFrame:
-    scores = ranker.score(users)
+def _scored(ranker: Ranker, users: Sequence[RankingUser], title: str) -> pl.DataFrame:
+    scores = ranker.score(users, title=title)
     return pl.DataFrame(
         {
             USER: [user.user_id for user in users for _ in user.candidates],
@@ -176,17 +198,20 @@ def _scored(ranker: Ranker, users: Sequence[RankingUser]) -> pl.DataFrame:
     )
 
 
-def _milliseconds(ranker: Ranker, users: Sequence[RankingUser]) -> float:
+def _milliseconds(ranker: Ranker, users: Sequence[RankingUser], title: str) -> float:
     """Return the median over users of what one of a user's prompts takes, asked alone, the best of three."""
     ranker.score(users[:1])  # finds out how
     best = []
-    for user in ranker.encode(users[:_TIMED_USERS]):
-        seconds = []
-        for _ in range(3):
-            start = perf_counter()
-            ranker.score_encoded([user])
-            seconds.append(perf_counter() - start)
-        best.append(min(seconds) / len(user.suffixes))
+    timed = ranker.encode(users[:_TIMED_USERS])
+    with Progress(title, len(timed), "users") as bar:
+        for user in timed:
+            seconds = []
+            for _ in range(3):
+                start = perf_counter()
+                ranker.score_encoded([user])
+                seconds.append(perf_counter() - start)
+            best.append(min(seconds) / len(user.suffixes))
+            bar.advance()
     return 1000 * statistics.median(best)
 
 
@@ -213,5 +238,6 @@ def render(report: dict[str, Any]) -> str:
         )
     if "8 bits" not in report["systems"]:
         lines.append("8 bits: not measured, they are for float32 on the CPU")
-    tail = f"{report['users']:,} test users; fitted to {report['prompts']:,} prompts of training users"
+    measured = f"measured on {report['users']:,} of {report['test_users']:,} test users"
+    tail = f"{measured}; fitted to {report['prompts']:,} prompts of training users"
     return "\n".join([*lines, tail, f"Compressed: {report['folder']}"])

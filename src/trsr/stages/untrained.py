@@ -16,7 +16,7 @@ from trsr.config.ranking import EndpointModel
 from trsr.data.dataset import Catalogue
 from trsr.data.prepare import Prepared
 from trsr.ranking.likelihood import LikelihoodRanker
-from trsr.ranking.ranker import CARD, Ranker, Scorer
+from trsr.ranking.ranker import CARD, CandidateScorer, Ranker
 from trsr.ranking.scoring import RankingUser
 from trsr.records import CANDIDATES, HISTORY, MEASURED, SPLIT, USER, Usage
 from trsr.served import ServedOrder, ServedRanker
@@ -29,7 +29,7 @@ from trsr.summarize.store import Store
 
 def stand(
     work: Work, prepared: Artifact[Prepared], start: Artifact[Path | None], untrained: Untrained | None = None
-) -> Artifact[Scorer]:
+) -> Artifact[CandidateScorer]:
     """Give the ranking model without training, in the place of `trsr.stages.train.train`.
 
     `untrained` says what of it ranks, p(yes) where it is None. Only what it is goes into the folder: weights
@@ -58,7 +58,7 @@ def stand(
         work.say(f"  model, as it stands: {card['identity']}")
         return Made([folder])
 
-    def load(made: Artifact[Scorer]) -> Scorer:
+    def load(made: Artifact[CandidateScorer]) -> CandidateScorer:
         ranker = opened[0] if opened else _served(work.config, orders) or Ranker.load(made.path)
         if untrained is not None and untrained.by == "likelihood":
             assert isinstance(ranker, Ranker)  # the settings refuse servers
