@@ -70,7 +70,7 @@ def test_whether_items_are_taken_again_is_learnt_from_the_data(repeats: bool) ->
     assert penalty == 0 if repeats else penalty >= 1
     [note, *_] = system.notes
     assert f"penalty {penalty:g}" in note
-    assert "24 validation users" in note
+    assert "24 validation rows" in note
 
 
 def test_chosen_weights_are_no_worse_than_any_single_change(tmp_path: Path) -> None:

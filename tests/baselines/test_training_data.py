@@ -44,6 +44,22 @@ def test_validation_users_stand_apart_with_their_targets_among_the_candidates(pr
     assert len(data.sequences) == trained + prepared.background.height
 
 
+def test_of_several_positives_all_are_told_and_the_target_is_one_of_them(prepared: Prepared) -> None:
+    several = prepared.candidates.with_columns(
+        positives=pl.concat_list("target", pl.col("candidates").list.first())
+    )
+    data = training_data(replace(prepared, candidates=several))
+    assert data.valid_positives is not None
+    ids = prepared.items["item_id"].to_list()
+    valid = several.filter(pl.col("split") == "valid")
+    for row, marked, column, wanted in zip(
+        data.valid_candidates, data.valid_positives, data.valid_targets, valid["positives"], strict=True
+    ):
+        assert {ids[place] for place in row[marked]} == set(wanted)
+        assert marked[column]
+    assert training_data(prepared).valid_positives is None
+
+
 @pytest.mark.parametrize(("sampler", "given"), [("uniform", False), ("file", True), ("impressions", True)])
 def test_who_chose_the_candidates_is_told(prepared: Prepared, sampler: str, given: bool) -> None:
     asked = prepared.candidates.with_columns(sampler=pl.lit(sampler))

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from planted_order import planted
 
-from trsr.baselines.base import Places, TrainingData
+from trsr.baselines.base import NOTHING, Places, TrainingData
 from trsr.baselines.validation import Validation
 
 ROWS = (
@@ -48,6 +48,42 @@ def test_a_constant_takes_the_mean_of_all_ranks(data: TrainingData) -> None:
     among_others = [np.mean(gains), np.mean(gains[:2]), np.mean(gains)]
     expected = (np.mean(gains) + np.mean(among_others)) / 2
     assert Validation(data)(lambda _, candidates: np.zeros(candidates.shape)) == pytest.approx(expected)
+
+
+def test_of_impressions_all_that_was_clicked_counts_among_what_was_shown(data: TrainingData) -> None:
+    shown = dataclasses.replace(
+        data,
+        valid_candidates=np.array([[1, 2, 3, 4], [5, 6, 2, NOTHING], [7, 8, NOTHING, NOTHING]], np.int32),
+        valid_targets=np.array([0, 1, 0]),
+        valid_positives=np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]], bool),
+        given=True,
+    )
+    # Clicked are ranks 2 and 4 of 4, then 1 of 3, then 2 of 2.
+    first = (1 / np.log2(3) + 1 / np.log2(5)) / (1 + 1 / np.log2(3))
+    validation = Validation(shown)
+    assert validation.rows == "3 validation rows"
+    assert validation(by_number) == pytest.approx(np.mean([first, 1, 1 / np.log2(3)]))
+    # What stands where nothing was shown counts nowhere: it isn't above, and doesn't tie.
+    highest = np.where(shown.valid_candidates == NOTHING, 9.0, shown.valid_candidates)
+    assert validation.measure(highest) == validation(by_number)
+    assert validation.measure(np.where(highest == 9.0, 7.0, highest)) == validation(by_number)
+
+
+def test_many_impressions_are_measured_by_some_evenly_spaced(data: TrainingData) -> None:
+    n_rows = 9001
+    many = dataclasses.replace(
+        data,
+        valid_users=tuple(map(str, range(n_rows))),
+        valid_histories=(np.array([1], np.int32),) * n_rows,
+        valid_candidates=np.tile(np.array([[2, 3]], np.int32), (n_rows, 1)),
+        valid_targets=np.zeros(n_rows, np.int64),
+        valid_positives=np.tile(np.array([[True, False]]), (n_rows, 1)),
+        given=True,
+    )
+    asked = Validation(many)
+    assert (len(asked.users), asked.users[0], asked.users[-1]) == (4000, "0", "9000")
+    assert asked.rows == "4,000 validation rows"
+    assert asked(by_number) == pytest.approx(1 / np.log2(3))
 
 
 def test_one_user_and_no_user(data: TrainingData) -> None:

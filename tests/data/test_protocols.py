@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,9 @@ VALID = (
 )  # fmt: skip
 
 
-def mind(write: Write, **files: str) -> Prepared:
+def mind(
+    write: Write, valid: Sequence[str] = ("valid.csv",), test: str = "test.tsv", **files: str
+) -> Prepared:
     """Prepare impressions; the two measured files are of either form."""
     folder = write(
         {"news.tsv": NEWS, "behaviors.tsv": TRAINING, "valid.csv": VALID, "test.tsv": TEST} | files
@@ -135,8 +137,8 @@ def mind(write: Write, **files: str) -> Prepared:
     data = {
         "format": "mind",
         "path": str(folder),
-        "valid": str(folder / "valid.csv"),
-        "test": str(folder / "test.tsv"),
+        "valid": [str(folder / name) for name in valid],
+        "test": str(folder / test),
     }
     dataset, findings = read(load(overrides={"data": data}).data)  # type: ignore[arg-type]
     config = load(
@@ -157,17 +159,78 @@ def test_impressions_keep_what_was_shown_and_all_that_was_clicked(write: Write) 
         ("valid:5", ["N4", "N5", "N6"], ["N5"]),
     ]
     assert rows_of(prepared, "test") == [("test:7", "U2", "N1N2", "N7")]
-    assert rows_of(prepared, "valid") == [("valid:5", "impression 5", "N2N3", "N5")]
+    assert rows_of(prepared, "valid") == [("valid:5", "valid:5", "N2N3", "N5")]
     assert rows_of(prepared, "train") == [("U1", "U1", "N1N2N3", "N4")]
     [left_out] = [found for found in prepared.findings if found.rule == "one-sided-impression"]
     assert left_out.count == 1
 
 
-def test_an_impression_with_an_unknown_candidate_is_refused_with_its_line(write: Write) -> None:
-    with pytest.raises(DataError, match=r"valid.csv:2: the candidate 'N77' .* data.texts"):
-        mind(write, **{"valid.csv": VALID.replace("N6", "N77")})
+def test_a_test_impression_with_an_unknown_candidate_is_refused_with_its_line(write: Write) -> None:
+    with pytest.raises(DataError, match=r"test.tsv:1: the candidate 'N77' .* data.texts"):
+        mind(write, **{"test.tsv": TEST.replace("N9", "N77")})
     with pytest.raises(DataError, match="names candidate 9 of 3"):
         mind(write, **{"valid.csv": VALID.replace("C2", "C9")})
+
+
+# Two rows of one person; N70 to N72 have no text, and the third row has nothing else beside its click.
+SHOWN = (
+    "5\tU1\t11/12/2019 2:14:46 PM\tN1 N2 N3\tN70-0 N4-1 N5-0 N71-1 N6-1\n"
+    "6\tU1\t11/12/2019 3:14:46 PM\tN1 N2 N3\tN7-1 N8-0\n"
+    "7\tU3\t11/12/2019 4:14:46 PM\tN2 N9\tN7-1 N72-0\n"
+)
+BOTH = ("valid.csv", "behaviors.tsv")
+
+
+def test_impressions_of_the_training_file_validate_beside_others(write: Write) -> None:
+    prepared = mind(write, BOTH, **{"behaviors.tsv": SHOWN})
+    # An id stands in both files, and names two rows.
+    assert rows_of(prepared, "valid") == [
+        ("valid2:5", "U1", "N1N2N3", "N4"),
+        ("valid2:6", "U1", "N1N2N3", "N7"),
+        ("valid:5", "valid:5", "N2N3", "N5"),
+    ]
+    asked = prepared.candidates.filter(user_id="valid2:5").select("candidates", "positives").row(0)
+    assert asked == (["N4", "N5", "N6"], ["N4", "N6"])
+    told = {finding.rule: (finding.count, finding.action) for finding in prepared.findings}
+    assert told["unknown-candidate"] == (3, "dropped")
+    assert told["one-sided-impression"] == (2, "dropped")  # one of the test, as before
+    assert told["measured-click"] == (5, "noted")
+
+
+def test_clicks_that_are_measured_train_nothing(write: Write) -> None:
+    prepared = mind(write, BOTH, **{"behaviors.tsv": SHOWN})
+    assert rows_of(prepared, "train") == [("U1", "U1", "N1N2", "N3"), ("U3", "U3", "N2", "N9")]
+    # Whoever was clicked instead, and however often, training sees the same.
+    moved = SHOWN.replace("N4-1 N5-0", "N4-0 N5-1").replace("N7-1 N8-0", "N7-0 N8-1")
+    other = mind(write, BOTH, **{"behaviors.tsv": moved})
+    assert rows_of(other, "valid") != rows_of(prepared, "valid")
+    assert rows_of(other, "train") == rows_of(prepared, "train")
+    assert other.background.equals(prepared.background)
+    # A later row's longer history holds what was clicked before.
+    longer = SHOWN.replace("3:14:46 PM\tN1 N2 N3", "3:14:46 PM\tN1 N2 N3 N4 N6")
+    assert rows_of(mind(write, BOTH, **{"behaviors.tsv": longer}), "train") == rows_of(prepared, "train")
+
+
+def test_a_training_file_that_is_the_test_trains_by_its_histories_alone(write: Write) -> None:
+    assert rows_of(mind(write), "train") == [("U1", "U1", "N1N2N3", "N4")]
+    (write({}) / "link.tsv").symlink_to("behaviors.tsv")
+    assert rows_of(mind(write, test="link.tsv"), "train") == [("U1", "U1", "N1N2", "N3")]
+
+
+@pytest.mark.parametrize(
+    ("valid", "told"),
+    [
+        (["a.tsv", "a.tsv"], "valid must name each once"),
+        (["a.tsv", "t.tsv"], "valid and test must be different files"),
+        ([], "valid and test go together"),
+    ],
+)
+def test_measured_files_are_named_once(valid: list[str], told: str) -> None:
+    data = {"format": "mind", "path": "raw", "valid": valid, "test": "t.tsv"}
+    with pytest.raises(ConfigError, match=told):
+        load(overrides={"data": data})
+    one = load(overrides={"data": {**data, "valid": "a.tsv"}}).data
+    assert one.valid == (Path.cwd() / "a.tsv",)  # type: ignore[attr-defined]
 
 
 LISTED = {f"u{n}": list("abcd")[n % 3 :] + list("efg") for n in range(40)}

@@ -81,11 +81,12 @@ def test_the_rolling_rows_of_industrial() -> None:
 
 def test_the_impressions_of_mind() -> None:
     texts = [str(DATA / "mind_recprompt" / f"{part}.csv") for part in ("valid", "test")]
-    paths = {"data__path": str(DATA / "mind_sample"), "data__valid": texts[0], "data__test": texts[1]}
-    protocol = asked("table_mind", data__texts=texts, **paths)
+    valid = [texts[0], str(DATA / "mind_sample" / "behaviors.tsv")]
+    paths = {"data__path": str(DATA / "mind_sample"), "data__test": texts[1]}
+    protocol = asked("table_mind", data__texts=texts, data__valid=valid, **paths)
     data = protocol.splits[Split.TEST]
     assert (data.candidates["impressions"].shape, int(data.positives.sum())) == ((400, 10), 400)  # type: ignore[union-attr]
-    assert len(protocol.splits[Split.VALID].users) == 100
+    assert len(protocol.splits[Split.VALID].users) == 100 + 1060
     found = measured(protocol, ["random", "popularity", "bm25", "tfidf", "mix"])
     assert found["random"]["AUC"].low < 0.5 < found["random"]["AUC"].high
     assert found["tfidf"]["AUC"].low > 0.5

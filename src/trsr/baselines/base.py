@@ -47,6 +47,9 @@ class TrainingData:
         Their frozen candidates, ``(n_valid, n_candidates)``.
     valid_targets
         Column of the target among the candidates, ``(n_valid,)``.
+    valid_positives
+        Of impressions, which candidates are to be found, ``(n_valid, n_candidates)``; `valid_targets` are
+        the first of them. None where it is the target alone.
     rule
         The protocol, which says what validation users are asked.
     given
@@ -61,6 +64,7 @@ class TrainingData:
     valid_histories: tuple[NDArray[np.int32], ...]
     valid_candidates: NDArray[np.int32]
     valid_targets: NDArray[np.int64]
+    valid_positives: NDArray[np.bool_] | None = None
     rule: SplitRule = field(default_factory=SplitRule)
     given: bool = False
 
@@ -76,7 +80,7 @@ def training_data(
 ) -> TrainingData:
     """Gather what may be learnt from: training users, background users, validation users to stop by.
 
-    `rule` is how they were divided; of rows with several positives the others are no candidates here.
+    `rule` is how they were divided.
 
     Examples
     --------
@@ -94,11 +98,7 @@ def training_data(
     valid = prepared.candidates.filter(pl.col(SPLIT) == Split.VALID.value).join(
         prepared.histories.select(USER, HISTORY), on=USER, how="left", maintain_order="left"
     )
-    asked = valid[CANDIDATES]
-    if POSITIVES in valid.columns:
-        others = pl.col(POSITIVES).fill_null([]).list.set_difference(pl.concat_list(TARGET))
-        asked = valid.select(pl.col(CANDIDATES).list.set_difference(others))[CANDIDATES]
-    candidates = candidate_places(asked, ids)
+    candidates = candidate_places(valid[CANDIDATES], ids)
     targets = places(valid.select(pl.concat_list(TARGET).alias(ITEMS))[ITEMS], ids)
     return TrainingData(
         items=prepared.items,
@@ -114,6 +114,7 @@ def training_data(
             ],
             dtype=np.int64,
         ),
+        valid_positives=positive_places(candidates, valid[POSITIVES], ids) if POSITIVES in valid else None,
         rule=rule or SplitRule(),
         given=SAMPLER in valid.columns and bool(valid[SAMPLER].is_in(["file", "impressions"]).any()),
     )
@@ -146,6 +147,13 @@ def candidate_places(candidates: pl.Series, ids: pl.Series) -> NDArray[np.int32]
     for place, row in enumerate(rows):
         table[place, : len(row)] = row
     return table
+
+
+def positive_places(candidates: NDArray[np.int32], positives: pl.Series, ids: pl.Series) -> NDArray[np.bool_]:
+    """Mark which candidates, places ``(n_users, n_candidates)``, are among each row's list of positives."""
+    found = zip(candidates, places(positives, ids), strict=True)
+    marked = [np.isin(row, own) for row, own in found]
+    return np.array(marked, dtype=np.bool_).reshape(candidates.shape)
 
 
 Places = NDArray[np.int32]

@@ -93,8 +93,7 @@ class Joined(Baseline):
 
     def _note(self, chosen: str, tried: str, validation: Validation) -> None:
         """Tell what was chosen, and what the systems tell."""
-        users = len(validation.histories)
-        self.notes = (f"{chosen}, by NDCG@10 of {users:,} validation users ({tried})",)
+        self.notes = (f"{chosen}, by NDCG@10 of {validation.rows} ({tried})",)
         for name, system in zip(self.parts, self._systems, strict=True):
             self.notes += tuple(f"{name}: {note}" for note in system.notes)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trsr.baselines.base import NOTHING, Places, TrainingData
 from trsr.evaluation.catalogue import place_in_catalogue
-from trsr.evaluation.metrics import NDCG, expected_metrics
+from trsr.evaluation.metrics import NDCG, expected_metrics, several_positives
 
 Score = Callable[[Sequence[Places], Places | None], NDArray[np.float64]]
 """Histories and each user's candidates, None for the whole catalogue, to scores, one row a user."""
@@ -27,30 +27,35 @@ class Validation:
     Among sampled candidates it is half of these, half of other users' targets: against uniform candidates
     alone a network looks best as soon as it knows what is popular, and training would end before it tells
     popular items apart. Targets of others are as popular as targets are. Where candidates are given, by a
-    file or as impressions, it is that among them alone, or among uniform ones of users whom the file doesn't
-    name: what is measured decides. In the whole catalogue, for the protocols that rank it, it is that of
-    4,000 rows at most, evenly spaced. Of the data nothing but the validation users is used.
+    file or as impressions, it is that among them alone, of all that was clicked, or among uniform ones of
+    users whom the file doesn't name: what is measured decides. In the whole catalogue, for the protocols that
+    rank it, it is that of the target. Of catalogue and impressions it is that of 4,000 rows at most, evenly
+    spaced. Of the data nothing but the validation users is used.
 
     Attributes
     ----------
     users, histories
         Who they are, and what they took before their targets.
+    rows
+        How many there are, in words.
     offered
         All items that are to be scored for each, ``(n_users, n_offered)``; None for the whole catalogue.
     """
 
     def __init__(self, data: TrainingData) -> None:
         self._whole, self._keeps_history = data.rule.whole_catalogue, data.rule.keeps_history
-        self._given = data.given
-        taken = np.arange(len(data.valid_histories))
-        if self._whole:
-            most = max(1, min(_ROWS, _CELLS // max(1, data.items.height), len(taken)))
+        taken, of_rows = np.arange(len(data.valid_histories)), self._whole or data.valid_positives is not None
+        if of_rows:
+            width = data.items.height if self._whole else data.valid_candidates.shape[1]
+            most = max(1, min(_ROWS, _CELLS // max(1, width), len(taken)))
             taken = np.unique(np.linspace(0, len(taken) - 1, most).astype(np.int64)) if len(taken) else taken
         self.users = tuple(data.valid_users[row] for row in taken)
         self.histories = tuple(data.valid_histories[row] for row in taken)
+        self.rows = f"{len(taken):,} validation {'rows' if of_rows else 'users'}"
         self._candidates, self._columns = data.valid_candidates[taken], data.valid_targets[taken]
-        self.offered: Places | None = None if self._whole else self._candidates
-        if not self.histories:
+        self.offered: Places | None = None if self._whole else np.maximum(self._candidates, 0)
+        self._positives = self._clicked(data, taken) if data.given else None
+        if not self.histories or self._positives is not None:
             return
         self._targets = np.take_along_axis(self._candidates, self._columns[:, None], axis=1)
         if not self._whole:
@@ -60,8 +65,14 @@ class Validation:
             self._taken = np.stack(
                 [np.isin(row, history) for row, history in zip(self._others, self.histories, strict=True)]
             )
-            asked = np.concatenate([self._candidates, self._others], axis=1)
-            self.offered = np.maximum(asked, 0)
+            self.offered = np.concatenate([self._candidates, self._others], axis=1)
+
+    def _clicked(self, data: TrainingData, taken: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark the positives among given candidates."""
+        if data.valid_positives is not None:
+            return data.valid_positives[taken]
+        target: NDArray[np.bool_] = np.arange(self._candidates.shape[1]) == self._columns[:, None]
+        return target
 
     def __call__(self, score: Score) -> float:
         """Measure a system; NaN without validation users."""
@@ -79,14 +90,16 @@ class Validation:
         """Measure scores of what is `offered`."""
         if self._whole:
             return float(self._in_catalogue(scores, slice(None)).mean())
+        if self._positives is not None:
+            shown = self._candidates != NOTHING
+            _, found = several_positives(scores, self._positives, shown, [_CHOSEN_BY])
+            return float(found[_CHOSEN_BY.name].mean())
         own = np.take_along_axis(scores, self._columns[:, None], axis=1)
         n_candidates = self._candidates.shape[1]
         among_candidates, among_others = scores[:, :n_candidates], scores[:, n_candidates:]
-        among_candidates = np.where(self._candidates == NOTHING, -np.inf, among_candidates)
         # What the user took, or the target itself, is no negative.
         among_others = np.where(self._taken | (self._others == self._targets), -np.inf, among_others)
-        first = _ndcg(among_candidates, own, itself=1)
-        return first if self._given else 0.5 * (first + _ndcg(among_others, own, itself=0))
+        return 0.5 * (_ndcg(among_candidates, own, itself=1) + _ndcg(among_others, own, itself=0))
 
     def _in_catalogue(self, scores: NDArray[np.float64], rows: slice) -> NDArray[np.float64]:
         histories = self.histories[rows]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from trsr.config.section import Section, checking
+from trsr.config.section import Section, checking, require_each_once
 from trsr.registry import READERS, dotted, find_part
 
 NULL_WORDS: Final = (
@@ -65,6 +65,11 @@ class FileData(Source):
         return encoding
 
 
+def _listed(paths: Any) -> Any:
+    """Make one path a list."""
+    return (paths,) if isinstance(paths, str | Path) else paths
+
+
 class MindData(FileData):
     """MIND (Microsoft News): `news.tsv` and `behaviors.tsv`, without header."""
 
@@ -77,18 +82,25 @@ class MindData(FileData):
     the columns `news_id`, `title`, `category`, `subcategory` (or `subvert`) and `abstract`, also with
     something before all of them (`history_news_id`) and with several news in a cell, one a line. The first
     text of a news counts, those of `news.tsv` before all."""
-    valid: Path | None = None
-    """Impressions that are validation rows of the protocol `impressions`: another `behaviors.tsv`, or a table
-    with `impression_id`, `history_news_id`, `candidate_news_id` (ids one a line) and `label` (`C2`: the
-    second candidate). The users of `path` train then, all of them."""
+    valid: Annotated[
+        tuple[Path, ...], BeforeValidator(_listed, json_schema_input_type=Path | tuple[Path, ...])
+    ] = ()
+    """Impressions that are validation rows of the protocol `impressions`, one file or several: each a
+    `behaviors.tsv`, or a table with `impression_id`, `history_news_id`, `candidate_news_id` (ids one a line)
+    and `label` (`C2`: the second candidate). The users of `path` train then, all of them. The `behaviors.tsv`
+    of `path` may be one of the files: then its clicks validate, and its histories alone train."""
     test: Path | None = None
     """Impressions that are test rows, of the same form."""
 
     @model_validator(mode="after")
     def _both_parts(self) -> MindData:
-        if (self.valid is None) != (self.test is None):
+        if bool(self.valid) != (self.test is not None):
             message = "valid and test go together; give both, or neither"
             raise ValueError(message)
+        if self.test in self.valid:
+            message = f"valid and test must be different files, got {self.test} in both"
+            raise ValueError(message)
+        require_each_once(self, "valid")
         return self
 
 

@@ -313,10 +313,11 @@ def several_positives(
         False: ((higher & beside).sum(axis=1), (level & beside).sum(axis=1) - 1, beside.sum(axis=1) - 1),
     }
     counts, others = positives.sum(axis=1), offered.sum(axis=1) - 1
+    numbers, of_row = np.unique(np.stack([counts, others], axis=1), axis=0, return_inverse=True)
     computed = {}
     for metric in metrics:
         gains = metric.expected(*among[isinstance(metric, AUC)])
-        best = [metric.best(int(count), int(other)) for count, other in zip(counts, others, strict=True)]
+        best = np.array([metric.best(int(count), int(other)) for count, other in numbers])[of_row.ravel()]
         computed[metric.name] = np.bincount(row, gains, minlength=len(scores)) / best
     first = np.searchsorted(row, np.arange(len(scores)))
     return among[False][1][first], computed

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder, hash_path, hash_value, read_parquet, write_parquet
-from trsr.baselines.base import TrainingData, candidate_places, places, training_data
+from trsr.baselines.base import TrainingData, candidate_places, places, positive_places, training_data
 from trsr.config import Config
 from trsr.config.evaluation import Drawn, Sampler
 from trsr.data.candidates import draw_candidates
@@ -242,6 +242,4 @@ def _positives(
     if "impressions" not in frames:
         return None
     told = users.select(USER).join(frames["impressions"], on=USER, how="left", maintain_order="left")
-    found = places(told[POSITIVES], ids)
-    rows = zip(candidates["impressions"], found, strict=True)
-    return np.stack([np.isin(row, positives) for row, positives in rows])
+    return positive_places(candidates["impressions"], told[POSITIVES], ids)

@@ -57,8 +57,9 @@ class Mind(Reader):
     def files(self) -> tuple[Path, ...]:
         """List the two files, then those of further texts, and of impressions that are measured."""
         source: MindData = self.settings
-        measured = [path for path in (source.valid, source.test) if path is not None]
-        return source.path / "news.tsv", source.path / "behaviors.tsv", *source.texts, *measured
+        measured = (*source.valid, source.test) if source.test else ()
+        files = (source.path / "news.tsv", source.path / "behaviors.tsv", *source.texts, *measured)
+        return tuple(dict.fromkeys(files))
 
     @noting
     def read(self, notes: Notes, seed: int) -> Dataset:
@@ -69,6 +70,8 @@ class Mind(Reader):
         The row is the one with the longest history; of several, the latest; of several
         still, the last in the file. MIND keeps a user's history fixed within a file, so
         the clicks of the user's other rows belong to no sequence and are left out.
+        Where impressions of this file are measured, none of its clicks belongs to a sequence: a
+        user's is the history alone, and of histories that differ the shortest.
 
         Clicks of the history have no time of their own. All of a row's interactions get
         the time of the row: they happened then or before.
@@ -92,7 +95,7 @@ class Mind(Reader):
             odd,
             shown,
         )
-        events = explode_lists(_one_row_a_user(rows, notes), notes)
+        events = explode_lists(_one_row_a_user(rows, _measured(behaviors_file, source), notes), notes)
         items = _joined(news, source, notes)
         _note_known_share(rows["history"], news, items, bool(source.texts), notes)
         dataset = assemble(items, events, notes, null_words=source.null_words, listed=True)
@@ -111,14 +114,31 @@ _SHOWN: Final = (LINE, USER, PERSON, HISTORY, CANDIDATES, POSITIVES)
 
 def _impressions(known: pl.Series, source: MindData, notes: Notes) -> pl.DataFrame | None:
     """Read what `Dataset.impressions` holds; None when the settings name no such files."""
-    parts = [(Split.VALID, source.valid), (Split.TEST, source.test)]
-    rows = [_shown(path, part, known, source, notes) for part, path in parts if path is not None]
-    return pl.concat(rows) if rows else None
+    if source.test is None:
+        return None
+    rows = [
+        _shown(path, Split.VALID, number, known, source, notes) for number, path in enumerate(source.valid)
+    ]
+    return pl.concat([*rows, _shown(source.test, Split.TEST, 0, known, source, notes)])
 
 
-def _shown(path: Path, part: Split, known: pl.Series, source: MindData, notes: Notes) -> pl.DataFrame:
+def _measured(path: Path, source: MindData) -> bool:
+    """Say whether impressions of a file are measured, by whatever way its name leads to it."""
+    return path.resolve() in [each.resolve() for each in (*source.valid, source.test) if each]
+
+
+def _shown(
+    path: Path, part: Split, number: int, known: pl.Series, source: MindData, notes: Notes
+) -> pl.DataFrame:
+    """Read the rows of a part's first file (0) or a further one, whose impressions may have the same ids."""
     read = _shown_in_table if _is_table(path, source) else _shown_in_behaviors
-    rows = read(path, source, notes).with_columns(pl.lit(path.name).alias(FILE))
+    training = path.resolve() == (source.path / "behaviors.tsv").resolve()
+    # What is wrong with the lines of the training file was told when its histories were read.
+    rows = read(path, source, Notes() if training else notes)
+    label = f"{part}{number + 1}" if number else part.value
+    rows = rows.with_columns(pl.lit(path.name).alias(FILE), pl.format(f"{label}:{{}}", USER).alias(USER))
+    if part is Split.VALID:
+        rows = _with_known_candidates(rows, known, notes)
     mixed = (pl.col(POSITIVES).list.len() > 0) & (
         pl.col(POSITIVES).list.len() < pl.col(CANDIDATES).list.len()
     )
@@ -143,9 +163,22 @@ def _shown(path: Path, part: Split, known: pl.Series, source: MindData, notes: N
     lost = before - int(rows[HISTORY].list.len().sum())
     message = "clicks in histories of measured impressions are of news without a text, and are left out"
     notes.count("unknown-item", message, "dropped", lost)
-    return rows.select(
-        pl.format("{}:{}", SPLIT, USER).alias(USER), PERSON, SPLIT, HISTORY, CANDIDATES, POSITIVES
+    # Of an impression that doesn't say whose it is, nothing is known to be another's.
+    return rows.select(USER, pl.coalesce(PERSON, USER).alias(PERSON), SPLIT, HISTORY, CANDIDATES, POSITIVES)
+
+
+def _with_known_candidates(rows: pl.DataFrame, known: pl.Series, notes: Notes) -> pl.DataFrame:
+    """Leave out candidates without a text."""
+    before = int(rows[CANDIDATES].list.len().sum())
+    has_text = pl.element().filter(pl.element().is_in(known.implode()))
+    rows = rows.with_columns(pl.col(CANDIDATES, POSITIVES).list.eval(has_text))
+    left_out = before - int(rows[CANDIDATES].list.len().sum())
+    message = (
+        f"of {before:,} candidates of validation impressions are of news without a text, and are left out; "
+        "data.texts takes further files of texts"
     )
+    notes.count("unknown-candidate", message, "dropped", left_out)
+    return rows
 
 
 def _shown_in_table(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
@@ -174,7 +207,7 @@ def _shown_in_table(path: Path, source: MindData, notes: Notes) -> pl.DataFrame:
         raise DataError(message)
     return rows.with_columns(
         pl.col(CANDIDATES).list.gather(pl.col("at")).alias(POSITIVES),
-        pl.format("impression {}", USER).alias(PERSON),
+        pl.lit(None, dtype=pl.String).alias(PERSON),
     ).select(_SHOWN)
 
 
@@ -302,7 +335,8 @@ def _note_known_share(
     notes.count("known-share", message, "noted", int(clicks["after"].sum()))
 
 
-def _one_row_a_user(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+def _one_row_a_user(rows: pl.DataFrame, measured: bool, notes: Notes) -> pl.DataFrame:
+    """Choose each user's row, and make its sequence; clicks of a `measured` file are no part of it."""
     past = pl.col("history").str.extract_all(r"\S+")
     clicked = (
         pl.col("impressions")
@@ -312,12 +346,18 @@ def _one_row_a_user(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     remedy = "times of MIND look like 11/12/2019 2:14:46 PM"
     times = read_times(rows, TIME, notes, form=_TIME_FORMAT, remedy=remedy)
     rows = rows.with_columns(past.alias("_past"), times.alias("_moment"))
-    ranked = rows.sort(pl.col("_past").list.len(), "_moment", LINE, descending=True, nulls_last=True)
+    longest_first = [not measured, True, True]  # a longer history may hold the clicks of earlier rows
+    ranked = rows.sort(pl.col("_past").list.len(), "_moment", LINE, descending=longest_first, nulls_last=True)
     chosen = ranked.unique(USER, keep="first", maintain_order=True).sort(LINE)
     other = rows.height - chosen.height
     notes.count(
         "further-row", "further rows of a user are not used: one behaviour row a user", "noted", other
     )
-    return chosen.select(
-        FILE, LINE, USER, pl.col("_past").list.concat(clicked).alias(ITEMS), pl.col("_moment").alias(TIME)
-    )
+    if measured:
+        clicks = int(rows.select(clicked.list.len().sum()).item())
+        message = (
+            "clicks of behaviors.tsv train nothing: its impressions are measured (data.valid, data.test)"
+        )
+        notes.count("measured-click", message, "noted", clicks)
+    sequence = pl.col("_past") if measured else pl.col("_past").list.concat(clicked)
+    return chosen.select(FILE, LINE, USER, sequence.alias(ITEMS), pl.col("_moment").alias(TIME))
