@@ -29,7 +29,8 @@ import polars as pl
 
 from trsr import Recommender, TextRanker, from_frames, prepare
 from trsr.artifacts import RunFolder, write_parquet
-from trsr.baselines.base import Baseline, Places, TrainingData, open_baseline
+from trsr.baselines.base import Baseline, open_baseline
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.bundle import save_bundle
 from trsr.config.evaluation import Fusion as FusionSettings
 from trsr.config.ranking import CompactModel

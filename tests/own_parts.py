@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from trsr.baselines.base import Baseline, Places, TrainingData, history_rows
+from trsr.baselines.base import Baseline, history_rows
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.config.data import FileData
 from trsr.config.section import Section
 from trsr.config.summary import OwnWriter, Summarization

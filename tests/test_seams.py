@@ -22,8 +22,8 @@ from counting_server import counting_server
 from small_run import small_config
 from trsr import Recommender
 from trsr.artifacts import RunFolder, read_parquet
-from trsr.baselines.base import training_data
 from trsr.baselines.simple import Random
+from trsr.baselines.training_data import training_data
 from trsr.data.prepare import load
 from trsr.experiments import fused
 from trsr.experiments import report as content

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trsr.baselines.base import TrainingData, open_baseline
+from trsr.baselines.base import open_baseline
+from trsr.baselines.training_data import TrainingData
 from trsr.bundle import Bundle
 from trsr.errors import ConfigError, DataError
 from trsr.fusion.companions import KeptFusion, said_of

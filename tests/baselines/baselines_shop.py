@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from trsr.baselines.base import Places, TrainingData
+from trsr.baselines.training_data import Places, TrainingData
 
 ITEMS = pl.DataFrame(
     {

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from topical_shop import N_ITEMS, sessions, topical
 
-from trsr.baselines.base import Baseline, Places, TrainingData, open_baseline
+from trsr.baselines.base import Baseline, open_baseline
 from trsr.baselines.hybrids import Ensemble, FrequentFirst, PopularitySwitch
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.baselines.validation import Validation
 from trsr.errors import ArtifactError, DataError
 

@@ -10,10 +10,11 @@ import pytest
 from baselines_shop import DRILL, EMPTY, SAW, TEA, learnt_from, row
 from topical_shop import N_ITEMS, topical
 
-from trsr.baselines.base import NOTHING, TrainingData, open_baseline, score_places
+from trsr.baselines.base import open_baseline, score_places
 from trsr.baselines.hybrids import Mix
 from trsr.baselines.simple import ItemNeighbours
 from trsr.baselines.text import TextSimilarity
+from trsr.baselines.training_data import NOTHING, TrainingData
 from trsr.baselines.validation import Validation
 from trsr.config.data import SplitRule
 from trsr.errors import ConfigError, DataError

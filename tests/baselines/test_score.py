@@ -9,15 +9,8 @@ import pytest
 from baselines_shop import learnt_from, row
 
 from trsr.baselines import base as module
-from trsr.baselines.base import (
-    Baseline,
-    candidate_places,
-    open_baseline,
-    places,
-    score_catalogue,
-    score_places,
-    training_data,
-)
+from trsr.baselines.base import Baseline, open_baseline, score_catalogue, score_places
+from trsr.baselines.training_data import candidate_places, places, training_data
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData
 from trsr.config.ranking import Evaluation

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trsr.baselines.base import candidate_places, places, training_data
+from trsr.baselines.training_data import candidate_places, places, training_data
 from trsr.config import Config
 from trsr.config.data import DemoData
 from trsr.data.candidates import training_counts

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from planted_order import planted
 
-from trsr.baselines.base import NOTHING, Places, TrainingData
+from trsr.baselines.training_data import NOTHING, Places, TrainingData
 from trsr.baselines.validation import Validation
 
 ROWS = (

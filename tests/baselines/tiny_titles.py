@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from trsr.baselines.base import Places
+from trsr.baselines.training_data import Places
 
 N_CLUSTERS, A_CLUSTER = 4, 8
 N_ITEMS = N_CLUSTERS * A_CLUSTER

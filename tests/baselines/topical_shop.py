@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from trsr.baselines.base import Places, TrainingData
+from trsr.baselines.training_data import Places, TrainingData
 
 N_TOPICS, A_TOPIC = 20, 30
 N_ITEMS = N_TOPICS * A_TOPIC

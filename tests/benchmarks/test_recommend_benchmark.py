@@ -3,7 +3,8 @@ import polars as pl
 import recommend
 from recommend import NAMES, VECTORS, histories, index_recall, overlap, titles, topics_of
 
-from trsr.baselines.base import TrainingData, open_baseline
+from trsr.baselines.base import open_baseline
+from trsr.baselines.training_data import TrainingData
 from trsr.fusion.retrieval import Retriever
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trsr.baselines.base import training_data
+from trsr.baselines.training_data import training_data
 from trsr.config import load
 from trsr.config.data import DemoData
 from trsr.data.dataset import Dataset, checked

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from trsr.artifacts import RunFolder, hash_path
-from trsr.baselines.base import training_data
+from trsr.baselines.training_data import training_data
 from trsr.config import Config
 from trsr.config.data import CandidateRule, DemoData, HistoryWindow, SplitRule, TableData
 from trsr.data.candidates import draw_candidates

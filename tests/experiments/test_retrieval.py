@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from trsr.artifacts import RunFolder
-from trsr.baselines.base import Baseline, TrainingData, open_baseline
+from trsr.baselines.base import Baseline, open_baseline
 from trsr.baselines.text import TextSimilarity
+from trsr.baselines.training_data import TrainingData
 from trsr.config import Config
 from trsr.config.data import DemoData, SplitRule
 from trsr.experiments.protocol import EvaluationProtocol, comparison_protocol

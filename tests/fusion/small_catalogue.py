@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.baselines.base import Baseline, Places, TrainingData
+from trsr.baselines.base import Baseline
+from trsr.baselines.training_data import Places, TrainingData
 
 ITEMS, TOPICS = 60, 6
 

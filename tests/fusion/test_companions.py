@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trsr.baselines.base import TrainingData, training_data
+from trsr.baselines.training_data import TrainingData, training_data
 from trsr.config import Config
 from trsr.config.data import DemoData
 from trsr.data.prepare import prepare

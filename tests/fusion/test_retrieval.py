@@ -191,8 +191,8 @@ def test_systems_without_vectors_need_no_index() -> None:
 
 
 def test_new_items_of_a_history_reach_those_who_read_texts() -> None:
-    from trsr.baselines.base import TrainingData  # noqa: PLC0415
     from trsr.baselines.text import TextSimilarity  # noqa: PLC0415
+    from trsr.baselines.training_data import TrainingData  # noqa: PLC0415
 
     words = ["saw", "tea", "lamp"]
     items = pl.DataFrame(

@@ -17,7 +17,8 @@ from counting_server import CountingServer
 from fake_generator import FakeGenerator
 from small_run import small_config
 from trsr.artifacts import RunFolder, read_parquet
-from trsr.baselines.base import open_baseline, score_places, training_data
+from trsr.baselines.base import open_baseline, score_places
+from trsr.baselines.training_data import training_data
 from trsr.config import Config
 from trsr.data.dataset import Catalogue
 from trsr.data.prepare import Prepared, read_items

@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from small_run import small_config
-from trsr.baselines.base import open_baseline, places, training_data
+from trsr.baselines.base import open_baseline
+from trsr.baselines.training_data import places, training_data
 from trsr.data.candidates import training_counts
 from trsr.data.prepare import prepare
 from trsr.stages.train import drawn_both_ways, retrieved

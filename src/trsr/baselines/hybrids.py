@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from trsr.baselines.base import Baseline, Places, TrainingData, open_baseline, score_catalogue
+from trsr.baselines.base import Baseline, open_baseline, score_catalogue
 from trsr.baselines.simple import Popularity
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.baselines.validation import Validation
 from trsr.config.evaluation import BaselineName
 from trsr.config.section import Section

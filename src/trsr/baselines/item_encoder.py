@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from trsr.artifacts import hash_path
-from trsr.baselines.base import Learnt, Places, TrainingData
+from trsr.baselines.base import Learnt
 from trsr.baselines.reducer import Reducer, ReducerName, open_reducer, scaled
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.config.section import Section, named_by
 from trsr.errors import ConfigError, DataError
 from trsr.prompts.words import words

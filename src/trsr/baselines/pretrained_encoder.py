@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from trsr.baselines.base import Places
 from trsr.baselines.item_encoder import ItemEncoder, Vectors
+from trsr.baselines.training_data import Places
 from trsr.config.ranking import Lora
 from trsr.config.section import Section
 from trsr.errors import ArtifactError

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
-from trsr.baselines.base import Baseline, Places, TrainingData, history_rows, log_likeness, products
+from trsr.baselines.base import Baseline, history_rows, log_likeness, products
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.config.section import Section
 from trsr.data.candidates import uniforms, user_keys
 from trsr.records import ITEM

@@ -17,19 +17,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
-from trsr.baselines.base import (
-    Decay,
-    Places,
-    ReadsText,
-    TrainingData,
-    history_rows,
-    log_likeness,
-    products,
-    row_kinds,
-    share_ties,
-)
+from trsr.baselines.base import Decay, ReadsText, history_rows, log_likeness, products, row_kinds, share_ties
 from trsr.baselines.item_encoder import VectorSettings, item_texts, open_encoder
 from trsr.baselines.reducer import ReducerName, open_reducer
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.config.section import Section
 from trsr.errors import ConfigError
 from trsr.prompts.words import words

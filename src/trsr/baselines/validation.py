@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.baselines.base import NOTHING, Places, TrainingData
+from trsr.baselines.training_data import NOTHING, Places, TrainingData
 from trsr.evaluation.catalogue import place_in_catalogue
 from trsr.evaluation.metrics import NDCG, expected_metrics, several_positives
 

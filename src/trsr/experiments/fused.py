@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.baselines.base import NOTHING
+from trsr.baselines.training_data import NOTHING
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Sampler
 from trsr.errors import DataError

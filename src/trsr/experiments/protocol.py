@@ -12,7 +12,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import RunFolder, hash_path, hash_value, read_parquet, write_parquet
-from trsr.baselines.base import TrainingData, candidate_places, places, positive_places, training_data
+from trsr.baselines.training_data import (
+    TrainingData,
+    candidate_places,
+    places,
+    positive_places,
+    training_data,
+)
 from trsr.config import Config
 from trsr.config.evaluation import Drawn, Sampler
 from trsr.data.candidates import draw_candidates

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from trsr.artifacts import RunFolder, hash_value, replacing, versions, write_json, write_parquet, write_text
-from trsr.baselines.base import NOTHING
+from trsr.baselines.training_data import NOTHING
 from trsr.config import Config, dump
 from trsr.config.summary import TableWriter
 from trsr.data.dataset import Catalogue

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import read_parquet, write_json, write_parquet
-from trsr.baselines.base import NOTHING
+from trsr.baselines.training_data import NOTHING
 from trsr.config import Config
 from trsr.config.evaluation import Sampler
 from trsr.evaluation.catalogue import (

@@ -14,16 +14,10 @@ import numpy as np
 import polars as pl
 
 from trsr.artifacts import RunFolder, hash_value, read_parquet, write_parquet
-from trsr.baselines.base import (
-    NOTHING,
-    Baseline,
-    baseline_class,
-    open_baseline,
-    score_catalogue,
-    score_places,
-)
+from trsr.baselines.base import Baseline, baseline_class, open_baseline, score_catalogue, score_places
 from trsr.baselines.hybrids import Joined
 from trsr.baselines.neural.system import Sequential
+from trsr.baselines.training_data import NOTHING
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName, Drawn, Sampler
 from trsr.config.summary import TableWriter

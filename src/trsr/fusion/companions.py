@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trsr.baselines.base import Baseline, Learnt, Places, ReadsText, TrainingData, open_baseline, score_places
+from trsr.baselines.base import Baseline, Learnt, ReadsText, open_baseline, score_places
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.config import Config
 from trsr.config.evaluation import BaselineName
 from trsr.config.evaluation import Fusion as FusionSettings

@@ -20,7 +20,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trsr.artifacts import write_json
-from trsr.baselines.base import Baseline, Places, ReadsText, score_places
+from trsr.baselines.base import Baseline, ReadsText, score_places
+from trsr.baselines.training_data import Places
 from trsr.errors import ArtifactError, ConfigError, DataError
 from trsr.fusion.features import LANGUAGE_MODEL, Evidence
 from trsr.fusion.fusion import Fusion, fit_held_out

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trsr.baselines.base import Places
+from trsr.baselines.training_data import Places
 from trsr.errors import ArtifactError, ConfigError
 
 _COMPARED: Final = 200

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from trsr.artifacts import hash_path, write_json
-from trsr.baselines.base import open_baseline, places, score_catalogue, training_data
+from trsr.baselines.base import open_baseline, score_catalogue
+from trsr.baselines.training_data import places, training_data
 from trsr.compact.start import Log, fresh_ranker, pretrain_ranker, pretraining_settings
 from trsr.config import Config
 from trsr.config.evaluation import Sampler

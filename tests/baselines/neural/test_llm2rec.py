@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from tiny_titles import N_ITEMS, cluster_auc, histories, save_tiny_titles_model, shuffled, titles
 
-from trsr.baselines.base import Places, TrainingData
 from trsr.baselines.item_encoder import open_encoder
 from trsr.baselines.neural import llm2rec
 from trsr.baselines.neural.network import ItemVectors, NextItemSettings
 from trsr.baselines.neural.system import GRU4Rec, LLM2SASRec, SASRec
 from trsr.baselines.pretrained_encoder import LLM2Rec
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.config.ranking import HuggingFaceModel
 from trsr.errors import ConfigError, DataError, ModelError
 from trsr.hf.loading import load_language_model

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from planted_order import N_ITEMS, NEVER_TAKEN, planted, walk
 
-from trsr.baselines.base import TrainingData, baseline_class
+from trsr.baselines.base import baseline_class
 from trsr.baselines.item_encoder import VectorSettings
 from trsr.baselines.neural import system as sequential
 from trsr.baselines.neural.system import DIN, GRU4Rec, SASRec, Sequential
+from trsr.baselines.training_data import TrainingData
 from trsr.baselines.validation import Validation
 from trsr.errors import ArtifactError, DataError, ModelError
 from trsr.registry import BASELINES

@@ -26,8 +26,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel, TrainingArguments
 
 from trsr.artifacts import hash_value
-from trsr.baselines.base import Places
 from trsr.baselines.pretrained_encoder import CsftStep, LLM2RecSettings, MntpStep, SimcseStep, Step
+from trsr.baselines.training_data import Places
 from trsr.config.ranking import HuggingFaceModel
 from trsr.errors import ConfigError, DataError, ModelError
 from trsr.hf.adapters import add_adapter, has_adapter, merge_adapter

@@ -17,7 +17,7 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from trsr.artifacts import write_json
-from trsr.baselines.base import Baseline, Places, TrainingData, share_ties
+from trsr.baselines.base import Baseline, share_ties
 from trsr.baselines.item_encoder import VectorSettings, open_encoder, start_table
 from trsr.baselines.neural import architectures
 from trsr.baselines.neural.network import (
@@ -31,6 +31,7 @@ from trsr.baselines.neural.network import (
 )
 from trsr.baselines.neural.training import TrainingRecord, pad, train
 from trsr.baselines.reducer import ReducerName
+from trsr.baselines.training_data import Places, TrainingData
 from trsr.baselines.validation import Validation
 from trsr.errors import ArtifactError, DataError, ModelError
 
