@@ -7,6 +7,7 @@ from planted_order import planted
 
 from trsr.baselines.training_data import NOTHING, Places, TrainingData
 from trsr.baselines.validation import Validation
+from trsr.config.data import SplitRule
 
 ROWS = (
     # history, candidates, column of the target
@@ -101,3 +102,13 @@ def test_one_user_and_no_user(data: TrainingData) -> None:
         valid_targets=np.empty(0, np.int64),
     )
     assert np.isnan(Validation(nobody)(by_number))
+
+
+def test_rows_of_the_whole_catalogue_are_ranked_in_it_whoever_gave_their_candidates(
+    data: TrainingData,
+) -> None:
+    whole = dataclasses.replace(data, rule=SplitRule(protocol="rolling"))
+    n_items = data.items.height
+    scores = lambda histories, _: np.tile(-np.arange(n_items, dtype=np.float64), (len(histories), 1))  # noqa: E731
+    expected = Validation(whole)(scores)
+    assert Validation(dataclasses.replace(whole, given=True))(scores) == expected > 0

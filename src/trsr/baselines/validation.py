@@ -54,7 +54,7 @@ class Validation:
         self.rows = f"{len(taken):,} validation {'rows' if of_rows else 'users'}"
         self._candidates, self._columns = data.valid_candidates[taken], data.valid_targets[taken]
         self.offered: Places | None = None if self._whole else np.maximum(self._candidates, 0)
-        self._positives = self._clicked(data, taken) if data.given else None
+        self._positives = self._clicked(data, taken) if data.given and not self._whole else None
         if not self.histories or self._positives is not None:
             return
         self._targets = np.take_along_axis(self._candidates, self._columns[:, None], axis=1)
