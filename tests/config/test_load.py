@@ -59,6 +59,8 @@ def test_all_wrong_settings_are_reported_at_once(tmp_path: Path) -> None:
             "did you mean data.user_column?",
         ),
         ("block_size: 5", "block_size: no such setting; did you mean summary.block_size"),
+        ("evaluation: {kind: null, foo: 1}", "evaluation.foo: no such setting"),
+        ("evaluation: {kind: 'nowhere_at_all:Y', foo: 1}", "evaluation.foo: no such setting"),
         ("training: {nonsense: 1}", "training.nonsense: no such setting"),
     ],
 )

@@ -231,6 +231,8 @@ def test_measured_files_are_named_once(valid: list[str], told: str) -> None:
         load(overrides={"data": data})
     one = load(overrides={"data": {**data, "valid": "a.tsv"}}).data
     assert one.valid == (Path.cwd() / "a.tsv",)  # type: ignore[attr-defined]
+    none = load(overrides={"data": {**data, "valid": None, "test": None}}).data
+    assert none.valid == ()  # type: ignore[attr-defined]
 
 
 LISTED = {f"u{n}": list("abcd")[n % 3 :] + list("efg") for n in range(40)}

@@ -66,7 +66,9 @@ class FileData(Source):
 
 
 def _listed(paths: Any) -> Any:
-    """Make one path a list."""
+    """Make one path a list, and null an empty one."""
+    if paths is None:
+        return ()
     return (paths,) if isinstance(paths, str | Path) else paths
 
 
@@ -97,7 +99,7 @@ class MindData(FileData):
         if bool(self.valid) != (self.test is not None):
             message = "valid and test go together; give both, or neither"
             raise ValueError(message)
-        if self.test in self.valid:
+        if self.test is not None and self.test.resolve() in [path.resolve() for path in self.valid]:
             message = f"valid and test must be different files, got {self.test} in both"
             raise ValueError(message)
         require_each_once(self, "valid")

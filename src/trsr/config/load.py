@@ -36,7 +36,7 @@ from trsr.config.ranking import (
 from trsr.config.section import Section
 from trsr.config.summary import Limits, Prompting, Summarization
 from trsr.errors import ConfigError, DataError
-from trsr.registry import READERS, dotted, find_part, is_dotted
+from trsr.registry import READERS, find_part, is_dotted
 
 
 class Config(Section):
@@ -384,10 +384,11 @@ def _own_names(place: tuple[int | str, ...], values: Any) -> list[str]:
     for part in place:  # the kind that pydantic puts between is no key
         is_key = part in values if isinstance(values, Mapping) else isinstance(part, int)
         values = values[part] if is_key else values
-    kind = dotted(values.get("kind", values.get("format", ""))) if isinstance(values, Mapping) else ""
-    if not is_dotted(kind):
-        return []
-    return [*getattr(getattr(find_part("part", kind, {}), "Settings", None), "model_fields", ())]
+    kind = values.get("kind", values.get("format")) if isinstance(values, Mapping) else None
+    if isinstance(kind, str) and is_dotted(kind):
+        with suppress(ConfigError):  # what can't be imported is told where the part stands
+            return [*getattr(getattr(find_part("part", kind, {}), "Settings", None), "model_fields", ())]
+    return []
 
 
 def _names(section: type[Section], above: str = "") -> Iterator[str]:

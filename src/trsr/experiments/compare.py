@@ -8,7 +8,7 @@ killed goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -67,13 +67,14 @@ def compare(
     """
     started = time.monotonic()
     run = Work(config, RunFolder(config.folder), say)
-    wanted = select_systems(config, only, imported_names(run.folder))
+    imported = imported_names(run.folder)
+    wanted = select_systems(config, only, imported)
+    pairs = _named(config.comparison.pairs, (wanted, select_systems(config, None, imported)), imported)
     prepared = caption(run, prepare(run))
     protocol = comparison_protocol(run, prepared)
     if wanted.fused and (few := too_few(len(protocol.splits[Split.VALID].users))):
         say(few)
         wanted = replace(wanted, fused=False)
-    pairs = _named(config.comparison.pairs, wanted, imported_names(run.folder))
     work = Work(config, RunFolder(run.folder.path / "comparison"), say)
     comparison = Comparison(work, prepared, protocol, wanted)
     systems, retriever = comparison.run()
@@ -82,7 +83,7 @@ def compare(
     say(render_text(content))
     tested = {(test.first, test.second) for table in content.all_tables for test in table.pairs}
     for first, second in (pair for pair in pairs if pair not in tested):
-        say(f"{first} minus {second}: not tested, for no candidates were ranked by both")
+        say(f"{first} minus {second}: not tested, for no candidates were ranked by both here")
     return publish(content if users else replace(content, cases=None), work.folder.path)
 
 
@@ -285,12 +286,17 @@ class Comparison:
 
 
 def _named(
-    asked: Sequence[tuple[str, str]], wanted: SelectedSystems, imported: Sequence[str]
+    asked: Sequence[tuple[str, str]], systems: Iterable[SelectedSystems], imported: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Find the systems of pairs among those that take part; raises ConfigError with the near name."""
-    known = [*wanted.baselines, *wanted.language_models, *([FUSED] if wanted.fused else [])]
-    known += [each.label for each in wanted.untrained]
-    known += imported if wanted.imported is None else wanted.imported
+    """Find the systems of pairs among those that take part, now or without `--only`.
+
+    Raises ConfigError with the near name.
+    """
+    known: list[str] = []
+    for each in systems:
+        known += [*each.baselines, *each.language_models, *([FUSED] if each.fused else [])]
+        known += [one.label for one in each.untrained]
+    known = list(dict.fromkeys([*known, *imported]))
 
     def find(name: str) -> str:
         found = [each for each in known if name == each] or [
@@ -307,7 +313,10 @@ def _named(
     if twice := [first for first, second in pairs if first == second]:
         message = f"comparison.pairs: a pair is of two systems, got {twice[0]} twice"
         raise ConfigError(message)
-    return list(dict.fromkeys(pairs))
+    once: dict[frozenset[str], tuple[str, str]] = {}
+    for pair in pairs:
+        once.setdefault(frozenset(pair), pair)
+    return list(once.values())
 
 
 def _orders_told(details: Mapping[str, Any]) -> str:
