@@ -69,7 +69,8 @@ def compare(
     run = Work(config, RunFolder(config.folder), say)
     imported = imported_names(run.folder)
     wanted = select_systems(config, only, imported)
-    pairs = _named(config.comparison.pairs, (wanted, select_systems(config, None, imported)), imported)
+    asked = config.comparison.pairs
+    pairs = _named(asked, (wanted, select_systems(config, None, imported)), imported) if asked else []
     prepared = caption(run, prepare(run))
     protocol = comparison_protocol(run, prepared)
     if wanted.fused and (few := too_few(len(protocol.splits[Split.VALID].users))):
